@@ -25,7 +25,9 @@ class LatentSTEMError(Exception):
         return _rebuild, (type(self), self.what, self.expected, self.received, self.advice)
 
 
-def _rebuild(kind: type[LatentSTEMError], what: str, expected: str, received: str, advice: str) -> LatentSTEMError:
+def _rebuild(
+    kind: type[LatentSTEMError], what: str, expected: str, received: str, advice: str
+) -> LatentSTEMError:
     return kind(what, expected=expected, received=received, advice=advice)
 
 

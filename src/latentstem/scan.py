@@ -42,7 +42,13 @@ class Axis:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        return {"name": self.name, "size": self.size, "scale": self.scale, "offset": self.offset, "units": self.units}
+        return {
+            "name": self.name,
+            "size": self.size,
+            "scale": self.scale,
+            "offset": self.offset,
+            "units": self.units,
+        }
 
 
 @runtime_checkable
@@ -193,7 +199,9 @@ class Scan:
         }
 
 
-def as_scan(data: Any, scan_shape: tuple[int, int] | None = None, *, scan_mask: Any = None, pattern_mask: Any = None) -> Scan:
+def as_scan(
+    data: Any, scan_shape: tuple[int, int] | None = None, *, scan_mask: Any = None, pattern_mask: Any = None
+) -> Scan:
     """View any 4D-STEM data as a `Scan`.
 
     Parameters

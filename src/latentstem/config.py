@@ -1,0 +1,212 @@
+"""What one training run is: a validated, JSON-able description, and its presets."""
+
+from __future__ import annotations
+
+import difflib
+from datetime import timedelta
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from .errors import ArgumentError
+
+__all__ = ["PRESETS", "TrainingConfig"]
+
+
+class TrainingConfig(BaseModel):
+    """A validated description of one training run.
+
+    Every field is also a keyword argument of ``train_autoencoder`` and an option of ``latentstem train``.
+
+    Parameters
+    ----------
+    network : {"compact", "resnet"}
+        ``compact``: convolutional, down-sampling early, made for one pattern shape; ``resnet``: the reference
+        architecture, any pattern shape, many times slower.
+    latent_dim : int
+        Number of latents per scan position.
+    preprocessing : {"auto", "minmax", "sqrt", "log", "zscore", "none"}
+        Invertible map from detector values to network input; ``auto`` states its choice.
+    reconstruction : {"auto", "mse", "mae", "huber", "poisson"}
+        Reconstruction term of the objective; ``auto`` is ``poisson`` for counts, else ``mse``.
+    split_counts : bool or "auto"
+        Thin each pattern into two independent halves, encode one and predict the other, so that noise cannot be
+        learnt. Needs counts; ``auto`` uses it where the data are counts and the reconstruction is ``poisson``.
+    context : int
+        Radius, in scan positions, of the neighbourhood the encoder also sees; 0 switches it off.
+    bin : int
+        Bin the detector by this factor (sum) before the network.
+    crop : (int, int, int, int), optional
+        Detector region (row start, row stop, column start, column stop) to use, in pixels.
+    lambda_act, lambda_sim, lambda_div : float
+        Weights of the L1, contrastive and divergence terms on the latents.
+    learning_rate : float
+        Peak learning rate.
+    batch_size : int
+        Patterns per step; cut down, with a message, where the scan is too small for it.
+    epochs : int, optional
+        Passes over the training positions. Without it, training is budgeted by `max_patterns`.
+    max_patterns : int
+        Patterns to train on in total when `epochs` is not given, whatever the size of the scan.
+    max_time : str, dict or timedelta, optional
+        Stop after this time; as in Lightning, ``"DD:HH:MM:SS"``, a dict for ``timedelta``, or a ``timedelta``.
+    schedule : {"cosine", "constant"}
+        Learning rate over the run, after a short warm-up.
+    gradient_clip : float
+        Largest gradient norm; 0 switches clipping off.
+    patience : int, optional
+        Stop after this many validations without improvement. None never stops early.
+    validation_fraction : float
+        Share of the scan, in blocks of neighbouring positions, that is held out for validation.
+    realtime_metrics : bool
+        Measure PSNR and SSIM at every validation, not only at the end.
+    device : {"auto", "cpu", "gpu", "cuda", "mps"}
+        Where to train; ``gpu`` is whichever accelerator there is.
+    workers : int
+        Processes that load data; 0 loads in the main process.
+    precision : {"32-true", "bf16-mixed", "16-mixed"}
+        Numerical precision, as Lightning names it.
+    seed : int
+        Seed of initial weights, split, order and thinning.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    network: Literal["compact", "resnet"] = "compact"
+    latent_dim: int = Field(32, ge=1, le=4096)
+    preprocessing: Literal["auto", "minmax", "sqrt", "log", "zscore", "none"] = "auto"
+    reconstruction: Literal["auto", "mse", "mae", "huber", "poisson"] = "auto"
+    split_counts: bool | Literal["auto"] = "auto"
+    context: int = Field(1, ge=0, le=3)
+    bin: int = Field(1, ge=1, le=64)
+    crop: tuple[int, int, int, int] | None = None
+    lambda_act: float = Field(1e-4, ge=0)
+    lambda_sim: float = Field(5e-5, ge=0)
+    lambda_div: float = Field(2e-4, ge=0)
+    learning_rate: float = Field(1e-3, gt=0, le=10)
+    batch_size: int = Field(2048, ge=1)
+    epochs: int | None = Field(None, ge=1)
+    max_patterns: int = Field(400_000, ge=1)
+    max_time: str | None = None
+    schedule: Literal["cosine", "constant"] = "cosine"
+    gradient_clip: float = Field(1.0, ge=0)
+    patience: int | None = Field(None, ge=1)
+    validation_fraction: float = Field(0.1, gt=0, lt=0.9)
+    realtime_metrics: bool = False
+    device: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
+    workers: int = Field(0, ge=0)
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    seed: int = Field(0, ge=0, lt=2**32)
+
+    @field_validator("max_time", mode="before")
+    @classmethod
+    def _as_lightning_string(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            value = timedelta(**value)
+        if isinstance(value, str):
+            parts = value.split(":")
+            if len(parts) != 4 or not all(part.isdigit() for part in parts):
+                raise ValueError(
+                    f"expected DD:HH:MM:SS, for example 00:00:02:00 for two minutes, received {value!r}"
+                )
+            days, hours, minutes, seconds = map(int, parts)
+            value = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+        if isinstance(value, timedelta):
+            total = int(value.total_seconds())
+            if total < 1:
+                raise ValueError(f"expected at least one second, received {value}")
+            days, rest = divmod(total, 86400)
+            return f"{days:02d}:{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
+        return value
+
+    @field_validator("crop")
+    @classmethod
+    def _crop_is_a_region(cls, value: tuple[int, int, int, int] | None) -> tuple[int, int, int, int] | None:
+        if value is not None and not (0 <= value[0] < value[1] and 0 <= value[2] < value[3]):
+            raise ValueError(
+                f"expected row start < row stop and column start < column stop, all >= 0; received {value}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> TrainingConfig:
+        if self.split_counts is True and self.reconstruction not in ("auto", "poisson"):
+            raise ValueError(
+                f"split_counts=True predicts counts, so it needs reconstruction='poisson' or 'auto'; "
+                f"received reconstruction={self.reconstruction!r}. Set split_counts='auto' or change reconstruction"
+            )
+        if self.reconstruction == "poisson" and self.preprocessing == "zscore":
+            raise ValueError(
+                "reconstruction='poisson' needs intensities that stay non-negative, which preprocessing='zscore' does "
+                "not give; use 'sqrt', 'log', 'minmax' or 'auto'"
+            )
+        return self
+
+    @classmethod
+    def from_arguments(cls, preset: str = "default", **arguments: Any) -> TrainingConfig:
+        """A preset with some arguments changed.
+
+        Parameters
+        ----------
+        preset : str
+            A key of `PRESETS`.
+        **arguments
+            Fields of `TrainingConfig`.
+
+        Raises
+        ------
+        ArgumentError
+            For an unknown preset, a misspelt argument (the nearest right one is named) or a value out of range.
+        """
+        if preset not in PRESETS:
+            raise ArgumentError(
+                "unknown preset",
+                expected=f"one of {', '.join(PRESETS)}",
+                received=repr(preset),
+                advice=_nearest(preset, PRESETS),
+            )
+        for name in arguments:
+            if name not in cls.model_fields:
+                raise ArgumentError(
+                    "unknown training argument",
+                    expected=f"one of {', '.join(cls.model_fields)}",
+                    received=repr(name),
+                    advice=_nearest(name, cls.model_fields),
+                )
+        try:
+            return cls(**{**PRESETS[preset], **arguments})
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            name = ".".join(str(part) for part in first["loc"][:1]) or "training arguments"
+            raise ArgumentError(
+                f"bad value for {name}" if first["loc"] else "the training arguments contradict each other",
+                expected=first["msg"].removeprefix("Value error, "),
+                received=repr(first["input"]) if first["loc"] else "them together",
+                advice="See the parameters of latentstem.TrainingConfig.",
+            ) from None
+
+
+def _nearest(name: str, choices: Any) -> str:
+    near = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.4)
+    return f"Did you mean {near[0]!r}?" if near else "See the parameters of latentstem.TrainingConfig."
+
+
+#: Named starting points: the fields in which each differs from the defaults.
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "reference": {
+        "network": "resnet",
+        "preprocessing": "minmax",
+        "reconstruction": "mse",
+        "split_counts": False,
+        "context": 0,
+        "lambda_act": 1e-4,
+        "lambda_sim": 5e-5,
+        "lambda_div": 2e-4,
+        "schedule": "constant",
+        "epochs": 50,
+    },
+    "fast": {"max_patterns": 100_000},
+    "quality": {"max_patterns": 2_000_000, "latent_dim": 64, "learning_rate": 5e-4},
+    "low-memory": {"batch_size": 256, "bin": 2},
+}
