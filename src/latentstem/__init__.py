@@ -1,0 +1,67 @@
+"""LatentSTEM: convolutional autoencoders for 4D-STEM data, as methods of py4DSTEM and HyperSpy objects.
+
+Importing the package loads neither torch nor a host library. It adds ``train_autoencoder``, ``embed`` and
+``reconstruct`` to HyperSpy's signals and py4DSTEM's ``DataCube``, as soon as the host is imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import register
+
+if TYPE_CHECKING:
+    from .config import TrainingConfig
+    from .embedding import Embedding
+    from .model import LatentModel, embed, load, reconstruct
+    from .scan import Scan, as_scan
+    from .simulation import simulate
+    from .training.fit import train_autoencoder
+    from .training.module import Autoencoder
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Autoencoder",
+    "Embedding",
+    "LatentModel",
+    "Scan",
+    "TrainingConfig",
+    "__version__",
+    "as_scan",
+    "embed",
+    "load",
+    "reconstruct",
+    "simulate",
+    "train_autoencoder",
+]
+
+_HOME = {
+    "Autoencoder": "training.module",
+    "Embedding": "embedding",
+    "LatentModel": "model",
+    "Scan": "scan",
+    "TrainingConfig": "config",
+    "as_scan": "scan",
+    "embed": "model",
+    "load": "model",
+    "reconstruct": "model",
+    "simulate": "simulation",
+    "train_autoencoder": "training.fit",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
+
+
+register.install()

@@ -1,0 +1,105 @@
+"""Latent maps on the scan, with their calibration and where they come from."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import ArgumentError, FileError
+from .scan import Axis
+
+__all__ = ["Embedding"]
+
+_ENTRIES = ("maps", "axes", "provenance")
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """The latents of a scan.
+
+    Parameters
+    ----------
+    maps : ndarray, shape (Ny, Nx, k), float32
+        k latents at each scan position; NaN where a position was excluded.
+    axes : (Axis, Axis)
+        The two scan axes, rows first.
+    provenance : dict
+        Plain values: what the model is (config, versions) and which scan it was applied to.
+
+    Raises
+    ------
+    ArgumentError
+        If the maps and the axes do not fit together.
+    """
+
+    maps: np.ndarray
+    axes: tuple[Axis, Axis]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sizes = tuple(axis.size for axis in self.axes)
+        maps = np.asarray(self.maps)
+        if maps.ndim != 3 or maps.shape[:2] != sizes or maps.dtype != np.float32:
+            raise ArgumentError(
+                "latent maps do not fit their scan axes",
+                expected=f"float32 maps of shape {sizes} + (number of latents,)",
+                received=f"{maps.dtype} maps of shape {maps.shape}",
+                advice="Give the latents scan axes first, latent last, as model.embed(...).maps does.",
+            )
+
+    @property
+    def latent_dim(self) -> int:
+        """Number of latents per scan position, k."""
+        return int(self.maps.shape[2])
+
+    def save(self, path: str | Path) -> Path:
+        """Write maps, calibration and provenance to one ``.npz`` file.
+
+        The entry ``maps`` opens with ``numpy.load`` alone; ``axes`` and ``provenance`` are JSON text. Nothing is
+        pickled.
+
+        Parameters
+        ----------
+        path : str or Path
+            ``.npz`` is added where it is missing.
+
+        Returns
+        -------
+        Path
+            Where it was written.
+        """
+        path = Path(path)
+        if path.suffix != ".npz":
+            path = path.with_name(path.name + ".npz")
+        axes = json.dumps([axis.as_dict() for axis in self.axes])
+        np.savez(path, maps=self.maps, axes=np.array(axes), provenance=np.array(json.dumps(self.provenance)))
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Embedding:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        FileError
+            If the file is missing, damaged, or holds something else.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                missing = [name for name in _ENTRIES if name not in getattr(file, "files", ())]
+                if missing:
+                    raise ValueError(f"no entry {', '.join(missing)}")
+                ny, nx = (Axis(**axis) for axis in json.loads(str(file["axes"])))
+                return cls(file["maps"], (ny, nx), json.loads(str(file["provenance"])))
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise FileError(
+                f"cannot read latent maps from {path}",
+                expected="an .npz file written by Embedding.save",
+                received=f"{type(error).__name__}: {error}",
+                advice="Write it anew with latentstem.embed(data, model).save(path).",
+            ) from error
