@@ -1,0 +1,63 @@
+"""Units of calibrated axes, as one plain spelling whatever the host calls them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+__all__ = ["plain_units"]
+
+_UNCALIBRATED = {"", "px", "pix", "pixel", "pixels", "none", "undefined", "<undefined>", "n/a", "-"}
+_SPELLINGS = {
+    "a": "angstrom",
+    "å": "angstrom",
+    "ang": "angstrom",
+    "angstroms": "angstrom",
+    "angström": "angstrom",
+    "ångström": "angstrom",
+    "µm": "um",
+    "μm": "um",
+    "micron": "um",
+    "microns": "um",
+    "nanometer": "nm",
+    "nanometre": "nm",
+    "meter": "m",
+    "metre": "m",
+    "milliradian": "mrad",
+    "degree": "deg",
+    "degrees": "deg",
+    "°": "deg",
+}
+_UNIT = re.compile(r"(?P<over>1/)?(?P<unit>[^\d^/]+?)(?P<power>\^?-1)?")
+
+
+def plain_units(units: Any) -> str:
+    """One spelling of a unit: ``"A^-1"``, ``"1/Å"`` and ``"$A^{-1}$"`` are all ``"1/angstrom"``.
+
+    Parameters
+    ----------
+    units : str, bytes or anything that stands for "no units"
+        As stored by the host or the file.
+
+    Returns
+    -------
+    str
+        ``"nm"``, ``"1/angstrom"``, ``"mrad"`` ...; empty for pixels and uncalibrated axes. Units that are not
+        recognised come back unchanged.
+    """
+    if isinstance(units, bytes):
+        units = units.decode("utf-8", errors="replace")
+    if not isinstance(units, str):
+        return ""
+    text = units.strip()
+    if text.lower() in _UNCALIBRATED:
+        return ""
+    bare = text.replace("\u212b", "Å").replace("⁻¹", "^-1").replace("**", "^")
+    bare = re.sub(r"[\s\[\]{}()$_\\]", "", bare)  # LaTeX and the "[n_m]" of EMD files
+    match = _UNIT.fullmatch(bare)
+    if match is None:
+        return text
+    unit = _SPELLINGS.get(match["unit"].lower(), match["unit"])
+    if unit.lower() in _UNCALIBRATED:
+        return ""
+    return f"1/{unit}" if (match["over"] is None) != (match["power"] is None) else unit
