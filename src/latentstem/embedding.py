@@ -90,7 +90,8 @@ class Embedding:
             If the file is missing, damaged, or holds something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as handle:
+                file = np.load(handle, allow_pickle=False)
                 missing = [name for name in _ENTRIES if name not in getattr(file, "files", ())]
                 if missing:
                     raise ValueError(f"no entry {', '.join(missing)}")
