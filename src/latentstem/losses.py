@@ -101,7 +101,9 @@ class Objective(nn.Module):
         super().__init__()
         self.reconstruction = reconstruction
         self.weights = {"l1": lambda_act, "similarity": lambda_sim, "divergence": lambda_div}
-        self.terms = nn.ModuleDict({"l1": Activation(), "similarity": Similarity(), "divergence": Divergence()})
+        self.terms = nn.ModuleDict(
+            {"l1": Activation(), "similarity": Similarity(), "divergence": Divergence()}
+        )
 
     def forward(self, predicted: Tensor, target: Tensor, used: Tensor, latents: Tensor) -> dict[str, Tensor]:
         """Terms by name, with their weighted sum as ``loss``.

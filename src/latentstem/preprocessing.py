@@ -195,7 +195,9 @@ class Preprocessing(nn.Module):
         """
         rng = np.random.default_rng(seed)
         chosen = positions if len(positions) <= _SAMPLE else rng.choice(positions, _SAMPLE, replace=False)
-        sample = torch.cat([self.detector(as_tensor(scan.read(part))) for part in _parts(np.sort(chosen), 512)])
+        sample = torch.cat(
+            [self.detector(as_tensor(scan.read(part))) for part in _parts(np.sort(chosen), 512)]
+        )
         values = sample[:, self.detector.used > 0].double()
         low, high = values.min(), values.max()
         if not high > low:

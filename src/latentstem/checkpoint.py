@@ -1,0 +1,76 @@
+"""Reading and writing the one checkpoint format: a Lightning ``.ckpt`` of tensors and plain values."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import CheckpointError
+
+__all__ = ["read_checkpoint", "write_checkpoint"]
+
+_ADVICE = "Give a file written by LatentModel.save or by training (ae.ckpt, checkpoints/best.ckpt, checkpoints/last.ckpt)."
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint; nothing in it is executed.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, not a latentstem checkpoint, or of a newer format.
+    """
+    from .training.module import FORMAT_VERSION
+
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(
+            "no such checkpoint", expected="the path of a .ckpt file", received=f"'{path}'", advice=_ADVICE
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its parser meets
+        raise CheckpointError(
+            "the checkpoint cannot be read",
+            expected="tensors and plain values only",
+            received=f"'{path}' ({str(error).splitlines()[0][:120] if str(error) else type(error).__name__})",
+            advice="The file is damaged, is not a checkpoint, or holds objects that would run code. "
+            + _ADVICE,
+        ) from None
+    ours = content.get("latentstem") if isinstance(content, dict) else None
+    if not isinstance(ours, dict) or not {"state_dict", "hyper_parameters"} <= content.keys():
+        raise CheckpointError(
+            "not a latentstem checkpoint",
+            expected="a checkpoint with a latentstem format version",
+            received=f"'{path}', which has none",
+            advice=_ADVICE,
+        )
+    if not isinstance(ours.get("format_version"), int) or ours["format_version"] > FORMAT_VERSION:
+        raise CheckpointError(
+            "the checkpoint is of another format",
+            expected=f"format version {FORMAT_VERSION} or older",
+            received=f"{ours.get('format_version')!r} in '{path}'",
+            advice="Upgrade latentstem to read it.",
+        )
+    return content
+
+
+def write_checkpoint(content: dict[str, Any], path: str | Path) -> Path:
+    """Write beside the path and rename, so that a file of that name is always whole."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+    return path

@@ -1,0 +1,260 @@
+"""The Lightning module: preprocessing, network and objective. It never sees a host's object or the data module."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytorch_lightning as L
+import torch
+from torch import Tensor
+
+from ..config import TrainingConfig
+from ..errors import CheckpointError, TrainingError
+from ..losses import Objective
+from ..metrics import image_quality
+from ..networks import build_network
+from ..preprocessing import Detector, Preprocessing, as_tensor
+from .counts import split_counts
+
+__all__ = ["FORMAT_VERSION", "Autoencoder", "Batch"]
+
+#: version of the checkpoint layout; a newer one is refused
+FORMAT_VERSION = 1
+
+
+class Batch(NamedTuple):
+    """Patterns of one step.
+
+    Parameters
+    ----------
+    patterns : Tensor, shape (B, H, W)
+        Detector values.
+    neighbours : Tensor, shape (B, H, W), or None
+        Mean of the patterns at the neighbouring scan positions.
+    """
+
+    patterns: Tensor
+    neighbours: Tensor | None = None
+
+    @classmethod
+    def of(cls, patterns: np.ndarray) -> Batch:
+        """A batch of patterns without neighbours."""
+        return cls(as_tensor(patterns))
+
+
+class Autoencoder(L.LightningModule):
+    """Autoencoder of diffraction patterns.
+
+    Parameters
+    ----------
+    config : dict
+        A resolved `TrainingConfig` (nothing left at ``auto``) as plain values.
+    pattern_shape : (int, int)
+        Detector rows and columns (H, W).
+    scan : dict, optional
+        `Scan.signature` of the training data.
+    choices : list of str, optional
+        What ``auto`` chose, and why.
+    """
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        pattern_shape: tuple[int, int],
+        scan: dict[str, Any] | None = None,
+        choices: list[str] | None = None,
+    ) -> None:
+        super().__init__()
+        pattern_shape = (int(pattern_shape[0]), int(pattern_shape[1]))
+        self.save_hyperparameters(
+            {
+                "config": config,
+                "pattern_shape": list(pattern_shape),
+                "scan": scan or {},
+                "choices": choices or [],
+            },
+            logger=False,
+        )
+        self.config = cfg = TrainingConfig(**config)
+        self.preprocessing = Preprocessing(cfg.preprocessing, Detector(pattern_shape, cfg.bin, cfg.crop))
+        self.network = build_network(
+            cfg.network, self.preprocessing.shape, int(cfg.latent_dim), 2 if cfg.context else 1
+        )
+        self.objective = Objective(cfg.reconstruction, cfg.lambda_act, cfg.lambda_sim, cfg.lambda_div)
+        self.history: dict[str, list[float]] = {}
+        self.total_steps = 1
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> Autoencoder:  # type: ignore[override]
+        """Load a checkpoint; nothing in it is executed.
+
+        Parameters
+        ----------
+        checkpoint_path : str or Path
+            A file written by `LatentModel.save` or by training.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is missing, damaged, not of this package, or of a newer format.
+        """
+        from ..checkpoint import read_checkpoint
+
+        return cls.from_content(read_checkpoint(checkpoint_path), checkpoint_path)
+
+    @classmethod
+    def from_content(cls, content: dict[str, Any], path: str | Path) -> Autoencoder:
+        """The module of a checkpoint that has been read."""
+        try:
+            model = cls(**content["hyper_parameters"])
+            model.load_state_dict(content["state_dict"])
+            model.history = {name: list(values) for name, values in content["latentstem"]["history"].items()}
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise CheckpointError(
+                "the checkpoint is incomplete or altered",
+                expected="hyper-parameters, weights and history that belong together",
+                received=f"'{path}' ({type(error).__name__}: {str(error).splitlines()[0][:120]})",
+                advice="Take another copy of the file, or train again.",
+            ) from None
+        return model.eval()
+
+    # ---- patterns to latents and back ----------------------------------------------------------------------------
+
+    def values(self, patterns: Tensor) -> Tensor:
+        """Patterns (B, H, W) to detector values on the network's pixels (B, h, w)."""
+        return self.preprocessing.detector(patterns)
+
+    def encode(self, values: Tensor, neighbours: Tensor | None = None) -> Tensor:
+        """Detector values (B, h, w), and those of the neighbours' mean, to latents (B, k)."""
+        channels = [self.preprocessing(values)]
+        if self.config.context:
+            channels.append(channels[0] if neighbours is None else self.preprocessing(neighbours))
+        used = self.preprocessing.detector.used
+        return self.network.encode(torch.where(used > 0, torch.stack(channels, 1), 0.0))
+
+    @torch.no_grad()
+    def encode_batch(self, batch: Batch) -> Tensor:
+        """Patterns as they were recorded, with their neighbours, to latents (B, k)."""
+        neighbours = None if batch.neighbours is None else self.values(batch.neighbours)
+        return self.encode(self.values(batch.patterns), neighbours)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (B, k) to expected detector values (B, h, w)."""
+        return self._expected(self.network.decode(latents))
+
+    def _expected(self, output: Tensor) -> Tensor:
+        # Poisson: the network gives the square root of the expected counts, for which the Fisher information is
+        # constant and which is never negative; else it gives the preprocessed pattern.
+        if self.config.reconstruction != "poisson":
+            return self.preprocessing.inverse(output)
+        offset, high = self.preprocessing.offset, self.preprocessing.fitted_range[1]
+        return offset + (high - offset) * output.square()
+
+    def _output(self, values: Tensor) -> Tensor:
+        """What the network should give for these detector values."""
+        if self.config.reconstruction != "poisson":
+            return self.preprocessing(values)
+        offset, high = self.preprocessing.offset, self.preprocessing.fitted_range[1]
+        return ((values - offset).clamp_min(0) / (high - offset)).sqrt()
+
+    def initialise(self, values: Tensor) -> None:
+        """Let the network start from a sample of detector values (n, h, w)."""
+        x = self.preprocessing(values)[:, None].expand(-1, self.network.channels, -1, -1)
+        with torch.no_grad():
+            self.network.initialise(x, self._output(values))
+
+    # ---- Lightning ---------------------------------------------------------------------------------------------
+
+    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """The terms of the objective for one batch."""
+        values = self.values(batch.patterns)
+        neighbours = None if batch.neighbours is None else self.values(batch.neighbours)
+        cfg, pre = self.config, self.preprocessing
+        seen, target, share = values, values, 1.0
+        if cfg.split_counts:
+            seen, target = split_counts(values, generator)
+            seen, share = seen * 2, 0.5
+        latents = self.encode(seen, neighbours)
+        output = self.network.decode(latents)
+        if cfg.reconstruction == "poisson":
+            unit = pre.unit
+            predicted, target = (
+                share * (self._expected(output) - pre.offset) / unit,
+                (target - pre.offset) / unit,
+            )
+        else:
+            predicted, target = output, pre(target)
+        return self.objective(predicted, target, pre.detector.used, latents)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One step; every term is logged."""
+        terms = self.losses(batch, self._generator(self.global_step))
+        if not torch.isfinite(terms["loss"]):
+            raise TrainingError(
+                "training became unstable",
+                expected="a finite loss",
+                received=f"{terms['loss'].item()} at step {self.global_step}",
+                advice=f"Lower learning_rate (it is {self.config.learning_rate:g}; try a tenth), reduce batch_size, or "
+                "check the data's normalisation. The last good checkpoint is kept.",
+            )
+        self.log_dict({f"train/{name}": value for name, value in terms.items()}, on_step=False, on_epoch=True)
+        return terms["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The same objective on held-out scan positions, always with the same thinning."""
+        terms = self.losses(batch, self._generator(-1 - batch_idx))
+        self.log_dict({f"val/{name}": value for name, value in terms.items()}, batch_size=len(batch.patterns))
+        if self.config.realtime_metrics and batch_idx == 0:
+            self.log_dict(
+                {f"val/{name}": value for name, value in self.image_quality(batch).items()}, batch_size=1
+            )
+
+    @torch.no_grad()
+    def image_quality(self, batch: Batch, limit: int = 128) -> dict[str, float]:
+        """PSNR and SSIM of the reconstructions of at most `limit` patterns, in the preprocessed space."""
+        batch = Batch(batch.patterns[:limit], None if batch.neighbours is None else batch.neighbours[:limit])
+        values, pre = self.values(batch.patterns), self.preprocessing
+        low, high = (float(v) for v in pre(pre.fitted_range.reshape(2, 1, 1)).flatten())
+        used = pre.detector.used > 0
+        restored = torch.where(used, pre(self.decode(self.encode_batch(batch))), 0.0)
+        return image_quality(restored, torch.where(used, pre(values), 0.0), high - low)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with warm-up and the configured schedule, stepped at every batch."""
+        optimiser = torch.optim.AdamW(self.parameters(), lr=self.config.learning_rate, weight_decay=0.0)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, self._learning_rate_factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _learning_rate_factor(self, step: int) -> float:
+        warm_up = min(1.0, (step + 1) / max(1, min(50, self.total_steps // 10)))
+        if self.config.schedule == "constant":
+            return warm_up
+        progress = min(1.0, step / self.total_steps)
+        return warm_up * (0.02 + 0.98 * (1 + torch.cos(torch.tensor(progress * torch.pi)).item()) / 2)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what makes the checkpoint complete: format, history, versions; plain values and tensors only."""
+        checkpoint["latentstem"] = self.provenance()
+        checkpoint["latentstem"]["total_steps"] = self.total_steps
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the history up again when training is resumed."""
+        self.history = {name: list(values) for name, values in checkpoint["latentstem"]["history"].items()}
+
+    def provenance(self) -> dict[str, Any]:
+        """Format, history and versions, as plain values."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "history": {name: list(values) for name, values in self.history.items()},
+            "versions": {
+                name: version(name) for name in ("latentstem", "torch", "pytorch-lightning", "numpy")
+            },
+        }
+
+    def _generator(self, number: int) -> torch.Generator:
+        # The step's own number seeds it, so that a resumed run draws what an uninterrupted one would have drawn.
+        seed = (self.config.seed * 1_000_003 + number) % 2**63
+        return torch.Generator(device=self.device).manual_seed(seed)

@@ -1,0 +1,106 @@
+"""From what the user asked for to what is run: every ``auto`` decided, with the reason."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..config import TrainingConfig
+from ..errors import ArgumentError
+from ..quality import Quality
+from ..scan import Scan
+
+__all__ = ["resolve"]
+
+_MIN_STEPS = 32  # steps that a pass over the scan should have
+_MIN_BATCH = 16
+
+
+def resolve(
+    config: TrainingConfig, scan: Scan, quality: Quality, n_training: int
+) -> tuple[TrainingConfig, list[str]]:
+    """Decide every ``auto`` and fit the batch to the scan.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        As the user gave it.
+    scan : Scan
+        The data.
+    quality : Quality
+        What the streamed pass over it found.
+    n_training : int
+        Number of training positions.
+
+    Returns
+    -------
+    config : TrainingConfig
+        Nothing left at ``auto``.
+    choices : list of str
+        One sentence for each choice.
+
+    Raises
+    ------
+    ArgumentError
+        If the data cannot have what was asked for.
+    """
+    choices: list[str] = []
+    chosen: dict[str, object] = {}
+
+    reconstruction = config.reconstruction
+    if reconstruction == "auto":
+        reconstruction = "poisson" if quality.counts else "mse"
+        why = (
+            "the data are counts"
+            if quality.counts
+            else "the data are not counts (negative or fractional values)"
+        )
+        choices.append(f"reconstruction='{reconstruction}': {why}")
+    if reconstruction == "poisson" and quality.minimum < 0:
+        raise ArgumentError(
+            "the data have negative values",
+            expected="non-negative intensities for reconstruction='poisson'",
+            received=f"a minimum of {quality.minimum:g}",
+            advice="Use reconstruction='mse' or 'auto', or subtract the detector's offset first.",
+        )
+    chosen["reconstruction"] = reconstruction
+
+    if config.preprocessing == "auto":
+        kind, why = _preprocessing(quality)
+        chosen["preprocessing"] = kind
+        choices.append(f"preprocessing='{kind}': {why}")
+
+    if config.split_counts is True and not quality.counts:
+        raise ArgumentError(
+            "the data are not counts",
+            expected="non-negative integers for split_counts=True",
+            received=f"values from {quality.minimum:g} to {quality.maximum:g}, dtype {scan.dtype}",
+            advice="Use split_counts='auto'.",
+        )
+    if config.split_counts == "auto":
+        split = quality.counts and reconstruction == "poisson"
+        chosen["split_counts"] = split
+        why = "noise of counts can be split off" if split else "needs counts and reconstruction='poisson'"
+        choices.append(f"split_counts={split}: {why}")
+
+    batch = min(config.batch_size, n_training, max(_MIN_BATCH, n_training // _MIN_STEPS // 8 * 8))
+    if batch < config.batch_size:
+        choices.append(
+            f"batch_size={batch} instead of {config.batch_size}: {n_training} training patterns, "
+            f"{n_training // batch} steps in each pass over them"
+        )
+    chosen["batch_size"] = batch
+
+    if config.context and min(scan.scan_shape) == 1 and max(scan.scan_shape) == 1:
+        chosen["context"] = 0
+    return config.model_copy(update=chosen), choices
+
+
+def _preprocessing(quality: Quality) -> tuple[str, str]:
+    if quality.counts:
+        return "sqrt", "it makes the noise of counts even"
+    if quality.minimum >= 0:
+        mean = float(np.mean(quality.mean_pattern))
+        if mean > 0 and quality.maximum > 50 * mean:
+            return "sqrt", "intensities span a wide range"
+        return "minmax", "intensities are non-negative and of moderate range"
+    return "zscore", "there are negative values"
