@@ -13,8 +13,8 @@ from .arrays import default_axes, library_of, source_of
 __all__ = ["open_scan"]
 
 _READ = (
-    "a py4DSTEM DataCube, a HyperSpy Signal2D (or a pyxem signal), a numpy, memmap, h5py, zarr, dask or torch "
-    "array, or the path of a file"
+    "a py4DSTEM DataCube, a HyperSpy Signal2D (or a pyxem signal), a numpy, memmap, h5py, zarr, dask or "
+    "torch array, or the path of a file"
 )
 
 
@@ -58,6 +58,10 @@ def open_scan(data: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
         return _scan_of_simulation(data, scan_shape)
     library = library_of(data)
     if library is not None:
+        if library == "h5py":
+            from .hdf5 import scan_of_dataset
+
+            return scan_of_dataset(data, scan_shape)
         source = source_of(data, scan_shape)
         return Scan(source, default_axes(source.shape))
     raise UnsupportedDataError(
@@ -86,7 +90,7 @@ def _scan_of_simulation(simulated: Any, scan_shape: tuple[int, int] | None) -> S
             replace(
                 k,
                 scale=simulated.pixel_size,
-                offset=-simulated.pixel_size * (k.size // 2),
+                offset=-simulated.pixel_size * (k.size - 1) / 2,
                 units="1/angstrom",
             )
             for k in (ky, kx)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UnsupportedDataError
+from ..errors import FileError, UnsupportedDataError
 from ..scan import Axis, PatternSource
 from .validate import Layout, check_dtype, layout_of
 
@@ -31,7 +31,7 @@ class MemorySource:
     Parameters
     ----------
     array : ndarray, shape (Ny, Nx, H, W)
-        Any strides and byte order. ``source.array`` is this array, or None where its byte order is not native.
+        Any strides and byte order. ``source.array`` is this array, or None if its byte order is not native.
     file : tuple, optional
         Arguments of `np.memmap` that map the stored array again in another process.
     """
@@ -72,7 +72,7 @@ class ChunkedSource:
         How its axes make a scan.
     """
 
-    array = None
+    array: np.ndarray | None = None
 
     def __init__(self, store: Any, layout: Layout) -> None:
         self._store, self._layout = store, layout
@@ -137,12 +137,21 @@ class ChunkedSource:
 
     def _fetch(self, boxes: list[Box]) -> list[np.ndarray]:
         singleton = (0,) if self._layout.singleton else ()
-        parts = [self._store[(*(slice(*span) for span in box), *singleton)] for box in boxes]
-        if library_of(self._store) == "dask":
-            import dask
+        try:
+            selections = [tuple(slice(*span) for span in box) + singleton for box in boxes]
+            parts = [self._store[selection] for selection in selections]
+            if library_of(self._store) == "dask":
+                from dask.base import compute
 
-            parts = dask.compute(*parts)
-        return [np.asarray(part) for part in parts]
+                parts = compute(*parts)
+            return [np.asarray(part) for part in parts]
+        except OSError as error:
+            raise FileError(
+                "patterns cannot be read",
+                expected="complete storage chunks in a format that is installed",
+                received=f"{type(error).__name__}: {error}",
+                advice="The file may be damaged; `pip install hdf5plugin` adds the filters of detectors.",
+            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_cache": OrderedDict()}
@@ -285,12 +294,13 @@ def _memory_map(dataset: Any) -> np.ndarray | None:
 
 def _file_of(array: np.ndarray) -> tuple[Any, ...] | None:
     """Arguments that map a memory-mapped file again; None for views and copy-on-write maps."""
-    if not isinstance(array, np.memmap) or not isinstance(array.base, mmap.mmap) or array.mode == "c":
+    held: Any = array
+    if not (isinstance(array, np.memmap) and isinstance(held.base, mmap.mmap)) or held.mode == "c":
         return None
-    if array.filename is None or not os.path.isfile(array.filename):
+    if held.filename is None or not os.path.isfile(held.filename):
         return None
-    order = "C" if array.flags.c_contiguous else "F"
-    return os.fspath(array.filename), array.dtype, "r", array.offset, array.shape, order
+    order = "C" if held.flags.c_contiguous else "F"
+    return os.fspath(held.filename), held.dtype, "r", held.offset, held.shape, order
 
 
 def default_axes(shape: tuple[int, int, int, int]) -> tuple[Axis, Axis, Axis, Axis]:

@@ -54,6 +54,8 @@ def plain_units(units: Any) -> str:
         return ""
     bare = text.replace("\u212b", "Å").replace("⁻¹", "^-1").replace("**", "^")
     bare = re.sub(r"[\s\[\]{}()$_\\]", "", bare)  # LaTeX and the "[n_m]" of EMD files
+    if "?" in bare:
+        return ""
     match = _UNIT.fullmatch(bare)
     if match is None:
         return text

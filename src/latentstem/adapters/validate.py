@@ -180,7 +180,7 @@ def _scan_shape_of_stack(shape: tuple[int, ...], asked: tuple[int, int] | None) 
     if asked[0] * asked[1] == n:
         return asked
     ny, nx = asked
-    if len(shape) == 3 and ny * nx == shape[2]:
+    if len(shape) == 3 and ny * nx == shape[2] != shape[1]:
         advice = "The scan looks to be the last axis: give np.moveaxis(data, -1, 0)."
     else:
         advice = f"{_surplus(n, ny, nx)}{_offer(n, ny / nx)}"

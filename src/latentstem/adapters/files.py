@@ -1,0 +1,299 @@
+"""Files as scans: read in place where possible, else by HyperSpy or py4DSTEM. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import FileError, LatentSTEMError
+from ..scan import Scan
+from .arrays import default_axes, source_of
+
+__all__ = ["scan_of_file"]
+
+ScanShape = tuple[int, int] | None
+_HDF5 = {".h5", ".hdf5", ".he5", ".hspy", ".nxs"}
+_PY4DSTEM = {
+    ".h5",
+    ".hdf5",
+    ".emd",
+    ".py4dstem",
+    ".dm",
+    ".dm3",
+    ".dm4",
+    ".raw",
+    ".mrc",
+    ".gtg",
+    ".bin",
+    ".mib",
+}
+_ARCHIVES = {".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz"}
+_READ = (
+    ".npy, .npz, .pt, .hspy, .zspy, .h5 and .emd (py4DSTEM, EMD, DECTRIS, plain HDF5), or what HyperSpy or "
+    "py4DSTEM read (.mib, .blo, .dm4, .mrc, .ser, EMPAD .xml ...)"
+)
+
+
+def scan_of_file(path: str | os.PathLike[str], scan_shape: ScanShape = None) -> Scan:
+    """The scan in a file.
+
+    Parameters
+    ----------
+    path : path
+        A file, or the folder of a zarr store (.zspy, .zarr).
+    scan_shape : (int, int), optional
+        Scan rows and columns, where the file holds a stack of patterns.
+
+    Returns
+    -------
+    Scan
+        With the file's calibration. The data stay in the file where its format allows that.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, damaged, of a kind that is not read, or does not hold one scan.
+    ScanDimensionError, ScanShapeError, PatternShapeError, DataTypeError
+        If what it holds is not a scan.
+    """
+    path = Path(path).expanduser()
+    _check(path)
+    try:
+        scan = _reader(path)(path, scan_shape)
+        scan.read(np.zeros(1, dtype=np.int64))  # a damaged chunk or a missing filter shows here
+    except LatentSTEMError:
+        raise
+    except Exception as error:  # readers raise whatever a damaged file makes them raise
+        raise FileError(
+            "file cannot be read",
+            expected=f"a complete {path.suffix or 'data'} file",
+            received=f"{path} ({type(error).__name__}: {error})",
+            advice="The file may be truncated or damaged: copy or export it again."
+            + (" `pip install hdf5plugin` adds compression filters." if "filter" in str(error) else ""),
+        ) from error
+    return replace(scan, name=path.stem, host="file", metadata={**scan.metadata, "path": str(path)})
+
+
+def _check(path: Path) -> None:
+    received, advice = str(path), ""
+    if not path.exists():
+        received += ", which does not exist"
+        folder = path.parent
+        advice = f"There is no folder {folder}." if not folder.is_dir() else _similar(path)
+    elif path.is_dir() and path.suffix != ".zspy" and not _is_zarr_array(path):
+        received += ", a folder"
+        advice = "Give the data file inside it."
+    elif path.is_file() and path.stat().st_size == 0:
+        received += ", which is empty"
+        advice = "Copy or export it again."
+    elif path.suffix.lower() in _ARCHIVES:
+        received += ", an archive"
+        advice = "Unpack it, and give the data file inside."
+    elif path.suffix.lower() == ".ckpt":
+        received += ", a model"
+        advice = "Give the data here; latentstem.load(path) loads a model."
+    if advice:
+        raise FileError(
+            "no data file", expected="an existing file that holds a scan", received=received, advice=advice
+        )
+
+
+def _similar(path: Path) -> str:
+    names = sorted(file.name for file in path.parent.iterdir() if file.suffix == path.suffix)
+    return (
+        f"There are {', '.join(names[:5])} in that folder."
+        if names
+        else "Check the name, and the working directory."
+    )
+
+
+def _reader(path: Path) -> Callable[[Path, ScanShape], Scan]:
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return _zarr
+    if suffix in _HDF5 or _starts_with(path, b"\x89HDF\r\n\x1a\n"):
+        return _hdf5
+    return {".npy": _npy, ".npz": _npz, ".pt": _torch, ".pth": _torch}.get(suffix, _by_host)
+
+
+def _starts_with(path: Path, magic: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(magic)) == magic
+
+
+def _is_zarr_array(path: Path) -> bool:
+    return (path / ".zarray").is_file() or (path / "zarr.json").is_file()
+
+
+def _uncalibrated(array: Any, scan_shape: ScanShape) -> Scan:
+    source = source_of(array, scan_shape)
+    return Scan(source, default_axes(source.shape))
+
+
+def _npy(path: Path, scan_shape: ScanShape) -> Scan:
+    return _uncalibrated(np.load(path, mmap_mode="r", allow_pickle=False), scan_shape)
+
+
+def _npz(path: Path, scan_shape: ScanShape) -> Scan:
+    if not zipfile.is_zipfile(path):
+        raise OSError("not a complete zip archive")
+    with np.load(path, allow_pickle=False) as arrays:
+        name = next((name for name in ("data", "counts") if name in arrays), None)
+        if name is None:
+            name = _only({name: _header(path, name) for name in arrays}, path)
+        return _uncalibrated(arrays[name], scan_shape)
+
+
+def _header(path: Path, name: str) -> tuple[int, ...]:
+    """Shape of one array in an .npz file, without reading the array."""
+    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        return read(file)[0]
+
+
+def _torch(path: Path, scan_shape: ScanShape) -> Scan:
+    import torch
+
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:
+        raise FileError(
+            "tensor file cannot be read",
+            expected="a tensor, or a dict with one tensor, saved with torch.save",
+            received=f"{path} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})",
+            advice="Files that need unpickling of other objects are refused; save the bare tensor: "
+            "torch.save(tensor, path).",
+        ) from error
+    tensors = held if isinstance(held, dict) else {"tensor": held}
+    tensors = {str(key): value for key, value in tensors.items() if isinstance(value, torch.Tensor)}
+    named = [name for name in ("data", "counts") if name in tensors]
+    name = named[0] if named else _only({name: tuple(tensor.shape) for name, tensor in tensors.items()}, path)
+    return _uncalibrated(tensors[name], scan_shape)
+
+
+def _only(shapes: dict[str, tuple[int, ...]], path: Path) -> str:
+    """The one array that may be a scan: the only one with four dimensions, or else with three."""
+    if len(shapes) == 1:
+        return next(iter(shapes))
+    for n in (4, 3):
+        names = [name for name, shape in shapes.items() if len(shape) == n]
+        if len(names) == 1:
+            return names[0]
+        if names:
+            break
+    shown = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:8])
+    raise FileError(
+        "no array to choose",
+        expected="an array named data or counts, or one 4-D array",
+        received=f"{path} with {shown or 'no array'}",
+        advice="Save the scan under the name data.",
+    )
+
+
+def _hdf5(path: Path, scan_shape: ScanShape) -> Scan:
+    from .hdf5 import scan_of_hdf5
+
+    return scan_of_hdf5(path, scan_shape) or _by_host(path, scan_shape)
+
+
+def _zarr(path: Path, scan_shape: ScanShape) -> Scan:
+    try:
+        import zarr
+    except ImportError as error:
+        raise _not_installed(path, "zarr") from error
+    from .hdf5 import scan_of_hyperspy_group
+
+    store = zarr.open(str(path), mode="r")
+    if hasattr(store, "dtype"):
+        return _uncalibrated(store, scan_shape)
+    return scan_of_hyperspy_group(store["Experiments"], scan_shape) or _by_host(path, scan_shape)
+
+
+def _by_host(path: Path, scan_shape: ScanShape) -> Scan:
+    """What HyperSpy makes of the file, or else py4DSTEM."""
+    said = []
+    for host, read in (("HyperSpy", _by_hyperspy), ("py4DSTEM", _by_py4dstem)):
+        if host == "py4DSTEM" and path.suffix.lower() not in _PY4DSTEM:
+            continue
+        try:
+            return read(path, scan_shape)
+        except LatentSTEMError:
+            raise
+        except ModuleNotFoundError as error:
+            said.append(f"{host} cannot be imported ({error})")
+        except Exception as error:
+            said.append(f"{host}: {type(error).__name__}: {error}")
+    if any("cannot be imported" in reason for reason in said):
+        raise _not_installed(path, "; ".join(said))
+    raise FileError(
+        "file cannot be read",
+        expected=_READ,
+        received=f"{path} ({'; '.join(said)})",
+        advice="If it is one of these, it may be damaged; otherwise convert it to .hspy or .npy.",
+    )
+
+
+def _not_installed(path: Path, said: str) -> FileError:
+    return FileError(
+        "a library is needed to read this file",
+        expected="HyperSpy (or py4DSTEM), which read such files",
+        received=f"{path}; {said}",
+        advice="`pip install latentstem[hyperspy]` (or latentstem[py4dstem]).",
+    )
+
+
+def _by_hyperspy(path: Path, scan_shape: ScanShape) -> Scan:
+    import hyperspy.api as hs
+    from rsciio import IO_PLUGINS
+
+    from .hyperspy import scan_of_signal
+
+    path, options = _hyperspy_reader(path, hs.load)
+    suffixes = {extension for plugin in IO_PLUGINS for extension in plugin["file_extensions"]}
+    if path.suffix[1:].lower() not in suffixes:
+        raise OSError(f"files with the suffix {path.suffix!r} are not known")
+    try:
+        loaded = hs.load(str(path), lazy=True, **options)
+    except NotImplementedError:
+        loaded = hs.load(str(path), **options)
+    signals = loaded if isinstance(loaded, list) else [loaded]
+    scans = [s for s in signals if s.data.ndim == 4] or [s for s in signals if s.data.ndim == 3] or signals
+    if len(scans) == 1:
+        return scan_of_signal(scans[0], scan_shape)
+    raise FileError(
+        "file holds several signals",
+        expected="one scan",
+        received=f"{path} with {', '.join(map(repr, signals[:6]))}",
+        advice="Load it with hyperspy.api.load, and give one of the signals.",
+    )
+
+
+def _hyperspy_reader(path: Path, load: Any) -> tuple[Path, dict[str, Any]]:
+    """The file that HyperSpy wants for this one, and the reader where the suffix does not tell."""
+    suffix = path.suffix.lower()
+    if suffix == ".raw":  # EMPAD: the header is a file of its own
+        headers = [file for file in path.parent.glob("*.xml") if path.name in file.read_text(errors="ignore")]
+        path, suffix = (headers[0], ".xml") if len(headers) == 1 else (path, suffix)
+    if suffix == ".xml":
+        return path, {"file_format" if "file_format" in signature(load).parameters else "reader": "EMPAD"}
+    if suffix == ".hdr" and path.with_suffix(".mib").is_file():
+        return path.with_suffix(".mib"), {}
+    return path, {}
+
+
+def _by_py4dstem(path: Path, scan_shape: ScanShape) -> Scan:
+    import py4DSTEM
+
+    from .py4dstem import scan_of_datacube
+
+    return scan_of_datacube(py4DSTEM.import_file(str(path)), scan_shape)
