@@ -75,7 +75,7 @@ def poisson_deviance(expected: Tensor, counts: Tensor) -> Tensor:
         Observed counts.
     """
     expected = expected + 1e-4  # electrons; keeps the logarithm finite where nothing is expected
-    return expected - counts + torch.xlogy(counts, counts / expected)
+    return expected - counts * torch.log(expected) + (torch.xlogy(counts, counts) - counts)
 
 
 _POINTWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

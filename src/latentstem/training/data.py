@@ -250,6 +250,6 @@ class ScanDataModule(L.LightningDataModule):
             self.batches, batch_size=None, sampler=numbers, num_workers=self.workers, generator=generator
         )
 
-    def val_dataloader(self) -> list[Batch]:
+    def val_dataloader(self) -> DataLoader[Batch]:
         """The held-out patterns, kept in memory; every validation sees the same."""
-        return self.validation
+        return DataLoader(self.validation, batch_size=None)  # type: ignore[arg-type]
