@@ -14,7 +14,11 @@ from latentstem.errors import ArgumentError, FileError
 from latentstem.scan import Axis
 
 AXES = (Axis("Rx", 7, 0.5, -1.0, "nm"), Axis("Ry", 5, 0.25, 2.0, "nm"))
-PROVENANCE = {"config": {"latent_dim": 3, "crop": None}, "scan": {"axes": [{"name": "Rx"}]}, "versions": {"torch": "2"}}
+PROVENANCE = {
+    "config": {"latent_dim": 3, "crop": None},
+    "scan": {"axes": [{"name": "Rx"}]},
+    "versions": {"torch": "2"},
+}
 
 
 @pytest.fixture
@@ -79,7 +83,7 @@ def test_other_file(tmp_path):
     np.savez(tmp_path / "other.npz", data=np.zeros(3))
     np.save(tmp_path / "other.npy", np.zeros(3))
     for name in ("other.npz", "other.npy"):
-        with pytest.raises(FileError, match="written by Embedding.save"):
+        with pytest.raises(FileError, match=r"written by Embedding\.save"):
             Embedding.load(tmp_path / name)
 
 

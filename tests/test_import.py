@@ -9,12 +9,24 @@ import pytest
 
 import latentstem
 
-HEAVY = ("torch", "pytorch_lightning", "torchmetrics", "pydantic", "hyperspy", "py4DSTEM", "emdfile", "matplotlib", "dask")
+HEAVY = (
+    "torch",
+    "pytorch_lightning",
+    "torchmetrics",
+    "pydantic",
+    "hyperspy",
+    "py4DSTEM",
+    "emdfile",
+    "matplotlib",
+    "dask",
+)
 
 
 def python(code: str) -> str:
     """Output of a fresh interpreter."""
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
     assert run.returncode == 0, run.stderr
     return run.stdout
 

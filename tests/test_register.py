@@ -12,7 +12,7 @@ HOSTS = {
     "py4DSTEM": ("from py4DSTEM import DataCube as Host", "DataCube"),
 }
 METHODS = ("train_autoencoder", "embed", "reconstruct")
-SHOW = "print(*[getattr(getattr(Host, m, None), '__module__', None) for m in ('train_autoencoder', 'embed', 'reconstruct')])"
+SHOW = f"print(*[getattr(getattr(Host, name, None), '__module__', None) for name in {METHODS}])"
 
 
 def python(*lines: str) -> str:

@@ -60,8 +60,8 @@ class Embedding:
     def save(self, path: str | Path) -> Path:
         """Write maps, calibration and provenance to one ``.npz`` file.
 
-        The entry ``maps`` opens with ``numpy.load`` alone; ``axes`` and ``provenance`` are JSON text. Nothing is
-        pickled.
+        The entry ``maps`` opens with ``numpy.load`` alone; ``axes`` and ``provenance`` are JSON text. Nothing
+        is pickled.
 
         Parameters
         ----------

@@ -1,7 +1,7 @@
-"""Adds ``train_autoencoder``, ``embed`` and ``reconstruct`` to the hosts' classes, whichever is imported first.
+"""Adds ``train_autoencoder``, ``embed`` and ``reconstruct`` to the hosts' classes, in either order of import.
 
-A host that is there already gets the methods at once. For one that comes later, a finder on ``sys.meta_path`` lets
-the import take its course and adds the methods when the host's module has run; nothing else about it changes.
+A host that is there already gets the methods at once. For one that comes later, a finder on ``sys.meta_path``
+lets the import take its course and adds the methods when the host's module has run; nothing else is changed.
 """
 
 from __future__ import annotations

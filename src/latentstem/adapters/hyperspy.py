@@ -1,0 +1,293 @@
+"""HyperSpy signals: how they become a `Scan`, and the methods they get.
+
+The array axes of a signal are its navigation axes, then its signal axes, each from slow to fast; HyperSpy
+counts them the other way round. Axes are therefore taken by their position in the array, never by their name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ArgumentError, ScanDimensionError, UnsupportedDataError
+from ..scan import Axis, Scan
+from .arrays import MemorySource, default_axes, source_of
+from .units import plain_units
+
+if TYPE_CHECKING:
+    from ..model import LatentModel
+    from .latent_maps import LatentMaps
+
+__all__ = ["embed", "reconstruct", "scan_of_signal", "train_autoencoder"]
+
+_TWO_AND_TWO = "2 navigation axes (the scan) and 2 signal axes (the diffraction pattern)"
+_HYPERSPY_NAMES = {"scan_mask": "navigation_mask", "pattern_mask": "signal_mask"}
+_META = np.empty((0, 0, 0, 0), np.float32)  # what dask is told a block is like
+
+
+def scan_of_signal(signal: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
+    """View a HyperSpy signal as a `Scan`.
+
+    Parameters
+    ----------
+    signal : Signal2D
+        Any subclass, eager or lazy, with two navigation axes; or with one, and `scan_shape`.
+    scan_shape : (int, int), optional
+        Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
+
+    Returns
+    -------
+    Scan
+
+    Raises
+    ------
+    ScanDimensionError
+        If there are not two navigation and two signal axes.
+    UnsupportedDataError
+        For a ragged signal or a non-uniform axis.
+    """
+    manager = signal.axes_manager
+    if signal.ragged:
+        raise UnsupportedDataError(
+            "ragged signal",
+            expected="a signal whose diffraction patterns all have one shape",
+            received=repr(signal),
+            advice="Stack patterns of one shape into a signals.Signal2D.",
+        )
+    if (manager.navigation_dimension, manager.signal_dimension) not in (
+        ((2, 2), (1, 2)) if scan_shape else ((2, 2),)
+    ):
+        raise ScanDimensionError(
+            "navigation and signal axes",
+            expected=_TWO_AND_TWO,
+            received=_axes_text(signal),
+            advice=_advice(signal),
+        )
+    if not manager.axes_are_aligned_with_data:
+        raise ScanDimensionError(
+            "the navigation axes are not the first axes of the data array",
+            expected=_TWO_AND_TWO + " in this order",
+            received=_axes_text(signal),
+            advice="Align them with signal.transpose(navigation_axes=(0, 1), signal_axes=(2, 3)).",
+        )
+    stored = (*manager.navigation_axes[::-1], *manager.signal_axes[::-1])
+    bent = [str(axis.name) for axis in stored if not axis.is_uniform]
+    if bent:
+        raise UnsupportedDataError(
+            "non-uniform axis",
+            expected="uniform axes, with one scale and one offset",
+            received=f"non-uniform {', '.join(bent)}",
+            advice="Interpolate with signal.interpolate_on_axis, or convert_to_uniform_axis() of the axis.",
+        )
+    source = source_of(signal.data, scan_shape)
+    y, x, ky, kx = default_axes(source.shape)
+    if manager.navigation_dimension == 2:
+        y, x = _calibrated(y, stored[0]), _calibrated(x, stored[1])
+    axes = (y, x, _calibrated(ky, stored[-2]), _calibrated(kx, stored[-1]))
+    return Scan(source, axes, name=_title(signal) or "scan", host="hyperspy")
+
+
+def train_autoencoder(
+    signal: Any,
+    *,
+    scan_shape: tuple[int, int] | None = None,
+    navigation_mask: Any = None,
+    signal_mask: Any = None,
+    **training_arguments: Any,
+) -> LatentModel:
+    """Train an autoencoder on the diffraction patterns of this signal.
+
+    Parameters
+    ----------
+    scan_shape : (int, int), optional
+        Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
+    navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
+        True excludes the scan position. Arrays in the order of ``signal.data``.
+    signal_mask : array of bool, shape (H, W), or signal of that shape, optional
+        True excludes the detector pixel.
+    **training_arguments
+        As for :func:`latentstem.train_autoencoder`: ``preset``, ``latent_dim``, ``epochs``, ``max_time``,
+        ``output_dir`` ...
+
+    Returns
+    -------
+    LatentModel
+        For ``signal.embed`` and ``signal.reconstruct``. The signal itself is not changed.
+    """
+    from ..training.fit import train_autoencoder as train
+
+    _refuse(_HYPERSPY_NAMES.keys() & training_arguments, ("navigation_mask", "signal_mask"))
+    return train(
+        signal,
+        scan_shape=scan_shape,
+        scan_mask=_mask_array(navigation_mask),
+        pattern_mask=_mask_array(signal_mask),
+        **training_arguments,
+    )
+
+
+def embed(
+    signal: Any,
+    model: Any,
+    *,
+    scan_shape: tuple[int, int] | None = None,
+    navigation_mask: Any = None,
+    progress: bool = False,
+    **misspelt: Any,
+) -> LatentMaps:
+    """Latent maps of this signal.
+
+    Parameters
+    ----------
+    model : LatentModel or path
+        A trained model, or its checkpoint.
+    scan_shape : (int, int), optional
+        Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
+    navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
+        True excludes the scan position; its latents are NaN.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    LatentMaps
+        Latents on the navigation axis, the scan axes as signal axes. In memory, also for a lazy signal.
+    """
+    from ..model import embed as embed_data
+    from .latent_maps import LatentMaps
+
+    _refuse(misspelt, ("scan_shape", "navigation_mask", "progress"))
+    mask = _mask_array(navigation_mask)
+    embedding = embed_data(signal, model, scan_shape=scan_shape, scan_mask=mask, progress=progress)
+    navigation = signal.axes_manager.navigation_axes[::-1]
+    if len(navigation) == 2:
+        y, x = (axis.get_axis_dictionary() for axis in navigation)
+    else:
+        y, x = (axis.as_dict() for axis in embedding.axes)
+    return LatentMaps.from_embedding(embedding, (y, x), _title(signal))
+
+
+def reconstruct(
+    signal: Any,
+    model: Any,
+    *,
+    scan_shape: tuple[int, int] | None = None,
+    navigation_mask: Any = None,
+    progress: bool = False,
+    **misspelt: Any,
+) -> Any:
+    """The signal as the model sees it: denoised, in the signal's own units.
+
+    Parameters
+    ----------
+    model : LatentModel or path
+        A trained model, or its checkpoint.
+    scan_shape : (int, int), optional
+        Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
+    navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
+        True excludes the scan position; its pattern is NaN.
+    progress : bool
+        Show a progress bar; a lazy signal shows its own when it is computed.
+
+    Returns
+    -------
+    signal of the same class
+        Same shape, axes and metadata, float32; lazy if this signal is, and then computed block by block.
+    """
+    from ..model import reconstruct as reconstruct_data
+
+    _refuse(misspelt, ("scan_shape", "navigation_mask", "progress"))
+    mask = _mask_array(navigation_mask)
+    if signal._lazy:
+        data = _reconstruct_lazily(signal, model, scan_shape, mask)
+    else:
+        data = reconstruct_data(signal, model, scan_shape=scan_shape, scan_mask=mask, progress=progress)
+    return signal._deepcopy_with_new_data(data.reshape(signal.data.shape))
+
+
+def _calibrated(default: Axis, axis: Any) -> Axis:
+    name = str(axis.name) if isinstance(axis.name, str) else default.name
+    units = plain_units(axis.units)
+    return replace(default, name=name, scale=float(axis.scale), offset=float(axis.offset), units=units)
+
+
+def _title(signal: Any) -> str:
+    return str(signal.metadata.get_item("General.title", ""))
+
+
+def _axes_text(signal: Any) -> str:
+    """``1 navigation and 2 signal axes, <Signal2D, title: , dimensions: (35|24, 32)>``."""
+    manager = signal.axes_manager
+    return f"{manager.navigation_dimension} navigation and {manager.signal_dimension} signal axes, {signal!r}"
+
+
+def _advice(signal: Any) -> str:
+    """How to give a signal two navigation and two signal axes; every command named here has been tried."""
+    manager = signal.axes_manager
+    dimensions = manager.navigation_dimension + manager.signal_dimension
+    patterns_last = "signal.transpose(signal_axes=2), which makes the last two axes of the data the pattern"
+    in_two_steps = manager.signal_dimension != 2
+    if dimensions == 4:
+        return f"Use {patterns_last}."
+    if dimensions == 3:
+        first = f"Use {patterns_last}; then give" if in_two_steps else "Give"
+        return (
+            f"{first} scan_shape=(Ny, Nx), scan rows and columns, or make a signal with "
+            "hs.signals.Signal2D(signal.data.reshape(Ny, Nx, H, W))."
+        )
+    if dimensions > 4:
+        colons = ", ".join([":", ":"] + ["0"] * (dimensions - 4))
+        first = f"Use {patterns_last}; then select" if in_two_steps else "Select"
+        return f"{first} one scan of the series, for example signal.inav[{colons}]."
+    return "This looks like a single image or spectrum; give the whole scan."
+
+
+def _refuse(arguments: Iterable[str], known: tuple[str, ...]) -> None:
+    for name in arguments:
+        meant = _HYPERSPY_NAMES.get(name)
+        raise ArgumentError(
+            "unknown argument of a signal's method",
+            expected=" or ".join(known),
+            received=repr(name),
+            advice=f"Did you mean {meant!r}?" if meant in known else "See help() of the method.",
+        )
+
+
+def _mask_array(mask: Any) -> np.ndarray | None:
+    """A mask as an array, whether it came as one or as a HyperSpy signal, eager or lazy."""
+    if mask is None:
+        return None
+    return np.asarray(mask.data if hasattr(mask, "axes_manager") else mask)
+
+
+def _reconstruct_lazily(signal: Any, model: Any, scan_shape: tuple[int, int] | None, mask: Any) -> Any:
+    """Reconstruction as a dask array: one task per block of the scan, each with the neighbours it needs."""
+    import dask.array as da
+
+    from ..model import LatentModel, load
+
+    if not isinstance(model, LatentModel):
+        model = load(model)
+    scan = model._fitting(signal, scan_shape, mask)
+    shape = (*scan.scan_shape, *scan.pattern_shape)
+    patterns = signal.data.reshape(shape).rechunk(("auto", "auto", -1, -1))
+    excluded = np.zeros(scan.scan_shape, bool) if mask is None else scan.scan_mask
+    excluded = da.from_array(excluded[..., None, None], chunks=(*patterns.chunks[:2], 1, 1))
+
+    def block(patterns: np.ndarray, excluded: np.ndarray) -> np.ndarray:
+        excluded = excluded[..., 0, 0]
+        if not excluded.any():
+            return model.reconstruct_array(patterns)
+        if excluded.all():
+            return np.full(patterns.shape, np.nan, np.float32)
+        source = MemorySource(patterns)
+        part = Scan(source, default_axes(source.shape), scan_mask=excluded)
+        return model._apply(part, model._reconstruct_batch, part.pattern_shape, False)
+
+    halo = {0: model.context, 1: model.context}
+    return da.map_overlap(
+        block, patterns, excluded, depth=halo, boundary="none", dtype=np.float32, meta=_META
+    )

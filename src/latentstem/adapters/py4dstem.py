@@ -1,0 +1,207 @@
+"""py4DSTEM datacubes: how they become a `Scan`, and the methods they get.
+
+The axes of a datacube are Rx, Ry, Qx, Qy in this order; its x is the first axis, the scan row.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from emdfile import Array, Metadata
+
+from ..errors import ArgumentError, UnsupportedDataError
+from ..scan import Axis, Scan
+from .arrays import default_axes, source_of
+from .units import plain_units
+
+if TYPE_CHECKING:
+    from ..model import LatentModel
+
+__all__ = ["embed", "reconstruct", "scan_of_datacube", "train_autoencoder"]
+
+_PROVENANCE = "latentstem"  # name of the metadata that tells our nodes from others
+
+
+def scan_of_datacube(datacube: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
+    """View a py4DSTEM ``DataCube`` as a `Scan`.
+
+    Parameters
+    ----------
+    datacube : DataCube
+        Its data may be an array in memory, a memory map, an h5py dataset or a dask array.
+    scan_shape : (int, int), optional
+        Scan rows and columns (Rx, Ry) where the datacube holds one row of patterns.
+
+    Returns
+    -------
+    Scan
+
+    Raises
+    ------
+    UnsupportedDataError
+        If `datacube` is another object of py4DSTEM.
+    """
+    from py4DSTEM.datacube.datacube import DataCube
+
+    if not isinstance(datacube, DataCube):
+        raise UnsupportedDataError(
+            "not a datacube",
+            expected="a py4DSTEM DataCube",
+            received=f"{type(datacube).__module__}.{type(datacube).__qualname__}",
+            advice="Give a datacube from its tree, or make one with py4DSTEM.DataCube(array).",
+        )
+    source = source_of(datacube.data, scan_shape)
+    calibration = datacube.calibration
+    r_size, r_units = calibration.get_R_pixel_size(), calibration.get_R_pixel_units()
+    q_size, q_units = calibration.get_Q_pixel_size(), calibration.get_Q_pixel_units()
+    rx, ry, qx, qy = default_axes(source.shape)
+    if source.shape == datacube.data.shape:
+        rx, ry = _calibrated("Rx", rx, r_size, r_units), _calibrated("Ry", ry, r_size, r_units)
+    qx, qy = _calibrated("Qx", qx, q_size, q_units), _calibrated("Qy", qy, q_size, q_units)
+    return Scan(source, (rx, ry, qx, qy), name=datacube.name, host="py4dstem")
+
+
+def train_autoencoder(
+    datacube: Any,
+    *,
+    scan_shape: tuple[int, int] | None = None,
+    scan_mask: Any = None,
+    pattern_mask: Any = None,
+    **training_arguments: Any,
+) -> LatentModel:
+    """Train an autoencoder on the diffraction patterns of this datacube.
+
+    Parameters
+    ----------
+    scan_shape : (int, int), optional
+        Scan rows and columns (Rx, Ry) where the datacube holds one row of patterns.
+    scan_mask : array of bool, shape (Rx, Ry), optional
+        True excludes the scan position.
+    pattern_mask : array of bool, shape (Qx, Qy), optional
+        True excludes the detector pixel.
+    **training_arguments
+        As for :func:`latentstem.train_autoencoder`: ``preset``, ``latent_dim``, ``epochs``, ``max_time``,
+        ``output_dir`` ...
+
+    Returns
+    -------
+    LatentModel
+        For ``datacube.embed`` and ``datacube.reconstruct``. The datacube itself is not changed.
+    """
+    from ..training.fit import train_autoencoder as train
+
+    masks = {"scan_mask": scan_mask, "pattern_mask": pattern_mask}
+    return train(datacube, scan_shape=scan_shape, **masks, **training_arguments)
+
+
+def embed(
+    datacube: Any,
+    model: Any,
+    *,
+    name: str = "latents",
+    scan_shape: tuple[int, int] | None = None,
+    scan_mask: Any = None,
+    progress: bool = False,
+) -> Array:
+    """Latent maps of this datacube, stored on its tree under `name` and returned.
+
+    Parameters
+    ----------
+    model : LatentModel or path
+        A trained model, or its checkpoint.
+    name : str
+        Name of the node; latents that are there from before are replaced.
+    scan_shape : (int, int), optional
+        Scan rows and columns (Rx, Ry) where the datacube holds one row of patterns.
+    scan_mask : array of bool, shape (Rx, Ry), optional
+        True excludes the scan position; its latents are NaN.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    emdfile.Array, shape (k, Rx, Ry), float32
+        Calibrated like the scan; ``metadata["latentstem"]`` says which model made it. It is saved with the
+        datacube and can be read without LatentSTEM.
+
+    Raises
+    ------
+    ArgumentError
+        If the datacube's tree has something else under `name`.
+    """
+    from ..model import embed as embed_data
+
+    _check_name(datacube, name)
+    embedding = embed_data(datacube, model, scan_shape=scan_shape, scan_mask=scan_mask, progress=progress)
+    same_scan = embedding.maps.shape[:2] == datacube.Rshape
+    units = datacube.calibration.get_R_pixel_units() if same_scan else "pixels"
+    latents = Array(
+        np.ascontiguousarray(np.moveaxis(embedding.maps, -1, 0)),
+        name=name,
+        dims=[
+            np.arange(embedding.latent_dim),
+            *(np.arange(axis.size) * axis.scale for axis in embedding.axes),
+        ],
+        dim_names=["latent", "Rx", "Ry"],
+        dim_units=["", units, units],
+    )
+    latents.metadata = Metadata(_PROVENANCE, {"provenance": json.dumps(embedding.provenance)})
+    datacube.attach(latents)
+    return latents
+
+
+def reconstruct(
+    datacube: Any,
+    model: Any,
+    *,
+    scan_shape: tuple[int, int] | None = None,
+    scan_mask: Any = None,
+    progress: bool = False,
+) -> Any:
+    """The datacube as the model sees it: denoised, in the datacube's own units.
+
+    Parameters
+    ----------
+    model : LatentModel or path
+        A trained model, or its checkpoint.
+    scan_shape : (int, int), optional
+        Scan rows and columns (Rx, Ry) where the datacube holds one row of patterns.
+    scan_mask : array of bool, shape (Rx, Ry), optional
+        True excludes the scan position; its pattern is NaN.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    DataCube
+        float32, in memory, of this datacube's shape, with a copy of its calibration.
+    """
+    from py4DSTEM.datacube.datacube import DataCube
+
+    from ..model import reconstruct as reconstruct_data
+
+    data = reconstruct_data(datacube, model, scan_shape=scan_shape, scan_mask=scan_mask, progress=progress)
+    calibration = datacube.calibration.copy()
+    calibration._params = copy.deepcopy(calibration._params)  # copy() shares the arrays
+    return DataCube(data.reshape(datacube.data.shape), name=datacube.name, calibration=calibration)
+
+
+def _calibrated(name: str, axis: Axis, size: Any, units: Any) -> Axis:
+    return replace(axis, name=name, scale=1.0 if size is None else float(size), units=plain_units(units))
+
+
+def _check_name(datacube: Any, name: str) -> None:
+    """Whether latents may be stored under this name: it is free, or latents are there already."""
+    present = datacube.tree(name) if name in datacube.treekeys else None
+    if not name or "/" in name or (present is not None and _PROVENANCE not in present.metadata):
+        what = "no name of a node" if present is None else f"a {type(present).__name__} that is there already"
+        raise ArgumentError(
+            "name of the latents",
+            expected="a name that is free on the datacube's tree, without slashes",
+            received=f"{name!r}, {what}",
+            advice="Choose another name, for example datacube.embed(model, name='latents').",
+        )
