@@ -6,7 +6,16 @@ import difflib
 from datetime import timedelta
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from .errors import ArgumentError
 
@@ -70,13 +79,13 @@ class TrainingConfig(BaseModel):
         Seed of initial weights, split, order and thinning.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     network: Literal["compact", "resnet"] = "compact"
     latent_dim: int = Field(32, ge=1, le=1024)
     preprocessing: Literal["auto", "minmax", "sqrt", "log", "zscore", "none"] = "auto"
     reconstruction: Literal["auto", "mse", "mae", "huber", "poisson"] = "auto"
-    split_counts: bool | Literal["auto"] = "auto"
+    split_counts: StrictBool | Literal["auto"] = "auto"
     context: int = Field(1, ge=0, le=3)
     bin: int = Field(1, ge=1, le=64)
     crop: tuple[int, int, int, int] | None = None
@@ -92,29 +101,34 @@ class TrainingConfig(BaseModel):
     gradient_clip: float = Field(1.0, ge=0)
     patience: int | None = Field(None, ge=1)
     validation_fraction: float = Field(0.1, gt=0, lt=0.9)
-    realtime_metrics: bool = False
+    realtime_metrics: StrictBool = False
     device: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     workers: int = Field(0, ge=0)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     seed: int = Field(0, ge=0, lt=2**32)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and info.field_name not in ("split_counts", "realtime_metrics"):
+            raise ValueError("a number or a name, not True or False")
+        return value
+
     @field_validator("max_time", mode="before")
     @classmethod
     def _as_lightning_string(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            value = timedelta(**value)
+            try:
+                value = timedelta(**value)
+            except TypeError as error:
+                raise ValueError(str(error)) from None
         if isinstance(value, str):
-            parts = value.split(":")
-            if len(parts) != 4 or not all(part.isdigit() for part in parts):
-                raise ValueError(
-                    f"expected DD:HH:MM:SS, for example 00:00:02:00 for two minutes, received {value!r}"
-                )
-            days, hours, minutes, seconds = map(int, parts)
+            days, hours, minutes, seconds = map(int, value.split(":"))
             value = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
         if isinstance(value, timedelta):
             total = int(value.total_seconds())
             if total < 1:
-                raise ValueError(f"expected at least one second, received {value}")
+                raise ValueError("too short")
             days, rest = divmod(total, 86400)
             return f"{days:02d}:{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
         return value
@@ -123,17 +137,17 @@ class TrainingConfig(BaseModel):
     @classmethod
     def _crop_is_a_region(cls, value: tuple[int, int, int, int] | None) -> tuple[int, int, int, int] | None:
         if value is not None and not (0 <= value[0] < value[1] and 0 <= value[2] < value[3]):
-            raise ValueError(
-                f"expected row start < row stop and column start < column stop, all >= 0; received {value}"
-            )
+            raise ValueError("no region")
         return value
 
     @model_validator(mode="after")
     def _fields_agree(self) -> TrainingConfig:
         if self.split_counts is True and self.reconstruction not in ("auto", "poisson"):
-            raise ValueError(
-                f"split_counts=True predicts counts, so it needs reconstruction='poisson' or 'auto'; "
-                f"received reconstruction={self.reconstruction!r}. Set split_counts='auto' or change reconstruction"
+            raise ArgumentError(
+                "split_counts and reconstruction contradict each other",
+                expected="reconstruction='poisson' or 'auto' with split_counts=True, which predicts counts",
+                received=f"reconstruction={self.reconstruction!r}",
+                advice="Use split_counts='auto', or change reconstruction.",
             )
         return self
 
@@ -172,13 +186,39 @@ class TrainingConfig(BaseModel):
             return cls(**{**PRESETS[preset], **arguments})
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            name = ".".join(str(part) for part in first["loc"][:1]) or "training arguments"
+            context = first.get("ctx", {})
+            if isinstance(context.get("error"), ArgumentError):
+                raise context["error"] from None
+            name = str(first["loc"][0])
+            told = _TAKES.get(name) or _EXPECTED.get(
+                first["type"], first["msg"].removeprefix("Value error, ")
+            )
             raise ArgumentError(
-                f"bad value for {name}" if first["loc"] else "the training arguments contradict each other",
-                expected=first["msg"].removeprefix("Value error, "),
-                received=repr(first["input"]) if first["loc"] else "them together",
-                advice="See the parameters of latentstem.TrainingConfig.",
+                f"bad value for {name}",
+                expected=told.format(**context),
+                received=repr({**PRESETS[preset], **arguments}[name]),
+                advice=f"See {name} in the parameters of latentstem.TrainingConfig.",
             ) from None
+
+
+#: what is expected, by the type of pydantic's error
+_EXPECTED = {
+    "greater_than_equal": "a value >= {ge:g}",
+    "greater_than": "a value > {gt:g}",
+    "less_than_equal": "a value <= {le:g}",
+    "less_than": "a value < {lt:g}",
+    "finite_number": "a finite number",
+    "literal_error": "{expected}",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    "bool_type": "True or False",
+}
+#: what is expected of fields of more than one value
+_TAKES = {
+    "split_counts": "True, False or 'auto'",
+    "crop": "row start, row stop, column start, column stop in pixels, each stop greater than its start",
+    "max_time": "'DD:HH:MM:SS', a dict such as {{'minutes': 2}} or a timedelta, of at least one second",
+}
 
 
 def _nearest(name: str, choices: Any) -> str:
