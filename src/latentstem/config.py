@@ -39,8 +39,9 @@ class TrainingConfig(BaseModel):
     reconstruction : {"auto", "mse", "mae", "huber", "poisson"}
         Reconstruction term of the objective; ``auto`` is ``poisson`` for counts, else ``mse``.
     split_counts : bool or "auto"
-        Thin each pattern into two independent halves, encode one and predict the other, so that noise cannot be
-        learnt. Needs counts; ``auto`` uses it where the data are counts and the reconstruction is ``poisson``.
+        Thin each pattern into two independent halves, encode one and predict the other, so that noise
+        cannot be learnt. Needs counts; ``auto`` uses it where the data are counts and the reconstruction is
+        ``poisson``.
     context : int
         Radius, in scan positions, of the neighbourhood the encoder also sees; 0 switches it off.
     bin : int
@@ -58,7 +59,8 @@ class TrainingConfig(BaseModel):
     max_patterns : int
         Patterns to train on in total when `epochs` is not given, whatever the size of the scan.
     max_time : str, dict or timedelta, optional
-        Stop after this time; as in Lightning, ``"DD:HH:MM:SS"``, a dict for ``timedelta``, or a ``timedelta``.
+        Stop after this time; as in Lightning, ``"DD:HH:MM:SS"``, a dict for ``timedelta``, or a
+        ``timedelta``.
     schedule : {"cosine", "constant"}
         Learning rate over the run, after a short warm-up.
     gradient_clip : float
@@ -165,7 +167,8 @@ class TrainingConfig(BaseModel):
         Raises
         ------
         ArgumentError
-            For an unknown preset, a misspelt argument (the nearest right one is named) or a value out of range.
+            For an unknown preset, a misspelt argument (the nearest right one is named) or a value out of
+            range.
         """
         if preset not in PRESETS:
             raise ArgumentError(
