@@ -193,7 +193,7 @@ def _scan_shape_of_stack(shape: tuple[int, ...], asked: tuple[int, int] | None) 
 
 
 def _without_scan_shape(n: int) -> str:
-    side = math.isqrt(n)
+    side = round(math.sqrt(n))
     if side * side == n:
         return f"{n} is a square number: scan_shape=({side}, {side}) for a square scan. {_offer(n, 1.0)}"
     return f"{_surplus(n, side, side)}{_offer(n, 1.0)}"
