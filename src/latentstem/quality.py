@@ -17,6 +17,7 @@ _OUTLYING = 8.0  # robust standard deviations from the neighbouring scan positio
 _SIGNIFICANT = 6.0  # standard errors by which a hot or dead pixel has to differ from its neighbours
 _HOT, _DEAD = 4.0, 0.1  # times the brighter, or the darker, of the neighbouring pixels
 _MANY = 0.01  # a larger share of seemingly hot pixels are sharp diffraction spots
+_COARSE = 16  # pixels: on smaller detectors a diffraction spot is a single pixel
 _MAD = 1.4826  # median absolute deviation to standard deviation
 _SHOWN = 5
 
@@ -251,7 +252,7 @@ def _hot_and_dead(mean: np.ndarray, error: np.ndarray, constant: np.ndarray) -> 
     rough = _MAD * _SIGNIFICANT * np.nanmedian(residual)
     alone = typical <= 2 * np.maximum(_quantile(ring, 0.5), 0) + noise
     hot = (level > _HOT * np.maximum(bright, 0) + noise + rough) & (alone | constant)
-    if hot.sum() > max(_MANY * hot.size, 8):
+    if hot.sum() > max(_MANY * hot.size, 8) or min(hot.shape) < _COARSE:
         hot &= constant
     dead = (level < _DEAD * dark) & (dark - level > noise + rough)
     return hot, dead
@@ -271,8 +272,8 @@ def _outlying(total: np.ndarray, counts: bool) -> np.ndarray:
     usual = _MAD * np.nanmedian(difference)
     shot_noise = np.sqrt(np.maximum(typical, 1.0)) if counts else 1e-6 * np.abs(typical)
     differences = np.sort(np.abs(total - around), axis=0)
-    third = np.clip(np.isfinite(differences).sum(axis=0) - 1, 0, 2)
-    apart = np.take_along_axis(differences, third[None], axis=0)[0]
+    alike = np.clip((np.isfinite(differences).sum(axis=0) - 1) // 2, 0, 2)  # fewer at the edges
+    apart = np.take_along_axis(differences, alike[None], axis=0)[0]
     return apart > _OUTLYING * np.maximum(usual, shot_noise)
 
 
@@ -281,8 +282,7 @@ def _saturated(seen: _Pass, hot: np.ndarray, dtype: np.dtype[Any]) -> int:
 
     Few counts share few numbers without being clipped; there, nothing comes close below the maximum.
     """
-    usual = ~hot.ravel() & (seen.lowest < seen.highest)
-    n = int(seen.at_maximum[usual].sum())
+    n = int(seen.at_maximum[~hot.ravel()].sum())
     full = dtype.kind in "iu" and seen.maximum == np.iinfo(dtype).max
     close = (seen.highest >= 0.9 * seen.maximum) & (seen.highest < seen.maximum)
     return n if full or (n >= 20 and bool(close.any())) else 0

@@ -1,0 +1,104 @@
+"""The scan: axis order, blocks, masks, and the way in."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latentstem.errors import MaskError, UnsupportedDataError
+from latentstem.scan import Axis, PatternSource, Scan, as_scan
+
+SHAPE = (7, 5, 32, 24)
+DATA = np.arange(np.prod(SHAPE), dtype=np.int32).reshape(SHAPE)
+
+
+class Source:
+    """A pattern source of any storage chunks, which holds no patterns."""
+
+    dtype = np.dtype(np.uint16)
+    array = None
+
+    def __init__(self, shape, chunks):
+        self.shape, self.chunks = shape, chunks
+
+    def read(self, indices):
+        return np.zeros((len(indices), *self.shape[2:]), self.dtype)
+
+
+def test_axis_order():
+    scan = as_scan(DATA)
+    assert (scan.scan_shape, scan.pattern_shape) == ((7, 5), (32, 24))
+    assert (scan.n_positions, scan.nbytes, scan.dtype) == (35, DATA.nbytes, np.int32)
+    assert [axis.size for axis in scan.axes] == [7, 5, 32, 24]
+    np.testing.assert_array_equal(scan.read([3 * 5 + 2]), DATA[[3], [2]])
+    assert isinstance(scan.source, PatternSource)
+
+
+@given(
+    scan_shape=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    chunks=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    max_patterns=st.integers(1, 50),
+)
+def test_blocks_keep_chunks_together(scan_shape, chunks, max_patterns):
+    chunks = tuple(min(size, n) for size, n in zip(chunks, scan_shape, strict=True))
+    axes = tuple(Axis("axis", n) for n in (*scan_shape, 8, 9))
+    blocks = list(Scan(Source((*scan_shape, 8, 9), chunks), axes).blocks(max_patterns))
+    every = np.concatenate(blocks)
+    assert sorted(every) == list(range(scan_shape[0] * scan_shape[1]))
+    assert max(map(len, blocks)) <= max(max_patterns, chunks[0] * chunks[1])
+    rows, columns = np.divmod(np.arange(len(every)), scan_shape[1])
+    chunk_of = rows // chunks[0] * scan_shape[1] + columns // chunks[1]
+    seen = [set(chunk_of[block]) for block in blocks]
+    if chunks != (1, 1):
+        assert sum(map(len, seen)) == len(set.union(*seen))
+
+
+def test_masks():
+    scan_mask, pattern_mask = np.zeros((7, 5), bool), np.zeros((32, 24), bool)
+    scan_mask[2, 3] = pattern_mask[4, 5] = True
+    scan = as_scan(DATA, scan_mask=scan_mask, pattern_mask=pattern_mask.tolist())
+    np.testing.assert_array_equal(scan.scan_mask, scan_mask)
+    np.testing.assert_array_equal(scan.pattern_mask, pattern_mask)
+    assert as_scan(DATA).scan_mask is None
+    again = scan.with_masks(scan_mask=~scan_mask)
+    np.testing.assert_array_equal(again.scan_mask, ~scan_mask)
+    np.testing.assert_array_equal(again.pattern_mask, pattern_mask)
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        (
+            {"scan_mask": np.zeros((5, 7), bool)},
+            r"scan_mask.*shape \(7, 5\); received bool \(5, 7\).*True excludes",
+        ),
+        ({"pattern_mask": np.zeros((24, 32), bool)}, r"pattern_mask.*\(32, 24\); received bool \(24, 32\)"),
+        ({"pattern_mask": np.zeros((32, 24))}, r"boolean array.*received float64 \(32, 24\)"),
+        (
+            {"scan_mask": np.ones((7, 5), bool)},
+            r"scan_mask excludes everything.*35 times True.*invert the mask",
+        ),
+        ({"pattern_mask": np.ones((32, 24), bool)}, r"pattern_mask excludes everything"),
+    ],
+)
+def test_masks_that_do_not_fit(masks, message):
+    with pytest.raises(MaskError, match=message):
+        as_scan(DATA, **masks)
+
+
+def test_signature_is_plain():
+    signature = as_scan(DATA).signature()
+    assert json.loads(json.dumps(signature)) == signature
+    assert signature["scan_shape"] == [7, 5]
+    assert signature["pattern_shape"] == [32, 24]
+    assert signature["dtype"] == "int32"
+    assert signature["axes"][3] == {"name": "kx", "size": 24, "scale": 1.0, "offset": 0.0, "units": ""}
+
+
+def test_other_objects():
+    with pytest.raises(UnsupportedDataError, match=r"received builtins.dict"):
+        as_scan({})
