@@ -21,7 +21,7 @@ class LatentSTEMError(Exception):
         self.what, self.expected, self.received, self.advice = what, expected, received, advice
         super().__init__(f"{what}: expected {expected}; received {received}. {advice}")
 
-    def __reduce__(self):  # keyword-only arguments do not survive default pickling
+    def __reduce__(self) -> tuple[object, ...]:  # keyword-only arguments do not survive default pickling
         return _rebuild, (type(self), self.what, self.expected, self.received, self.advice)
 
 

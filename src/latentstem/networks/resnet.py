@@ -80,5 +80,5 @@ class ResNetAutoencoder(Network):
     def initialise(self, x: Tensor, y: Tensor) -> None:
         """Start the output at the mean value, and the latents alive: positive on average."""
         with torch.no_grad():
-            self.head.bias.fill_(y.mean().item())
+            nn.init.constant_(self.head.bias, y.mean().item())  # type: ignore[arg-type]
             self.embed.bias.fill_(0.1)

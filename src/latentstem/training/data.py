@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -44,13 +44,10 @@ class PatternReader:
         if not self.steps:
             return Batch(as_tensor(self.scan.read(positions)))
         exists, neighbours = self._neighbours(positions)
-        read = self.scan.read
+        read: Callable[[np.ndarray], np.ndarray] = self.scan.read
         if self.scan.source.array is None:  # storage is read once, not once for each neighbour
             wanted = np.unique(np.concatenate([positions, neighbours[exists]]))
-            patterns = read(wanted)
-
-            def read(at: np.ndarray) -> np.ndarray:
-                return patterns[np.searchsorted(wanted, at)]
+            read = _Lookup(wanted, self.scan.read(wanted))
 
         total = np.zeros((len(positions), *self.scan.pattern_shape), np.float32)
         for there, at in zip(exists, neighbours, strict=True):
@@ -68,6 +65,16 @@ class PatternReader:
         exists = (y >= 0) & (y < ny) & (x >= 0) & (x < nx)
         flat = np.where(exists, y * nx + x, 0)
         return exists & ~self.excluded.ravel()[flat], flat
+
+
+class _Lookup:
+    """Patterns that have been read, by their flat scan position."""
+
+    def __init__(self, positions: np.ndarray, patterns: np.ndarray) -> None:
+        self.positions, self.patterns = positions, patterns
+
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        return self.patterns[np.searchsorted(self.positions, positions)]
 
 
 def split_positions(scan: Scan, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

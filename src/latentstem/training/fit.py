@@ -222,7 +222,7 @@ class _Run:
             callbacks.append(Timer(cfg.max_time, interval="step", verbose=False))
         if self.progress:
             callbacks.append(TQDMProgressBar(leave=True))
-        logger = False
+        logger: TensorBoardLogger | bool = False
         if self.output_dir is not None:
             logger = TensorBoardLogger(self.output_dir, "tb_logs", default_hp_metric=False)
             callbacks.append(LearningRateMonitor("step"))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytorch_lightning as L
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from ..config import TrainingConfig
@@ -222,7 +223,7 @@ class Autoencoder(L.LightningModule):
         restored = torch.where(used, pre(self.decode(self.encode_batch(batch))), 0.0)
         return image_quality(restored, torch.where(used, pre(values), 0.0), high - low)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with warm-up and the configured schedule, stepped at every batch."""
         optimiser = torch.optim.AdamW(self.parameters(), lr=self.config.learning_rate, weight_decay=0.0)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, self._learning_rate_factor)
