@@ -165,6 +165,16 @@ def test_diffraction_spots_are_not_hot(pattern_shape, structure, dose):
     assert not quality.saturated
 
 
+def test_sharp_spots_are_not_hot():
+    y, x = np.mgrid[:48, :40]
+    spots = sum(
+        np.exp(-2 * ((y - row) ** 2 + (x - column) ** 2)) for row in (8, 24, 40) for column in (7, 19, 31)
+    )
+    data = np.random.default_rng(0).poisson(0.2 + 100 * spots, (12, 10, 48, 40)).astype(np.uint16)
+    data[..., 30, 13] = np.random.default_rng(1).poisson(50, (12, 10))
+    assert at(inspect(as_scan(data)).hot) == [(30, 13)]
+
+
 def test_hot_pixels_and_beam_stop_of_a_simulated_scan():
     simulated = latentstem.simulate((16, 18), (48, 40), hot_pixels=6, beam_stop=True, vacuum=0.2, seed=2)
     quality = inspect(as_scan(simulated))
@@ -182,6 +192,13 @@ def test_saturation():
     assert inspect(as_scan(full)).saturated == np.count_nonzero(data >= 255)
     scaled = clipped.astype(np.float32) / 380
     assert inspect(as_scan(scaled)).saturated == np.count_nonzero(data >= 380)
+
+
+def test_saturation_found_block_by_block(monkeypatch):
+    monkeypatch.setattr("latentstem.quality._BLOCK_VALUES", 32 * 24)
+    data = np.minimum(counts((12, 10), dose=400), 380)
+    data[:6] = np.minimum(data[:6], 100)
+    assert inspect(as_scan(data)).saturated == np.count_nonzero(data == 380)
 
 
 @pytest.mark.parametrize("dose", [0.05, 1, 400])
