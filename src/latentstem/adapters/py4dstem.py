@@ -19,9 +19,10 @@ from .arrays import default_axes, source_of
 from .units import plain_units
 
 if TYPE_CHECKING:
+    from ..embedding import Embedding
     from ..model import LatentModel
 
-__all__ = ["embed", "reconstruct", "scan_of_datacube", "train_autoencoder"]
+__all__ = ["embed", "latents_array", "reconstruct", "scan_of_datacube", "train_autoencoder"]
 
 _PROVENANCE = "latentstem"  # name of the metadata that tells our nodes from others
 
@@ -139,17 +140,7 @@ def embed(
     embedding = embed_data(datacube, model, scan_shape=scan_shape, scan_mask=scan_mask, progress=progress)
     same_scan = embedding.maps.shape[:2] == datacube.Rshape
     units = datacube.calibration.get_R_pixel_units() if same_scan else "pixels"
-    latents = Array(
-        np.ascontiguousarray(np.moveaxis(embedding.maps, -1, 0)),
-        name=name,
-        dims=[
-            np.arange(embedding.latent_dim),
-            *(np.arange(axis.size) * axis.scale for axis in embedding.axes),
-        ],
-        dim_names=["latent", "Rx", "Ry"],
-        dim_units=["", units, units],
-    )
-    latents.metadata = Metadata(_PROVENANCE, {"provenance": json.dumps(embedding.provenance)})
+    latents = latents_array(embedding, name, units)
     datacube.attach(latents)
     return latents
 
@@ -188,6 +179,36 @@ def reconstruct(
     calibration = datacube.calibration.copy()
     calibration._params = copy.deepcopy(calibration._params)  # copy() shares the arrays
     return DataCube(data.reshape(datacube.data.shape), name=datacube.name, calibration=calibration)
+
+
+def latents_array(embedding: Embedding, name: str, units: str) -> Array:
+    """Latent maps as a node of a tree.
+
+    Parameters
+    ----------
+    embedding : Embedding
+        Maps of shape (Rx, Ry, k).
+    name : str
+        Name of the node.
+    units : str
+        Units of the scan axes, as py4DSTEM writes them.
+
+    Returns
+    -------
+    emdfile.Array, shape (k, Rx, Ry), float32
+    """
+    latents = Array(
+        np.ascontiguousarray(np.moveaxis(embedding.maps, -1, 0)),
+        name=name,
+        dims=[
+            np.arange(embedding.latent_dim),
+            *(np.arange(axis.size) * axis.scale for axis in embedding.axes),
+        ],
+        dim_names=["latent", "Rx", "Ry"],
+        dim_units=["", units, units],
+    )
+    latents.metadata = Metadata(_PROVENANCE, {"provenance": json.dumps(embedding.provenance)})
+    return latents
 
 
 def _calibrated(name: str, axis: Axis, size: Any, units: Any) -> Axis:

@@ -1,0 +1,126 @@
+"""Results as files: of numpy, HyperSpy or py4DSTEM, by the suffix."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import FileError
+from ..scan import Axis, Scan
+
+if TYPE_CHECKING:
+    from ..embedding import Embedding
+
+__all__ = ["LATENT_FILES", "PATTERN_FILES", "check_output", "save_latents", "save_patterns"]
+
+#: suffixes that can be written, and the library that writes each
+LATENT_FILES = {".npz": "numpy", ".hspy": "hyperspy", ".zspy": "hyperspy", ".h5": "py4DSTEM"}
+PATTERN_FILES = {".npy": "numpy", **LATENT_FILES}
+
+
+def check_output(path: Path, kinds: dict[str, str], overwrite: bool) -> None:
+    """Whether a result can be written to this path, asked before the work is done.
+
+    Raises
+    ------
+    FileError
+        If the suffix is not one of `kinds`, the library that writes it is missing, there is no such folder,
+        or there is a file already and `overwrite` is False.
+    """
+    library = kinds.get(path.suffix.lower())
+    problem, advice = "", ""
+    if library is None:
+        problem, advice = "has another suffix", f"Choose one of {', '.join(kinds)}."
+    elif find_spec(library) is None:
+        problem = f"needs {library}, which is not installed"
+        advice = f"`pip install latentstem[{library.lower()}]`, or write another kind of file."
+    elif not path.parent.is_dir():
+        problem, advice = "is in a folder that does not exist", f"Make the folder {path.parent} first."
+    elif path.exists() and not overwrite:
+        problem, advice = "exists already", "Choose another name, or give --overwrite."
+    if problem:
+        raise FileError(
+            "the output cannot be written",
+            expected=f"the path of a new file ({', '.join(kinds)})",
+            received=f"{path}, which {problem}",
+            advice=advice,
+        )
+
+
+def save_latents(embedding: Embedding, path: Path) -> None:
+    """Write latent maps, with the calibration of the scan.
+
+    ``.npz`` is for `Embedding.load`, ``.hspy`` and ``.zspy`` hold a `LatentMaps` signal, ``.h5`` an array
+    (k, Rx, Ry) in a tree of py4DSTEM.
+    """
+    library = LATENT_FILES[path.suffix.lower()]
+    if library == "numpy":
+        embedding.save(path)
+    elif library == "hyperspy":
+        from .latent_maps import LatentMaps
+
+        y, x = (axis.as_dict() for axis in embedding.axes)
+        name = str(embedding.provenance.get("applied_to", {}).get("name", ""))
+        LatentMaps.from_embedding(embedding, (y, x), name).save(path, overwrite=True)
+    else:
+        import py4DSTEM
+
+        from .py4dstem import latents_array
+
+        units = embedding.axes[0].units or "pixels"
+        py4DSTEM.save(str(path), latents_array(embedding, "latents", units), mode="o")
+
+
+def save_patterns(patterns: np.ndarray, scan: Scan, path: Path) -> None:
+    """Write patterns (Ny, Nx, H, W), with the axes of `scan` where the format has axes.
+
+    ``.npy`` is the bare array, ``.npz`` has it as ``data`` beside ``axes`` (JSON), ``.hspy`` and ``.zspy``
+    hold a Signal2D, ``.h5`` a DataCube.
+    """
+    library = PATTERN_FILES[path.suffix.lower()]
+    if path.suffix.lower() == ".npy":
+        np.save(path, patterns)
+    elif library == "numpy":
+        axes = np.array(json.dumps([axis.as_dict() for axis in scan.axes]))
+        np.savez(path, data=patterns, axes=axes)
+    elif library == "hyperspy":
+        from hyperspy.signals import Signal2D
+
+        described = [{**axis.as_dict(), "navigate": n < 2} for n, axis in enumerate(scan.axes)]
+        signal = Signal2D(patterns, axes=described)
+        signal.metadata.General.title = scan.name
+        signal.save(path, overwrite=True)
+    else:
+        import py4DSTEM
+
+        py4DSTEM.save(str(path), _datacube(patterns, scan), mode="o")
+
+
+def _datacube(patterns: np.ndarray, scan: Scan) -> Any:
+    """A DataCube. It has one pixel size for both scan axes, and one for both detector axes."""
+    from py4DSTEM import DataCube
+
+    cube = DataCube(patterns, name=scan.name)
+    calibration = cube.calibration
+    step, units = _common(scan.axes[:2])
+    if units:
+        calibration.set_R_pixel_size(step)
+        calibration.set_R_pixel_units(units)
+    step, units = _common(scan.axes[2:])
+    known = {"1/angstrom": ("A^-1", 1.0), "1/nm": ("A^-1", 0.1), "mrad": ("mrad", 1.0)}
+    if units in known:
+        units, factor = known[units]
+        calibration.set_Q_pixel_size(step * factor)
+        calibration.set_Q_pixel_units(units)
+    return cube
+
+
+def _common(axes: tuple[Axis, ...]) -> tuple[float, str]:
+    """Scale and units, if two axes share them; units are empty if not."""
+    y, x = axes
+    same = y.units == x.units and np.isclose(y.scale, x.scale)
+    return y.scale, y.units if same else ""

@@ -1,0 +1,5 @@
+"""The command line: ``latentstem train``, ``embed``, ``reconstruct``, ``info`` and ``demo``."""
+
+from .commands import app
+
+__all__ = ["app"]

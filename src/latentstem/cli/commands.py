@@ -1,0 +1,199 @@
+"""The commands. What is slow to import is imported inside them, so that ``latentstem --help`` is quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..config import PRESETS
+from .inputs import open_data
+from .messages import note, plain_messages
+from .options import training_options
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Autoencoders on 4D-STEM data: latent maps and denoised diffraction patterns.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Data = Annotated[
+    Path, typer.Option("--data", help="Any file that HyperSpy or py4DSTEM read, or .npy, .npz, .pt.")
+]
+ScanShape = Annotated[
+    tuple[int, int] | None,
+    typer.Option("--scan", metavar="NY NX", help="Scan rows and columns of a stack of patterns."),
+]
+ScanMask = Annotated[
+    Path | None,
+    typer.Option("--scan_mask", metavar="FILE.npy", help="Booleans (Ny, Nx): True excludes the position."),
+]
+PatternMask = Annotated[
+    Path | None,
+    typer.Option("--pattern_mask", metavar="FILE.npy", help="Booleans (H, W): True excludes the pixel."),
+]
+Model = Annotated[Path, typer.Option("--model", help="A checkpoint, such as outputs/ae.ckpt.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output file that is there.")]
+
+
+@app.command()
+@training_options
+def train(
+    data: Data,
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="Folder for all results.")] = Path(
+        "outputs"
+    ),
+    preset: Annotated[
+        str, typer.Option("--preset", help=f"Where the options start from: {', '.join(PRESETS)}.")
+    ] = "default",
+    scan: ScanShape = None,
+    scan_mask: ScanMask = None,
+    pattern_mask: PatternMask = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="Fine-tune: start from these weights.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="Continue a run from its checkpoints/last.ckpt.")
+    ] = None,
+    **training_arguments: Any,
+) -> None:
+    """Train an autoencoder on a scan.
+
+    Leaves model, latent maps, pictures and a summary in a folder.
+    """
+    last = output_dir / "checkpoints" / "last.ckpt"
+    with plain_messages(kept=lambda: _kept(last)):
+        opened = open_data(data, scan, scan_mask, pattern_mask)
+
+        from ..results import FILES, earlier_set_aside, write_results
+        from ..training.fit import train_autoencoder
+
+        asked = {name: value for name, value in training_arguments.items() if value is not None}
+        output_dir.mkdir(parents=True, exist_ok=True)
+        continued = resume is not None and _lies_in(resume, output_dir)
+        with earlier_set_aside(output_dir, () if continued else tuple(FILES), note) as earlier:
+            checkpoint, resume = (_moved(path, output_dir, earlier) for path in (checkpoint, resume))
+            asked |= {"init_from": checkpoint, "resume_from": resume}
+            model = train_autoencoder(opened, preset=preset, output_dir=output_dir, **asked)
+            write_results(model, opened, output_dir)
+        _list_files(output_dir)
+
+
+@app.command()
+def embed(
+    data: Data,
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", help=".npz, .hspy, .zspy, or .h5 (py4DSTEM).")] = Path(
+        "latents.npz"
+    ),
+    scan: ScanShape = None,
+    scan_mask: ScanMask = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the latent maps of a scan."""
+    with plain_messages():
+        from ..adapters.export import LATENT_FILES, check_output, save_latents
+
+        check_output(output, LATENT_FILES, overwrite)
+        opened = open_data(data, scan, scan_mask)
+
+        from ..model import load
+
+        embedding = load(model).embed(opened, progress=True)
+        save_latents(embedding, output)
+        typer.echo(f"{output}: {embedding.latent_dim} latents at {_times(opened.scan_shape)} scan positions")
+
+
+@app.command()
+def reconstruct(
+    data: Data,
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", help=".npy, .npz, .hspy, .zspy, or .h5 (py4DSTEM).")],
+    scan: ScanShape = None,
+    scan_mask: ScanMask = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the denoised diffraction patterns of a scan."""
+    with plain_messages():
+        from ..adapters.export import PATTERN_FILES, check_output, save_patterns
+
+        check_output(output, PATTERN_FILES, overwrite)
+        opened = open_data(data, scan, scan_mask)
+
+        from ..model import load
+
+        save_patterns(load(model).reconstruct(opened, progress=True), opened, output)
+        sizes = _times(opened.scan_shape), _times(opened.pattern_shape)
+        typer.echo("{}: {} patterns of {} pixels".format(output, *sizes))
+
+
+@app.command()
+def info(
+    path: Annotated[Path, typer.Argument(help="A data file, or a checkpoint.")], scan: ScanShape = None
+) -> None:
+    """Show what is in a data file or a checkpoint.
+
+    Of data: shape, range, axes, quality. Of a checkpoint: configuration, training scan, last figures.
+    """
+    with plain_messages():
+        from .info import show_data, show_model
+
+        if path.suffix.lower() == ".ckpt":
+            show_model(path)
+        else:
+            show_data(open_data(path, scan))
+
+
+@app.command()
+def demo(
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="Folder for all results.")] = Path(
+        "demo_output"
+    ),
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of specimen, noise and training.")] = 0,
+) -> None:
+    """Train on a simulated polycrystal, in a minute or two.
+
+    Leaves the scan, the model, pictures, and a report that shows whether the latents tell the grains apart.
+    """
+    with plain_messages(kept=lambda: f"What was written so far is in {output_dir}."):
+        from ..demo import run_demo
+
+        agreement = run_demo(output_dir, seed=seed, say=note)
+        typer.echo(f"Grains in the latents agree with the true ones: adjusted Rand index {agreement:.3f}")
+        _list_files(output_dir)
+        typer.echo(f"Open {(output_dir / 'report.html').resolve().as_uri()} to see all of it.")
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _moved(path: Path | None, folder: Path, earlier: Path | None) -> Path | None:
+    """Where a checkpoint is now, if it was among the earlier results in the output folder."""
+    if path is None or earlier is None or path.exists() or not _lies_in(path, folder):
+        return path
+    return earlier / path.resolve().relative_to(folder.resolve())
+
+
+def _kept(last: Path) -> str:
+    if not last.exists():
+        return "Nothing was written yet."
+    return f"The last epoch is kept: give the same command with --resume {last} to go on from there."
+
+
+def _list_files(folder: Path) -> None:
+    from ..results import FILES
+
+    typer.echo(f"Results in {folder}:")
+    for name, what in FILES.items():
+        if (folder / name).exists():
+            typer.echo(f"  {name:<20} {what.format(folder=folder)}")
+
+
+def _times(shape: tuple[int, int]) -> str:
+    return f"{shape[0]} x {shape[1]}"

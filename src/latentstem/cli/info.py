@@ -1,0 +1,87 @@
+"""What ``latentstem info`` shows of data files and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..scan import Axis, Scan
+
+__all__ = ["show_data", "show_model"]
+
+
+def show_data(scan: Scan) -> None:
+    """Shape, dtype, range, axes, size and quality of a scan, after one pass over it."""
+    from ..quality import inspect
+
+    quality = inspect(scan)
+    facts = {
+        "file": scan.metadata.get("path", scan.name),
+        "scan": "{} x {} positions".format(*scan.scan_shape),
+        "patterns": "{} x {} pixels".format(*scan.pattern_shape),
+        "dtype": str(scan.dtype),
+        "range": f"{quality.minimum:g} to {quality.maximum:g}",
+        "size": _size(scan.nbytes),
+    }
+    console = Console()
+    console.print(_facts("Data", facts))
+    console.print(_axes(scan.axes))
+    for line in quality.lines():
+        console.print(Text(line), soft_wrap=True)
+
+
+def show_model(path: Path) -> None:
+    """Configuration, preprocessing, training scan, versions and last figures of a checkpoint."""
+    from ..model import load
+
+    model = load(path)
+    about, scan = model.describe(), model.scan_signature
+    trained_on = {
+        "name": scan.get("name"),
+        "scan": "{} x {} positions".format(*scan["scan_shape"]),
+        "patterns": "{} x {} pixels".format(*scan["pattern_shape"]),
+        "dtype": scan.get("dtype"),
+    }
+    console = Console()
+    console.print(_facts("Model", {"file": path, "format version": about["format_version"]}))
+    console.print(_facts("Configuration", about["config"]))
+    console.print(_facts("Preprocessing", about["preprocessing"]))
+    console.print(_facts("Trained on", trained_on))
+    console.print(_axes(Axis(**axis) for axis in scan.get("axes", ())))
+    console.print(_facts("Last values", {name: f"{v[-1]:.5g}" for name, v in model.history.items() if v}))
+    console.print(_facts("Versions", about["versions"]))
+
+
+def _facts(title: str, values: dict[str, Any]) -> Table:
+    table = _table(title, show_header=False)
+    for name, value in values.items():
+        table.add_row(Text(str(name)), Text("-" if value is None else str(value)))
+    return table
+
+
+def _axes(axes: Iterable[Axis]) -> Table:
+    table = _table("Axes")
+    for heading in ("axis", "size", "scale", "offset", "units"):
+        table.add_column(heading)
+    for axis in axes:
+        numbers = (str(axis.size), f"{axis.scale:.6g}", f"{axis.offset:.6g}")
+        table.add_row(Text(axis.name), *numbers, Text(axis.units or "uncalibrated"))
+    return table
+
+
+def _table(title: str, **options: Any) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, **options)
+
+
+def _size(nbytes: int) -> str:
+    size, unit = float(nbytes), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.3g} {unit}"

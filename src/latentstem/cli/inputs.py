@@ -1,0 +1,70 @@
+"""From the paths on the command line to a scan and its masks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import FileError, ScanShapeError
+from .messages import note
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..scan import Scan
+
+__all__ = ["open_data", "read_mask"]
+
+
+def open_data(
+    path: Path,
+    scan_shape: tuple[int, int] | None,
+    scan_mask: Path | None = None,
+    pattern_mask: Path | None = None,
+) -> Scan:
+    """The scan in a file.
+
+    A stack of a square number of patterns without a scan shape is taken as a square scan, and this is said.
+    """
+    from ..scan import as_scan
+
+    masks = {"scan_mask": read_mask(scan_mask), "pattern_mask": read_mask(pattern_mask)}
+    try:
+        return as_scan(path, scan_shape, **masks)
+    except ScanShapeError as error:
+        square = re.search(r"scan_shape=\((\d+), \1\) for a square scan", error.advice)
+        if scan_shape is not None or square is None:
+            raise
+        side = int(square[1])
+        note(
+            f"{path} is a stack of {side * side} patterns: taken as a square scan, --scan {side} {side}. "
+            "If the scan was not square, give --scan NY NX."
+        )
+        return as_scan(path, (side, side), **masks)
+
+
+def read_mask(path: Path | None) -> np.ndarray | None:
+    """The array in a .npy file.
+
+    Raises
+    ------
+    FileError
+        If it holds something else.
+    """
+    if path is None:
+        return None
+    import numpy as np
+
+    try:
+        mask: Any = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        mask = error
+    if isinstance(mask, np.ndarray):
+        return mask
+    raise FileError(
+        "the mask cannot be read",
+        expected="a .npy file with a boolean array",
+        received=f"{path} ({mask})",
+        advice="Write it with numpy.save(path, mask); True excludes.",
+    )

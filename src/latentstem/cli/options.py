@@ -1,0 +1,60 @@
+"""Command-line options for the fields of `TrainingConfig`, so that each is described in one place."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any, Literal
+
+import typer
+
+from ..config import TrainingConfig
+
+__all__ = ["training_options"]
+
+_SHORT = {"latent_dim": "--latent", "learning_rate": "--lr", "batch_size": "--batch"}
+_METAVAR = {"crop": "Y0 Y1 X0 X1", "max_time": "DD:HH:MM:SS"}
+_PARAMETER = re.compile(r"^(?P<names>[a-z_, ]+) : .*\n(?P<text>(?:    .*\n)+)", re.MULTILINE)
+
+
+def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command one option for each field of `TrainingConfig`, in place of its ``**keywords``.
+
+    An option that the user leaves out arrives as None, so that presets and checkpoints keep their say.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    own = [p.replace(kind=p.KEYWORD_ONLY) for p in own]
+    command.__signature__ = signature.replace(parameters=[*own, *_options()])  # type: ignore[attr-defined]
+    return command
+
+
+def _options() -> list[inspect.Parameter]:
+    described = {}
+    for entry in _PARAMETER.finditer(inspect.cleandoc(TrainingConfig.__doc__ or "") + "\n"):
+        for name in entry["names"].split(", "):
+            described[name] = " ".join(entry["text"].split()).replace("``", "").replace("`", "")
+    return [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, annotation=_type(name, field.annotation),
+            default=_option(name, field.default, described.get(name, "")),
+        )
+        for name, field in TrainingConfig.model_fields.items()
+    ]  # fmt: skip
+
+
+def _type(name: str, annotation: Any) -> Any:
+    if name == "split_counts":  # on, off or auto
+        annotation = Literal["auto", "true", "false"]
+    return annotation | None
+
+
+def _option(name: str, default: Any, text: str) -> Any:
+    flag = f"--{name}/--no_{name}" if default is False else f"--{name}"
+    flags = [flag, _SHORT[name]] if name in _SHORT else [flag]
+    if default is not None and default is not False:
+        text = (
+            f"{text} Default: {default:g}." if isinstance(default, float) else f"{text} Default: {default}."
+        )
+    return typer.Option(None, *flags, help=text, metavar=_METAVAR.get(name))

@@ -1,0 +1,132 @@
+"""A simulated polycrystal, an autoencoder trained on it, and whether it finds the grains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .page import figures, page, picture, sentences
+from .results import FILES, earlier_set_aside, write_results
+from .scan import as_scan
+from .simulation import SimulatedScan, simulate
+
+if TYPE_CHECKING:
+    from .embedding import Embedding
+    from .model import LatentModel
+
+__all__ = ["SCAN", "TRAINING", "find_grains", "run_demo"]
+
+#: what is simulated: 64 x 64 positions of 64 x 64 pixels, 500 electrons a pattern
+SCAN: dict[str, Any] = {"scan_shape": (64, 64), "pattern_shape": (64, 64), "dose": 500.0, "n_grains": 12}
+#: about a minute on two cores
+TRAINING: dict[str, Any] = {"latent_dim": 16, "max_patterns": 150_000}
+
+
+def run_demo(
+    folder: Path, *, seed: int = 0, progress: bool = True, say: Callable[[str], object] = print
+) -> float:
+    """Simulate a scan, train on it, and write data, model, pictures and a report.
+
+    Parameters
+    ----------
+    folder : Path
+        Where everything goes. Results of an earlier run are moved to ``earlier-1`` (2, 3 ...) in there.
+    seed : int
+        Seed of specimen, noise and training.
+    progress : bool
+        Show a progress bar and the summary.
+    say : callable
+        Told if there are results of an earlier run.
+
+    Returns
+    -------
+    float
+        Adjusted Rand index of true and found grains: 1 is perfect, 0 is chance.
+    """
+    from .quality import inspect
+    from .training.fit import train_autoencoder
+
+    simulated = simulate(**SCAN, seed=seed)
+    scan = as_scan(simulated)
+    folder.mkdir(parents=True, exist_ok=True)
+    with earlier_set_aside(folder, (*FILES, "scan.npz"), say):
+        _save(simulated, folder / "scan.npz")
+        model = train_autoencoder(scan, output_dir=folder, progress=progress, seed=seed, **TRAINING)
+    agreement = []
+
+    def grains(embedding: Embedding) -> dict[str, np.ndarray]:
+        labels, index = find_grains(embedding, simulated.truth["grain"], seed)
+        agreement.append(index)
+        return {"true grains": simulated.truth["grain"], "found in the latents": labels}
+
+    write_results(model, scan, folder, expectation=simulated.expectation, labels=grains)
+    content = _page(model, inspect(scan).lines(), agreement[0], folder)
+    (folder / "report.html").write_text(content, encoding="utf-8")
+    return agreement[0]
+
+
+def find_grains(embedding: Embedding, truth: np.ndarray, seed: int = 0) -> tuple[np.ndarray, float]:
+    """Grains as a Gaussian mixture sees them in the latents, and how well they agree with the true ones.
+
+    Parameters
+    ----------
+    embedding : Embedding
+        Latents, maps of shape (Ny, Nx, k).
+    truth : ndarray of int, shape (Ny, Nx)
+        Number of each position's true grain. It says how many grains to look for, and gives each found grain
+        the number of the true one that it overlaps most; it is not used to find them.
+    seed : int
+        Seed of the mixture.
+
+    Returns
+    -------
+    labels : ndarray of int, shape (Ny, Nx)
+    agreement : float
+        Adjusted Rand index.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.metrics import adjusted_rand_score
+    from sklearn.metrics.cluster import contingency_matrix
+    from sklearn.mixture import GaussianMixture
+    from sklearn.preprocessing import StandardScaler
+
+    n_grains = len(np.unique(truth))
+    latents = StandardScaler().fit_transform(embedding.maps.reshape(-1, embedding.latent_dim))
+    mixture = GaussianMixture(n_grains, n_init=3, reg_covar=1e-3, random_state=seed)
+    labels = mixture.fit_predict(latents.astype(np.float64))
+    true_number, found_number = linear_sum_assignment(-contingency_matrix(truth.ravel(), labels))
+    number = dict(zip(np.unique(labels)[found_number], np.unique(truth)[true_number], strict=True))
+    named = np.array([number.get(label, n_grains + label) for label in labels])
+    return named.reshape(truth.shape), float(adjusted_rand_score(truth.ravel(), labels))
+
+
+def _save(simulated: SimulatedScan, path: Path) -> None:
+    """Counts and truth as a file that `latentstem train --data` reads too."""
+    np.savez_compressed(path, counts=simulated.counts, **{f"true_{k}": v for k, v in simulated.truth.items()})
+
+
+def _page(model: LatentModel, quality: list[str], agreement: float, folder: Path) -> str:
+    summary = model.summary
+    verdicts = [f"{'met' if met else 'not met'}: {name}" for name, met in summary.verdicts.items()]
+    return page(
+        "LatentSTEM: demonstration",
+        {
+            "Latent maps": picture(
+                folder / "latent_maps.png",
+                "One value per scan position and latent. A Gaussian mixture of the latents finds the grains "
+                f"with an adjusted Rand index of {agreement:.3f}: 1 is perfect agreement, 0 is chance.",
+            ),
+            "Reconstructions": picture(
+                folder / "reconstructions.png",
+                "Diffraction patterns as detected, as the model reconstructs them, and as they are without "
+                "counting noise; on the right what is left over, in standard deviations of that noise.",
+            ),
+            "Training": figures(summary.figures) + sentences([*verdicts, *summary.advice]),
+            "Data": sentences(quality),
+            "Choices": sentences(summary.choices),
+            "Configuration": figures(model.config.model_dump(mode="json")),
+        },
+    )

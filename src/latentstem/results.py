@@ -1,0 +1,166 @@
+"""The files that a training run leaves in its output folder, and what becomes of those of earlier runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .embedding import Embedding
+    from .model import LatentModel
+    from .scan import Scan
+
+__all__ = ["FILES", "Examples", "earlier_set_aside", "examples_of", "write_results"]
+
+#: what a run may write into its output folder, and what each is
+FILES = {
+    "ae.ckpt": "the model",
+    "latents.npz": "latent maps, with calibration",
+    "latent_maps.png": "picture of the latent maps",
+    "reconstructions.png": "picture of patterns beside their reconstructions",
+    "summary.json": "figures, verdicts, configuration and choices",
+    "report.html": "all of it on one page",
+    "tb_logs": "curves, shown by: tensorboard --logdir {folder}/tb_logs",
+    "checkpoints": "best.ckpt, and last.ckpt for --resume",
+}
+_LOOKED_AT = 1024  # patterns among which typical, best and worst are sought
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Diffraction patterns that tell how good a model is, and their reconstructions.
+
+    Parameters
+    ----------
+    positions : dict of str to (int, int)
+        Scan row and column, by what it is an example of: ``typical``, ``best``, ``worst``.
+    patterns, reconstructed : ndarray, shape (3, H, W)
+        As stored, and as the model has them.
+    """
+
+    positions: dict[str, tuple[int, int]]
+    patterns: np.ndarray
+    reconstructed: np.ndarray
+
+
+def examples_of(model: LatentModel, scan: Scan) -> Examples:
+    """The typical, the best and the worst pattern among about a thousand, spread over the scan.
+
+    Best and worst are the least and the largest mean square of `pictures.residual`, typical is the median.
+    """
+    from .pictures import residual
+    from .training.data import PatternReader
+
+    reader = PatternReader(scan, model.context)
+    blocks = list(scan.blocks(32))
+    every = max(1, round(scan.n_positions / _LOOKED_AT))
+    looked_at, left_over = [], []
+    for block in blocks[::every]:
+        for positions in np.array_split(block, -(-len(block) // 256)):
+            positions = positions[~reader.excluded.ravel()[positions]]
+            if len(positions):
+                batch = reader(positions)
+                difference = residual(batch.patterns.numpy(), model._reconstruct_batch(batch).numpy())
+                looked_at.append(positions)
+                left_over.append(np.nanmean(difference**2, axis=(1, 2)))
+    order = np.argsort(np.concatenate(left_over), kind="stable")
+    ranks = {"typical": order[len(order) // 2], "best": order[0], "worst": order[-1]}
+    flat = np.concatenate(looked_at)[list(ranks.values())]
+    places = {name: divmod(int(at), scan.scan_shape[1]) for name, at in zip(ranks, flat, strict=True)}
+    return Examples(places, scan.read(flat), model._reconstruct_batch(reader(flat)).numpy())
+
+
+def write_results(
+    model: LatentModel,
+    scan: Scan,
+    folder: Path,
+    *,
+    expectation: np.ndarray | None = None,
+    labels: Callable[[Embedding], dict[str, np.ndarray]] | None = None,
+) -> Embedding:
+    """Write model, latents, pictures and summary of a run into its output folder.
+
+    Parameters
+    ----------
+    model : LatentModel
+        The trained model.
+    scan : Scan
+        What it was trained on, with its masks.
+    folder : Path
+        Output folder; made where it is missing.
+    expectation : ndarray, shape (Ny, Nx, H, W), optional
+        The noise-free patterns, where they are known.
+    labels : callable, optional
+        Makes of the `Embedding` the label maps that are drawn beside the latent maps.
+
+    Returns
+    -------
+    Embedding
+        The latents of the scan.
+    """
+    from . import pictures
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save(folder / "ae.ckpt")
+    write_summary(model, scan, folder / "summary.json")
+    embedding = model.embed(scan)
+    embedding.save(folder / "latents.npz")
+    pictures.latent_maps(embedding, folder / "latent_maps.png", labels(embedding) if labels else None)
+    examples = examples_of(model, scan)
+    at = tuple(np.array(list(examples.positions.values())).T)
+    pictures.reconstructions(
+        examples.patterns, examples.reconstructed, examples.positions, folder / "reconstructions.png",
+        clean=None if expectation is None else expectation[at], axes=scan.axes[2:],
+    )  # fmt: skip
+    return embedding
+
+
+def write_summary(model: LatentModel, scan: Scan, path: Path) -> None:
+    """Figures, verdicts, advice, choices, configuration, scans and versions as JSON, null for NaN."""
+    about = {**model.summary.as_dict(), **model.describe(), "scan": scan.signature(), **scan.metadata}
+    about["figures"] = {
+        name: value if math.isfinite(value) else None for name, value in model.summary.figures.items()
+    }
+    path.write_text(json.dumps(about, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def earlier_set_aside(
+    folder: Path, names: tuple[str, ...] = tuple(FILES), say: Callable[[str], object] = print
+) -> Iterator[Path | None]:
+    """Move what an earlier run left in a folder into ``earlier-1`` (2, 3 ...) in there, before a new run.
+
+    If the new run fails before it has written anything, the earlier files come back; else `say` is told.
+
+    Yields
+    ------
+    Path or None
+        Where the earlier files are; None if there are none.
+    """
+    present = [name for name in names if (folder / name).exists()]
+    if not present:
+        yield None
+        return
+    taken = [int(old.name[8:]) for old in folder.glob("earlier-*") if old.name[8:].isdigit()]
+    aside = folder / f"earlier-{max(taken, default=0) + 1}"
+    aside.mkdir()
+    for name in present:
+        (folder / name).rename(aside / name)
+    try:
+        yield aside
+    except BaseException:
+        if not any((folder / name).exists() for name in names):
+            for name in present:
+                (aside / name).rename(folder / name)
+            aside.rmdir()
+        raise
+    finally:
+        if aside.exists():
+            say(f"The results of an earlier run, which were in {folder}, are now in {aside}.")
