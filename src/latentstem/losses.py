@@ -1,4 +1,4 @@
-r"""The objective, L = reconstruction(y, y_hat) + lambda_act * L1(a) + lambda_sim * L_sim + lambda_div * L_div.
+r"""The objective, reconstruction(y, y_hat) + lambda_act * L1(a) + lambda_sim * L_sim + lambda_div * L_div.
 
 Every term is a mean over patterns, so that its effect does not change with the batch size, and costs O(B k).
 """
@@ -34,16 +34,17 @@ class Similarity(nn.Module):
     .. math:: L_{sim} = \frac{1}{B(B-1)} \sum_{i \ne j} \frac{a_i \cdot a_j}{|a_i| |a_j|}
               = \frac{|\sum_i \hat a_i|^2 - B}{B(B-1)}
 
-    over the B embeddings that are not zero. The contrastive regularisation of Ludacka et al. (2024), as a mean
-    instead of a sum, so that it does not grow with the batch.
+    over the B embeddings that are not zero. The contrastive regularisation of Ludacka et al. (2024), as a
+    mean instead of a sum, so that it does not grow with the batch.
     """
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Latents (B, k) to the scalar term, between -1/(B-1) and 1."""
+        """Latents (B, k) to the scalar term, between -1/(B-1) and 1; 0 where there is no pair."""
         norms = latents.norm(dim=1, keepdim=True)
         units = torch.where(norms > 1e-12, latents / norms.clamp_min(1e-12), 0.0)
-        count = (norms > 1e-12).sum().clamp_min(2)
-        return (units.sum(0).square().sum() - count) / (count * (count - 1))
+        count = (norms > 1e-12).sum()
+        pairs = (units.sum(0).square().sum() - count) / (count * (count - 1)).clamp_min(1)
+        return torch.where(count > 1, pairs, 0.0)
 
 
 class Divergence(nn.Module):
@@ -51,8 +52,8 @@ class Divergence(nn.Module):
 
     .. math:: L_{div} = \frac{1}{k} \sum_j \max(0, 1 - \sqrt{\mathrm{var}_i\, a_{ij} + 10^{-6}})
 
-    The variance term of VICReg (Bardes, Ponce, LeCun, ICLR 2022, eq. 1): bounded, zero as soon as each latent spreads
-    by one, and strongest for the least active latent.
+    The variance term of VICReg (Bardes, Ponce, LeCun, ICLR 2022, eq. 1): bounded, zero as soon as each latent
+    spreads by one, and strongest for the least active latent.
     """
 
     def forward(self, latents: Tensor) -> Tensor:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 __all__ = ["image_quality"]
 
+_REACH = 5  # pixels that the Gaussian window of SSIM reaches to each side
 
-def image_quality(reconstructed: Tensor, measured: Tensor, data_range: float) -> dict[str, float]:
+
+def image_quality(
+    reconstructed: Tensor, measured: Tensor, data_range: float, used: Tensor | None = None
+) -> dict[str, float]:
     """PSNR and SSIM of reconstructed against measured patterns.
 
-    Both are measured in the preprocessed space, against the patterns as recorded: noise counts as error, so a perfect
-    denoiser does not reach the highest values.
+    Both are measured in the preprocessed space, against the patterns as recorded: noise counts as error, so a
+    perfect denoiser does not reach the highest values.
 
     Parameters
     ----------
@@ -19,6 +24,9 @@ def image_quality(reconstructed: Tensor, measured: Tensor, data_range: float) ->
         Patterns in the preprocessed space.
     data_range : float
         Difference of the largest and the smallest value of the training sample in that space.
+    used : Tensor, shape (h, w), bool, optional
+        False for excluded pixels. PSNR leaves them out; SSIM is averaged over the pixels whose window touches
+        neither them nor the edge, or if there is none, over all that are used.
 
     Returns
     -------
@@ -27,8 +35,16 @@ def image_quality(reconstructed: Tensor, measured: Tensor, data_range: float) ->
     """
     from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-    psnr = peak_signal_noise_ratio(reconstructed, measured, data_range=data_range)
-    ssim = structural_similarity_index_measure(
-        reconstructed[:, None], measured[:, None], data_range=data_range
-    )
-    return {"psnr_preprocessed": float(psnr), "ssim_preprocessed": float(ssim)}
+    if used is None:
+        used = torch.ones(measured.shape[1:], dtype=torch.bool, device=measured.device)
+    psnr = peak_signal_noise_ratio(reconstructed[:, used], measured[:, used], data_range=data_range)
+    first, second = (torch.where(used, patterns, 0.0)[:, None] for patterns in (reconstructed, measured))
+    ssim = structural_similarity_index_measure(first, second, data_range=data_range, return_full_image=True)[
+        1
+    ]
+    beyond = nn.functional.pad((~used).float()[None], (_REACH,) * 4, value=1.0)
+    inner = nn.functional.max_pool2d(beyond, 2 * _REACH + 1, stride=1)[0] == 0
+    return {
+        "psnr_preprocessed": float(psnr),
+        "ssim_preprocessed": float(ssim[:, 0, inner if inner.any() else used].mean()),
+    }

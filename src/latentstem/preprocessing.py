@@ -106,7 +106,7 @@ class Detector(nn.Module):
     def _sum_bins(self, patterns: Tensor) -> Tensor:
         if self.bin == 1:
             return patterns
-        return nn.functional.avg_pool2d(patterns[:, None], self.bin)[:, 0] * self.bin**2
+        return nn.functional.avg_pool2d(patterns[:, None], self.bin, divisor_override=1)[:, 0]
 
 
 class Preprocessing(nn.Module):
@@ -122,8 +122,8 @@ class Preprocessing(nn.Module):
     none   c
     ====== ============================================== =================================
 
-    `sqrt` is the variance-stabilising transform of Anscombe (Biometrika 35, 246, 1948). `unit` is the detector value
-    of one electron: 1 for counts; for other data the mean of the non-zero values.
+    `sqrt` is the variance-stabilising transform of Anscombe (Biometrika 35, 246, 1948). `unit` is the detector
+    value of one electron: 1 for counts; for other data the mean of the positive values.
 
     Parameters
     ----------
@@ -210,10 +210,10 @@ class Preprocessing(nn.Module):
         self.fitted_range.copy_(torch.stack([low, high]))
         self.mean_total.copy_(sample.sum((1, 2)).mean())
         self.offset.fill_(0.0), self.scale.fill_(1.0)
+        lowest = low.clamp_max(0)
+        self.unit.fill_(1.0 if counts else (values[values > lowest] - lowest).mean().item())
         if self.kind in ("sqrt", "log"):
-            self.offset.copy_(low.clamp_max(0))
-            positive = values[values > self.offset] - self.offset
-            self.unit.fill_(1.0 if counts else positive.mean().item())
+            self.offset.copy_(lowest)
             self.scale.copy_(self(high.float().reshape(1, 1, 1)).reshape(()))
         elif self.kind == "minmax":
             self.offset.copy_(low)

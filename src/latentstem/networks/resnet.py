@@ -34,13 +34,15 @@ def _conv(width_in: int, width_out: int, relu: bool = True) -> nn.Sequential:
 class ResNetAutoencoder(Network):
     """Residual autoencoder of the kind used for scanning electron diffraction.
 
-    The encoder runs two convolutions and three residual blocks, each followed by pooling by four, and pools the rest
-    to 4 x 4, so that the number of parameters does not depend on the pattern shape. Latents pass a ReLU: they are
-    non-negative, and sparse under an L1 penalty. The decoder mirrors it and ends at the pattern's own size.
+    The encoder runs two convolutions and three residual blocks, each followed by pooling by four but never
+    below 4 x 4, and pools the rest to 4 x 4, so that the number of parameters does not depend on the pattern
+    shape. Latents pass a ReLU: they are non-negative, and sparse under an L1 penalty. The decoder mirrors it
+    and ends at the pattern's own size.
 
-    It follows the networks of Ludacka et al. (2024), "Imaging and structure analysis of ferroelectric domains, domain
-    walls, and vortices by scanning electron diffraction", without their single-channel map of 4 x 4 before the
-    embedding, which caps what any `latent_dim` above 16 can carry, and without a fixed decoder size of 256 x 256.
+    It follows the networks of Ludacka et al. (2024), "Imaging and structure analysis of ferroelectric
+    domains, domain walls, and vortices by scanning electron diffraction", without their single-channel map of
+    4 x 4 before the embedding, which caps what any `latent_dim` above 16 can carry, and without a fixed
+    decoder size of 256 x 256.
 
     Parameters
     ----------
@@ -66,7 +68,7 @@ class ResNetAutoencoder(Network):
         x = self.stem(x)
         for block in self.down:
             x = block(x)
-            x = F.adaptive_avg_pool2d(x, (max(1, x.shape[-2] // 4), max(1, x.shape[-1] // 4)))
+            x = F.adaptive_avg_pool2d(x, (max(_GRID, x.shape[-2] // 4), max(_GRID, x.shape[-1] // 4)))
         return F.relu(self.embed(F.adaptive_avg_pool2d(self.squeeze(x), _GRID).flatten(1)))
 
     def decode(self, z: Tensor) -> Tensor:

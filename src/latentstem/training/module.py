@@ -122,7 +122,7 @@ class Autoencoder(L.LightningModule):
             ) from None
         return model.eval()
 
-    # ---- patterns to latents and back ----------------------------------------------------------------------------
+    # ---- patterns to latents and back ----
 
     def values(self, patterns: Tensor) -> Tensor:
         """Patterns (B, H, W) to detector values on the network's pixels (B, h, w)."""
@@ -151,15 +151,13 @@ class Autoencoder(L.LightningModule):
         # constant and which is never negative; else it gives the preprocessed pattern.
         if self.config.reconstruction != "poisson":
             return self.preprocessing.inverse(output)
-        offset, high = self.preprocessing.offset, self.preprocessing.fitted_range[1]
-        return offset + (high - offset) * output.square()
+        return self.preprocessing.fitted_range[1] * output.square()
 
     def _output(self, values: Tensor) -> Tensor:
         """What the network should give for these detector values."""
         if self.config.reconstruction != "poisson":
             return self.preprocessing(values)
-        offset, high = self.preprocessing.offset, self.preprocessing.fitted_range[1]
-        return ((values - offset).clamp_min(0) / (high - offset)).sqrt()
+        return (values / self.preprocessing.fitted_range[1]).sqrt()
 
     def initialise(self, values: Tensor) -> None:
         """Let the network start from a sample of detector values (n, h, w)."""
@@ -167,10 +165,16 @@ class Autoencoder(L.LightningModule):
         with torch.no_grad():
             self.network.initialise(x, self._output(values))
 
-    # ---- Lightning ---------------------------------------------------------------------------------------------
+    # ---- Lightning ----
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """The terms of the objective for one batch."""
+        """The terms of the objective for one batch.
+
+        Raises
+        ------
+        TrainingError
+            If their sum is not finite.
+        """
         values = self.values(batch.patterns)
         neighbours = None if batch.neighbours is None else self.values(batch.neighbours)
         cfg, pre = self.config, self.preprocessing
@@ -178,29 +182,26 @@ class Autoencoder(L.LightningModule):
         if cfg.split_counts:
             seen, target = split_counts(values, generator)
             seen, share = seen * 2, 0.5
-        latents = self.encode(seen, neighbours)
-        output = self.network.decode(latents)
+        latents = self.encode(seen, neighbours).float()
+        output = self.network.decode(latents).float()
         if cfg.reconstruction == "poisson":
-            unit = pre.unit
-            predicted, target = (
-                share * (self._expected(output) - pre.offset) / unit,
-                (target - pre.offset) / unit,
-            )
+            predicted, target = share * self._expected(output) / pre.unit, target / pre.unit
         else:
             predicted, target = output, pre(target)
-        return self.objective(predicted, target, pre.detector.used, latents)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One step; every term is logged."""
-        terms = self.losses(batch, self._generator(self.global_step))
+        terms = self.objective(predicted, target, pre.detector.used, latents)
         if not torch.isfinite(terms["loss"]):
             raise TrainingError(
                 "training became unstable",
                 expected="a finite loss",
                 received=f"{terms['loss'].item()} at step {self.global_step}",
-                advice=f"Lower learning_rate (it is {self.config.learning_rate:g}; try a tenth), reduce batch_size, or "
-                "check the data's normalisation. The last good checkpoint is kept.",
+                advice=f"Lower learning_rate (it is {cfg.learning_rate:g}; try a tenth), reduce batch_size, or "
+                "check the data's normalisation.",
             )
+        return terms
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One step; every term is logged."""
+        terms = self.losses(batch, self._generator(self.global_step))
         self.log_dict({f"train/{name}": value for name, value in terms.items()}, on_step=False, on_epoch=True)
         return terms["loss"]
 
@@ -219,9 +220,8 @@ class Autoencoder(L.LightningModule):
         batch = Batch(batch.patterns[:limit], None if batch.neighbours is None else batch.neighbours[:limit])
         values, pre = self.values(batch.patterns), self.preprocessing
         low, high = (float(v) for v in pre(pre.fitted_range.reshape(2, 1, 1)).flatten())
-        used = pre.detector.used > 0
-        restored = torch.where(used, pre(self.decode(self.encode_batch(batch))), 0.0)
-        return image_quality(restored, torch.where(used, pre(values), 0.0), high - low)
+        restored = pre(self.decode(self.encode_batch(batch)))
+        return image_quality(restored, pre(values), high - low, pre.detector.used > 0)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with warm-up and the configured schedule, stepped at every batch."""
