@@ -151,7 +151,8 @@ def thin(
 def noise_variance(scan: Scan, to_values: Callable[[np.ndarray], np.ndarray], rows: int = 64) -> np.ndarray:
     """Variance of the noise of each pixel, from how patterns differ from the mean of their two neighbours.
 
-    The half of the positions where they differ least is used, which leaves out grain boundaries.
+    The half of the positions where they differ least is used, which leaves out grain boundaries; for each
+    half of the pixels it is chosen by the other half, so that it is not chosen for its noise.
 
     Parameters
     ----------
@@ -179,8 +180,10 @@ def noise_variance(scan: Scan, to_values: Callable[[np.ndarray], np.ndarray], ro
     if not found:
         return np.full(to_values(scan.read(np.array([0]))).shape[1], 1e-30)
     squares = np.concatenate(found)
-    total = squares.sum(1)
-    variance: np.ndarray = squares[total <= np.median(total)].mean(0, dtype=np.float64)
+    variance = np.empty(squares.shape[1])
+    for half in (0, 1):
+        others = squares[:, 1 - half :: 2].sum(1)
+        variance[half::2] = squares[others <= np.median(others), half::2].mean(0, dtype=np.float64)
     return np.maximum(variance, max(1e-6 * float(variance.max()), 1e-30))
 
 
@@ -225,9 +228,9 @@ def squared_error(
 ) -> np.ndarray:
     """Unbiased estimate of the squared error against *noise-free* patterns, as a share of the recorded noise.
 
-    0 is perfect, 1 is no better than the pattern as recorded; single values scatter. The expectation
-    of (predicted - target)^2 is the squared error and the target's variance, which is known, or is estimated by
-    the count itself.
+    0 is perfect, 1 is no better than the pattern as recorded; single values scatter. The
+    expectation of (predicted - target)^2 is the squared error and the target's variance, which is known, or
+    estimated by the count itself.
 
     Parameters
     ----------

@@ -36,10 +36,12 @@ class LatentModel:
         Network, preprocessing and configuration.
     summary : Summary
         What came of training.
+    evidence : dict, optional
+        What `latentstem.report.evidence` measured, in plain values.
     """
 
-    def __init__(self, module: Autoencoder, summary: Summary) -> None:
-        self.module, self.summary = module.eval(), summary
+    def __init__(self, module: Autoencoder, summary: Summary, evidence: dict[str, Any] | None = None) -> None:
+        self.module, self.summary, self.evidence = module.eval(), summary, evidence
 
     @property
     def config(self) -> TrainingConfig:
@@ -172,7 +174,11 @@ class LatentModel:
                 "pytorch-lightning_version": self.versions["pytorch-lightning"],
                 "state_dict": self.module.state_dict(),
                 "hyper_parameters": dict(self.module.hparams),
-                "latentstem": {**self.module.provenance(), "summary": self.summary.as_dict()},
+                "latentstem": {
+                    **self.module.provenance(),
+                    "summary": self.summary.as_dict(),
+                    "evidence": self.evidence,
+                },
             },
             path,
         )
@@ -265,7 +271,9 @@ def load(path: str | Path) -> LatentModel:
         "advice": [],
         "choices": [],
     }
-    return LatentModel(Autoencoder.from_content(content, path), Summary(**stored))
+    return LatentModel(
+        Autoencoder.from_content(content, path), Summary(**stored), content["latentstem"].get("evidence")
+    )
 
 
 def embed(data: Any, model: LatentModel | str | Path, **arguments: Any) -> Embedding:

@@ -55,6 +55,7 @@ def train_autoencoder(
     output_dir: str | Path | None = None,
     init_from: str | Path | None = None,
     resume_from: str | Path | None = None,
+    baselines: bool = False,
     progress: bool = True,
     **training_arguments: Any,
 ) -> LatentModel:
@@ -81,6 +82,8 @@ def train_autoencoder(
         Checkpoint whose weights training starts from, with a fresh optimiser: fine-tuning.
     resume_from : str or Path, optional
         Checkpoint (``checkpoints/last.ckpt``) of a run to continue exactly where it stopped.
+    baselines : bool
+        Compare with PCA and NMF when done, and keep what is found as ``model.evidence``; see `report.evidence`.
     progress : bool
         Show a progress bar and the summary.
     **training_arguments
@@ -118,9 +121,16 @@ def train_autoencoder(
         log.info(line)
     with torch.random.fork_rng(devices=[]), _quiet_lightning():
         torch.manual_seed(config.seed)
-        return _Run(config, scan, quality, output_dir, progress).fit(
+        model = _Run(config, scan, quality, output_dir, progress).fit(
             accelerator, content, init_from, resume_from
         )
+    if baselines:
+        from ..report import evidence
+
+        model.evidence = evidence(model, scan)
+        if progress:
+            print(model.evidence["verdict"])
+    return model
 
 
 class _Run:
