@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -177,26 +178,35 @@ class _StreamedBatches(IterableDataset[Batch]):
         room = max(size, _BUFFER_BYTES // workers // pattern_bytes)
         blocks = [np.intersect1d(block, batches.positions) for block in scan.blocks(max(1, room // 4))]
         blocks = [block for block in blocks if len(block)][worker::workers] or [batches.positions[:size]]
+        room = max(size, min(room, sum(map(len, blocks))))
+        waiting: list[Batch] = []
         while True:
-            waiting: list[np.ndarray] = []
             for turn in rng.permutation(len(blocks)):
-                waiting.append(blocks[turn])
-                if sum(map(len, waiting)) >= room:
-                    yield from self._shuffled([batches.reader(block) for block in waiting], rng)
-                    waiting = []
-            if waiting:
-                yield from self._shuffled([batches.reader(block) for block in waiting], rng)
+                waiting.append(batches.reader(blocks[turn]))
+                if sum(len(part.patterns) for part in waiting) < room:
+                    continue
+                together = _joined(waiting)
+                order = torch.from_numpy(rng.permutation(len(together.patterns)))
+                for start in range(0, len(order) - size + 1, size):
+                    yield _chosen(together, order[start : start + size])
+                waiting = [_chosen(together, order[len(order) - len(order) % size :])]
 
-    def _shuffled(self, parts: list[Batch], rng: np.random.Generator) -> Iterator[Batch]:
-        patterns = torch.cat([part.patterns for part in parts])
-        neighbours = None
-        if parts[0].neighbours is not None:
-            neighbours = torch.cat([part.neighbours for part in parts if part.neighbours is not None])
-        order = torch.from_numpy(rng.permutation(len(patterns)))
-        size = min(self.batches.batch_size, len(order))
-        for start in range(0, len(order) - size + 1, size):
-            chosen = order[start : start + size]
-            yield Batch(patterns[chosen], None if neighbours is None else neighbours[chosen])
+
+def _joined(parts: list[Batch]) -> Batch:
+    neighbours = [part.neighbours for part in parts if part.neighbours is not None]
+    return Batch(torch.cat([part.patterns for part in parts]), torch.cat(neighbours) if neighbours else None)
+
+
+def _chosen(batch: Batch, which: torch.Tensor) -> Batch:
+    return Batch(batch.patterns[which], None if batch.neighbours is None else batch.neighbours[which])
+
+
+def _without_dask_threads(worker: int) -> None:
+    """Let a loader process compute by itself: it waits for ever on the threads that it has not inherited."""
+    if "dask" in sys.modules:
+        import dask
+
+        dask.config.set(scheduler="synchronous")
 
 
 class ScanDataModule(L.LightningDataModule):
@@ -251,7 +261,13 @@ class ScanDataModule(L.LightningDataModule):
         generator = torch.Generator().manual_seed(self.batches.seed)
         if self.streamed:
             stream = _StreamedBatches(self.batches, start, self.steps_per_epoch)
-            return DataLoader(stream, batch_size=None, num_workers=self.workers, generator=generator)
+            return DataLoader(
+                stream,
+                batch_size=None,
+                num_workers=self.workers,
+                generator=generator,
+                worker_init_fn=_without_dask_threads,
+            )
         numbers = range(start, start + self.steps_per_epoch)
         return DataLoader(
             self.batches, batch_size=None, sampler=numbers, num_workers=self.workers, generator=generator
