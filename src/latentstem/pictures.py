@@ -61,7 +61,7 @@ def latent_maps(
                 received=f"shape {values.shape}",
                 advice="Give one label per scan position.",
             )
-    spread = np.nan_to_num(np.nanstd(embedding.maps, axis=(0, 1)))
+    spread = np.ma.masked_invalid(embedding.maps).std(axis=(0, 1)).filled(0)
     shown = np.argsort(-spread, kind="stable")[:MAX_MAPS]
     panels = len(labels) + len(shown)
     columns = panels if panels <= 4 else min((4, 5, 6), key=lambda n: (-panels % n, n))

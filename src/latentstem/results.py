@@ -56,9 +56,8 @@ def examples_of(model: LatentModel, scan: Scan) -> Examples:
     Best and worst are the least and the largest mean square of `pictures.residual`, typical is the median.
     """
     from .pictures import residual
-    from .training.data import PatternReader
 
-    reader = PatternReader(scan, model.context)
+    reader = model.reader(scan)
     blocks = list(scan.blocks(32))
     every = max(1, round(scan.n_positions / _LOOKED_AT))
     looked_at, left_over = [], []
@@ -67,14 +66,14 @@ def examples_of(model: LatentModel, scan: Scan) -> Examples:
             positions = positions[~reader.excluded.ravel()[positions]]
             if len(positions):
                 batch = reader(positions)
-                difference = residual(batch.patterns.numpy(), model._reconstruct_batch(batch).numpy())
+                difference = residual(batch.patterns.numpy(), model.reconstruct_batch(batch).numpy())
                 looked_at.append(positions)
                 left_over.append(np.nanmean(difference**2, axis=(1, 2)))
     order = np.argsort(np.concatenate(left_over), kind="stable")
     ranks = {"typical": order[len(order) // 2], "best": order[0], "worst": order[-1]}
     flat = np.concatenate(looked_at)[list(ranks.values())]
     places = {name: divmod(int(at), scan.scan_shape[1]) for name, at in zip(ranks, flat, strict=True)}
-    return Examples(places, scan.read(flat), model._reconstruct_batch(reader(flat)).numpy())
+    return Examples(places, scan.read(flat), model.reconstruct_batch(reader(flat)).numpy())
 
 
 def write_results(

@@ -10,7 +10,7 @@ import typer
 from ..config import PRESETS
 from .inputs import open_data
 from .messages import note, plain_messages
-from .options import training_options
+from .options import given, training_options
 
 __all__ = ["app"]
 
@@ -73,7 +73,7 @@ def train(
         from ..results import FILES, earlier_set_aside, write_results
         from ..training.fit import train_autoencoder
 
-        asked = {name: value for name, value in training_arguments.items() if value is not None}
+        asked = given(training_arguments)
         output_dir.mkdir(parents=True, exist_ok=True)
         continued = resume is not None and _lies_in(resume, output_dir)
         with earlier_set_aside(output_dir, () if continued else tuple(FILES), note) as earlier:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import FileError, ScanShapeError
 from .messages import note
@@ -57,14 +57,12 @@ def read_mask(path: Path | None) -> np.ndarray | None:
     import numpy as np
 
     try:
-        mask: Any = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        mask = error
-    if isinstance(mask, np.ndarray):
-        return mask
-    raise FileError(
-        "the mask cannot be read",
-        expected="a .npy file with a boolean array",
-        received=f"{path} ({mask})",
-        advice="Write it with numpy.save(path, mask); True excludes.",
-    )
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except ValueError as error:
+        raise FileError(
+            "the mask cannot be read",
+            expected="a .npy file with a boolean array",
+            received=f"{path} ({error})",
+            advice="Write it with numpy.save(path, mask); True excludes.",
+        ) from error

@@ -11,7 +11,7 @@ import typer
 
 from ..config import TrainingConfig
 
-__all__ = ["training_options"]
+__all__ = ["given", "training_options"]
 
 _SHORT = {"latent_dim": "--latent", "learning_rate": "--lr", "batch_size": "--batch"}
 _METAVAR = {"crop": "Y0 Y1 X0 X1", "max_time": "DD:HH:MM:SS"}
@@ -28,6 +28,12 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     own = [p.replace(kind=p.KEYWORD_ONLY) for p in own]
     command.__signature__ = signature.replace(parameters=[*own, *_options()])  # type: ignore[attr-defined]
     return command
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that the user gave, as values of the fields of `TrainingConfig`."""
+    words = {"true": True, "false": False}
+    return {name: words.get(value, value) for name, value in options.items() if value is not None}
 
 
 def _options() -> list[inspect.Parameter]:
