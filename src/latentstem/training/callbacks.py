@@ -1,12 +1,62 @@
-"""What is recorded while a run goes on."""
+"""What is recorded while a run goes on, and what stops it."""
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+from typing import Any
+
 import pytorch_lightning as L
+from pytorch_lightning.callbacks import ModelCheckpoint, Timer
 
 from .module import Autoencoder
 
-__all__ = ["HistoryRecorder"]
+__all__ = ["Checkpoints", "HistoryRecorder", "TimeLimit"]
+
+
+class Checkpoints(ModelCheckpoint):
+    """Keeps ``best.ckpt``, of the lowest validation loss, and ``last.ckpt``.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they go.
+    resumed : Path, optional
+        Checkpoint of the run that is continued. The best one is looked for beside it.
+    """
+
+    def __init__(self, folder: Path, resumed: Path | None = None) -> None:
+        super().__init__(
+            folder,
+            "best",
+            monitor="val/loss",
+            save_last=True,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        self._resumed = resumed
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the best checkpoint of the interrupted run, wherever that was."""
+        best = Path(self.dirpath or "") / "best.ckpt"
+        before = best if self._resumed is None else self._resumed.with_name("best.ckpt")
+        if not before.is_file():
+            return
+        if before.resolve() != best.resolve():
+            best.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(before, best)
+        paths = {"dirpath": self.dirpath, "last_model_path": ""}
+        paths |= dict.fromkeys(("best_model_path", "kth_best_model_path"), str(best))
+        super().load_state_dict(
+            {**state_dict, **paths, "best_k_models": {str(best): state_dict["best_model_score"]}}
+        )
+
+
+class TimeLimit(Timer):
+    """Stops training after some time, which a resumed run has anew."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Forget the time that is over."""
 
 
 class HistoryRecorder(L.Callback):
