@@ -1,0 +1,1 @@
+"""LatentSTEM beside what a user would take instead: ``python -m benchmarks``."""

@@ -1,0 +1,127 @@
+"""Training runs of the benchmarks, and callbacks that watch them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as L
+import torch
+
+import latentstem
+from latentstem.model import LatentModel
+from latentstem.scan import Scan
+from latentstem.simulation import SimulatedScan
+from latentstem.training import fit
+from latentstem.training.data import PatternReader
+
+from .scans import masked
+from .scores import all_scores
+
+LATENTS = 16
+BUDGET = "00:00:02:00"
+QUICK: dict[str, Any] = {"max_patterns": 2000, "max_time": None}
+
+
+def train(data: Any, quick: bool, **arguments: Any) -> tuple[LatentModel, float]:
+    """A model with `LATENTS` latents and at most `BUDGET`, defaults otherwise; and the seconds it took."""
+    start = time.perf_counter()
+    arguments = {"latent_dim": LATENTS, "max_time": BUDGET, **arguments, **(QUICK if quick else {})}
+    model = latentstem.train_autoencoder(data, progress=False, **arguments)
+    return model, time.perf_counter() - start
+
+
+def scores_of(model: LatentModel, scan: SimulatedScan) -> dict[str, Any]:
+    """Every score of a model on the scan it was trained on."""
+    data = masked(scan)
+    return all_scores(model.reconstruct(data), model.embed(data).maps, scan)
+
+
+@contextmanager
+def watched_by(callback: L.Callback) -> Iterator[None]:
+    """Let a Lightning callback watch the training runs within."""
+    original = fit._Run._trainer
+
+    def with_callback(self: Any, *arguments: Any) -> L.Trainer:
+        trainer = original(self, *arguments)
+        trainer.callbacks.append(callback)
+        return trainer
+
+    fit._Run._trainer = with_callback  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        fit._Run._trainer = original  # type: ignore[method-assign]
+
+
+class StepClock(L.Callback):
+    """When each training step ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.ends.append(time.perf_counter())
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self.ends.append(time.perf_counter())
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Median over the steps, the first left out where there are others."""
+        steps = np.diff(self.ends)
+        return float(np.median(steps[1:] if len(steps) > 1 else steps))
+
+
+class EfficiencyClock(L.Callback):
+    """Efficiency on a sample of scan positions over the seconds since `start`, its own time left out.
+
+    Parameters
+    ----------
+    scan : SimulatedScan
+        What is trained on.
+    start : float
+        `time.perf_counter` when the call to train was made.
+    positions : int
+        Size of the sample.
+    """
+
+    def __init__(self, scan: SimulatedScan, start: float, positions: int = 256) -> None:
+        where = np.flatnonzero(~scan.scan_mask.ravel() & ~scan.truth["defect"].ravel())
+        self.positions = where[np.linspace(0, len(where) - 1, min(positions, len(where))).astype(int)]
+        self.data: Scan = masked(scan)
+        self.used = ~scan.pattern_mask
+        self.clean = np.sqrt(
+            scan.expectation.reshape(-1, *scan.pattern_mask.shape)[self.positions][:, self.used]
+        )
+        self.floor, self.start = scan.n_parameters / 4, start
+        self.own, self.next = 0.0, 0.0
+        self.curve: list[tuple[float, float]] = []
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._look(pl_module)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        if time.perf_counter() - self.start - self.own >= self.next:
+            self._look(pl_module)
+
+    def seconds_to(self, level: float) -> float | None:
+        """When the efficiency first passed a level; None if it never did."""
+        return next((seconds for seconds, value in self.curve if value > level), None)
+
+    @torch.no_grad()
+    def _look(self, module: Any) -> None:
+        begun = time.perf_counter()
+        seconds = begun - self.start - self.own
+        training = module.training
+        module.eval()
+        batch = PatternReader(self.data, module.config.context)(self.positions)
+        found = module.preprocessing.detector.restore(module.decode(module.encode_batch(batch))).numpy()
+        module.train(training)
+        error = (np.sqrt(np.maximum(found[:, self.used], 0)) - self.clean) ** 2
+        self.curve.append((seconds, float(self.floor / error.sum(1).mean())))
+        self.next = seconds * 1.05 + 0.1
+        self.own += time.perf_counter() - begun

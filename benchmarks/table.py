@@ -1,0 +1,138 @@
+"""The results as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from .scores import best_baseline
+
+_INTRODUCTION = """\
+# Benchmarks
+
+Made by `python -m benchmarks`. Scans are simulated, so the truth is known; it is used for judging only.
+Their seeds (100 and up) and geometries are in `benchmarks/scans.py`, and nothing in the package was tuned
+on them.
+"""
+
+
+def written(results: dict[str, Any]) -> str:
+    """The page of all parts that there are results of."""
+    sections = [_INTRODUCTION]
+    for name, make in _SECTIONS.items():
+        if name in results:
+            about = results[name]["machine"]
+            sections.append(make(results[name]["values"]))
+            sections.append("*" + ", ".join(f"{key} {value}" for key, value in about.items()) + "*\n")
+    return "\n".join(sections)
+
+
+def _quality(values: dict[str, Any]) -> str:
+    text = (
+        "## Quality\n\n"
+        "Efficiency: the Cramer-Rao floor of single patterns over the squared error in square-root space; 1 "
+        "is the limit without neighbouring positions. HyperSpy's `decomposition` has the number of "
+        "components that is best by the true efficiency, and for ARI and R2 the best of three numbers; NMF "
+        "with Poisson weights is more than most users try. `x` is the efficiency over that of the best of "
+        "the four.\n"
+    )
+    headings = (
+        "method", "size", "efficiency", "x", "interior", "boundaries", "defects", "PSNR / dB", "grain ARI",
+        "R2 strain", "R2 thickness", "seconds",
+    )  # fmt: skip
+    for name, rows in values.items():
+        best = best_baseline(rows)
+        lines = []
+        for method, of in rows.items():
+            efficiency = of["efficiency"]
+            lines.append((
+                method, of["size"], _short(efficiency["all"]), f"{efficiency['all'] / best:.2f}",
+                *(_short(efficiency.get(part)) for part in ("interior", "boundary", "defect")),
+                f"{of['psnr']:.1f}", _short(of["ari"]), *_probe(of), f"{of['seconds']:.1f}",
+            ))  # fmt: skip
+        text += f"\n### {name}\n\n" + _table(headings, lines)
+    return text
+
+
+def _passing(values: dict[str, Any]) -> str:
+    rows = [
+        (name, _short(of["best baseline"]), "never" if of["seconds"] is None else f"{of['seconds']:.1f}")
+        for name, of in values.items()
+    ]
+    return (
+        "## Seconds until the efficiency passes that of the best baseline\n\nFrom the call of "
+        "`train_autoencoder`; the time that looking takes is left out.\n\n"
+    ) + _table(("scan", "best baseline", "seconds"), rows)
+
+
+def _speed(values: dict[str, Any]) -> str:
+    return "## Speed\n\n" + _table(("", ""), [(name, f"{value:,.4g}") for name, value in values.items()])
+
+
+def _growth(values: dict[str, Any]) -> str:
+    text = "## Growth\n\nTraining on a fixed number of patterns, and embedding the whole scan.\n"
+    for what, sides in values.items():
+        names = list(next(iter(sides.values())))
+        rows = [(f"{side} x {side}", *(f"{of[name]:,.4g}" for name in names)) for side, of in sides.items()]
+        text += "\n" + _table((what, *names), rows)
+    return text
+
+
+def _seeds(values: dict[str, Any]) -> str:
+    rows = [
+        (seed, _short(of["efficiency"]["all"]), f"{of['psnr']:.1f}", _short(of["ari"]), *_probe(of))
+        for seed, of in enumerate(values["scores"])
+    ]  # fmt: skip
+    agreement = values["agreement"]
+    return (
+        "## Three seeds\n\n"
+        + _table(("seed", "efficiency", "PSNR / dB", "grain ARI", "R2 strain", "R2 thickness"), rows)
+        + f"\nLatents of two seeds: mean |correlation| after one-to-one matching {agreement['matched']:.3f}; "
+        f"variance of one that is linear in the other {agreement['linear']:.3f}.\n"
+    )
+
+
+def _longer(values: dict[str, Any]) -> str:
+    rows = [
+        (name, f"{times} x", _short(of["efficiency"]["all"]), f"{of['seconds']:.0f}")
+        for name, runs in values.items()
+        for times, of in runs.items()
+    ]
+    return "## Training longer than needed\n\n" + _table(
+        ("scan", "default number of patterns", "efficiency", "seconds"), rows
+    )
+
+
+def _labelled(values: dict[str, Any]) -> str:
+    if "missing" in values:
+        return f"## A labelled scan by another simulator\n\nNot found: {values['missing']}\n"
+    rows = [(name, f"{value:.3f}") for name, value in values["ari"].items()]
+    return (
+        "## A labelled scan by another simulator\n\n`orient4d-scan32`: 32 x 32 positions, 6 grains, 300 "
+        "electrons a pattern; adjusted Rand index of a full-covariance Gaussian mixture with 6 "
+        "components.\n\n"
+    ) + _table(("", "grain ARI"), rows)
+
+
+_SECTIONS: dict[str, Callable[[Any], str]] = {
+    "quality": _quality,
+    "passing": _passing,
+    "speed": _speed,
+    "growth": _growth,
+    "seeds": _seeds,
+    "longer": _longer,
+    "labelled": _labelled,
+}
+
+
+def _probe(of: dict[str, Any]) -> list[str]:
+    return [_short(of["r2"].get(name)) for name in ("strain", "thickness")]
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "".join("| " + " | ".join(str(cell) for cell in line) + " |\n" for line in lines)
