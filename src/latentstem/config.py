@@ -56,13 +56,16 @@ class TrainingConfig(BaseModel):
         Patterns per step; cut down, with a message, where the scan is too small for it.
     epochs : int, optional
         Passes over the training positions. Without it, training is budgeted by `max_patterns`.
-    max_patterns : int
-        Patterns to train on in total when `epochs` is not given, whatever the size of the scan.
+    max_patterns : int, optional
+        Patterns to train on in total when `epochs` is not given, whatever the size of the scan. Without it, 300,000,
+        or as many as `max_time` leaves time for.
     max_time : str, dict or timedelta, optional
         Stop after this time; as in Lightning, ``"DD:HH:MM:SS"``, a dict for ``timedelta``, or a
         ``timedelta``.
     schedule : {"cosine", "constant"}
         Learning rate over the run, after a short warm-up.
+    weight_decay : float
+        Decay of the weights of dense and convolutional layers, as in AdamW: keeps long runs from learning noise.
     gradient_clip : float
         Largest gradient norm; 0 switches clipping off.
     patience : int, optional
@@ -88,21 +91,22 @@ class TrainingConfig(BaseModel):
     preprocessing: Literal["auto", "minmax", "sqrt", "log", "zscore", "none"] = "auto"
     reconstruction: Literal["auto", "mse", "mae", "huber", "poisson"] = "auto"
     split_counts: StrictBool | Literal["auto"] = "auto"
-    context: int = Field(1, ge=0, le=3)
+    context: int = Field(2, ge=0, le=3)
     bin: int = Field(1, ge=1, le=64)
     crop: tuple[int, int, int, int] | None = None
-    lambda_act: float = Field(1e-4, ge=0)
-    lambda_sim: float = Field(5e-5, ge=0)
-    lambda_div: float = Field(2e-4, ge=0)
-    learning_rate: float = Field(1e-3, gt=0, le=10)
-    batch_size: int = Field(2048, ge=1)
+    lambda_act: float = Field(0.0, ge=0)
+    lambda_sim: float = Field(0.0, ge=0)
+    lambda_div: float = Field(0.0, ge=0)
+    learning_rate: float = Field(2e-3, gt=0, le=10)
+    batch_size: int = Field(128, ge=1)
     epochs: int | None = Field(None, ge=1)
-    max_patterns: int = Field(400_000, ge=1)
+    max_patterns: int | None = Field(None, ge=1)
     max_time: str | None = None
     schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: float = Field(0.1, ge=0)
     gradient_clip: float = Field(1.0, ge=0)
     patience: int | None = Field(None, ge=1)
-    validation_fraction: float = Field(0.1, gt=0, lt=0.9)
+    validation_fraction: float = Field(0.05, gt=0, lt=0.9)
     realtime_metrics: StrictBool = False
     device: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     workers: int = Field(0, ge=0)
@@ -241,6 +245,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lambda_act": 1e-4,
         "lambda_sim": 5e-5,
         "lambda_div": 2e-4,
+        "learning_rate": 1e-3,
+        "batch_size": 2048,
+        "weight_decay": 0.0,
         "schedule": "constant",
         "epochs": 50,
     },

@@ -23,8 +23,8 @@ from .baselines import (
 )
 from .scan import Scan
 from .scan_statistics import mean_and_error, ratio_and_error, tiles
-from .training.data import PatternReader, split_positions
-from .training.module import Batch
+from .training.data import split_positions
+from .training.reader import Batch
 
 if TYPE_CHECKING:
     from .model import LatentModel
@@ -131,7 +131,7 @@ class _Bench:
             trained.get(key) == this[key] for key in ("scan_shape", "pattern_shape", "dtype")
         )
         self.rng = np.random.default_rng([config.seed, 5])
-        self.reader = PatternReader(scan, model.context)
+        self.reader = model.reader(scan)
         training, held_out = split_positions(scan, config.validation_fraction, config.seed)
         if not self.same_scan:
             held_out = np.sort(np.concatenate([training, held_out]))
@@ -187,7 +187,7 @@ class _Bench:
         whole[:, self.used] = given
         values = torch.from_numpy(whole).reshape(-1, *self.module.preprocessing.shape)
         neighbours = None if batch.neighbours is None else self.module.values(batch.neighbours)
-        return self._flat(self.module.decode(self.module.encode(values, neighbours)))
+        return self._flat(self.module.decode(self.module.encode(values, neighbours, batch.members)))
 
 
 def _baselines(

@@ -16,8 +16,8 @@ from .embedding import Embedding
 from .errors import ModelMismatchError
 from .scan import Scan, as_scan
 from .summary import Summary
-from .training.data import PatternReader
-from .training.module import Autoencoder, Batch
+from .training.module import Autoencoder
+from .training.reader import Batch, PatternReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +102,7 @@ class LatentModel:
         ModelMismatchError
             If the patterns have another shape than the model is for.
         """
-        scan = self._fitting(data, scan_shape, scan_mask)
+        scan = self.fitting_scan(data, scan_shape, scan_mask)
         maps = self._apply(scan, self.module.encode_batch, (int(self.config.latent_dim),), progress)
         provenance = {**self.describe(), "applied_to": scan.signature()}
         return Embedding(maps, scan.axes[:2], provenance)
@@ -128,8 +128,8 @@ class LatentModel:
             On the original detector grid: bins are spread evenly over their pixels, and excluded pixels and pixels
             outside `crop` are 0. Excluded scan positions are NaN.
         """
-        scan = self._fitting(data, scan_shape, scan_mask)
-        return self._apply(scan, self._reconstruct_batch, scan.pattern_shape, progress)
+        scan = self.fitting_scan(data, scan_shape, scan_mask)
+        return self._apply(scan, self.reconstruct_batch, scan.pattern_shape, progress)
 
     def embed_array(self, patterns: np.ndarray) -> np.ndarray:
         """Latents (Ny, Nx, k) of patterns (Ny, Nx, H, W), unchecked: for blocks of a scan."""
@@ -137,9 +137,19 @@ class LatentModel:
             _unchecked(patterns), self.module.encode_batch, (int(self.config.latent_dim),), False
         )
 
-    def reconstruct_array(self, patterns: np.ndarray) -> np.ndarray:
-        """Reconstructions (Ny, Nx, H, W) of patterns of that shape, unchecked: for blocks of a scan."""
-        return self._apply(_unchecked(patterns), self._reconstruct_batch, patterns.shape[2:], False)
+    def reconstruct_array(self, patterns: np.ndarray, scan_mask: np.ndarray | None = None) -> np.ndarray:
+        """Reconstructions (Ny, Nx, H, W) of patterns of that shape, unchecked: for blocks of a scan.
+
+        Where `scan_mask`, shape (Ny, Nx), is True, the result is NaN, and the pattern is nobody's context.
+        """
+        if scan_mask is not None and scan_mask.all():
+            return np.full(patterns.shape, np.nan, np.float32)
+        scan = _unchecked(patterns, scan_mask)
+        return self._apply(scan, self.reconstruct_batch, patterns.shape[2:], False)
+
+    def reader(self, scan: Scan) -> PatternReader:
+        """What reads the patterns of a scan with the context that this model looks at."""
+        return PatternReader(scan, self.module.context)
 
     def decode(self, latents: Any) -> np.ndarray:
         """Patterns that latents stand for.
@@ -198,7 +208,8 @@ class LatentModel:
         cfg, (height, width) = self.config, self.pattern_shape
         return f"LatentModel({cfg.network}, {cfg.latent_dim} latents, {height} x {width} pixels, {cfg.reconstruction})"
 
-    def _fitting(self, data: Any, scan_shape: tuple[int, int] | None, scan_mask: Any) -> Scan:
+    def fitting_scan(self, data: Any, scan_shape: tuple[int, int] | None, scan_mask: Any) -> Scan:
+        """The scan of any data, if its patterns are of the shape the model is for; see `embed`."""
         scan = as_scan(data, scan_shape, scan_mask=scan_mask)
         trained = self.scan_signature
         if scan.pattern_shape != self.pattern_shape:
@@ -215,14 +226,17 @@ class LatentModel:
 
     def _compare_range(self, scan: Scan) -> None:
         """Warn where the intensities are far from those of the training scan."""
-        sample = np.linspace(0, scan.n_positions - 1, min(64, scan.n_positions)).astype(int)
+        included = np.arange(scan.n_positions)
+        if scan.scan_mask is not None:
+            included = included[~scan.scan_mask.ravel()]
+        sample = included[np.linspace(0, len(included) - 1, min(64, len(included))).astype(int)]
         values = self.module.values(Batch.of(scan.read(sample)).patterns)
         mean, trained = float(values.sum((1, 2)).mean()), float(self.module.preprocessing.mean_total)
         if trained > 0 and not 0.1 < mean / trained < 10:
             warnings.warn(
-                f"The patterns of {scan.name!r} ({scan.dtype}) sum to {mean:.3g} on average, those of the training scan "
-                f"({self.scan_signature.get('dtype')}) to {trained:.3g}: latents may mean little. Train on this scan, or "
-                "fine-tune with init_from.",
+                f"The patterns of {scan.name!r} ({scan.dtype}) sum to {mean:.3g} on average, those of the training "
+                f"scan ({self.scan_signature.get('dtype')}) to {trained:.3g}: latents may mean little. Train on this "
+                "scan, or fine-tune with init_from.",
                 stacklevel=4,
             )
 
@@ -230,7 +244,7 @@ class LatentModel:
         self, scan: Scan, function: Callable[[Batch], torch.Tensor], shape: tuple[int, ...], progress: bool
     ) -> np.ndarray:
         """A function of batches at every scan position that is not excluded."""
-        reader = PatternReader(scan, self.context)
+        reader = self.reader(scan)
         out = np.full((scan.n_positions, *shape), np.nan, np.float32)
         excluded = reader.excluded.ravel()
         with tqdm(total=scan.n_positions, disable=not progress, unit="pattern") as bar:
@@ -243,7 +257,8 @@ class LatentModel:
                     bar.update(len(block[at : at + _BATCH]))
         return out.reshape(*scan.scan_shape, *shape)
 
-    def _reconstruct_batch(self, batch: Batch) -> torch.Tensor:
+    def reconstruct_batch(self, batch: Batch) -> torch.Tensor:
+        """Reconstructions (B, H, W) of one batch that `reader` has read."""
         return self._decoded(self.module.encode_batch(batch))
 
     @torch.no_grad()
@@ -290,7 +305,8 @@ def _model(model: LatentModel | str | Path) -> LatentModel:
     return model if isinstance(model, LatentModel) else load(model)
 
 
-def _unchecked(patterns: np.ndarray) -> Scan:
+def _unchecked(patterns: np.ndarray, scan_mask: np.ndarray | None = None) -> Scan:
     from .adapters.arrays import MemorySource, default_axes
 
-    return Scan(MemorySource(patterns), default_axes(patterns.shape))
+    source = MemorySource(patterns)
+    return Scan(source, default_axes(source.shape), scan_mask=scan_mask)

@@ -96,7 +96,7 @@ def write_report(
     scan_mask: Any = None,
     seed_agreement: bool = False,
 ) -> Path:
-    """Write the evidence as one HTML page that needs no other file and no network.
+    """Write the evidence as one HTML page that needs no other file and no network; the numbers stay with the model.
 
     Parameters
     ----------
@@ -111,6 +111,7 @@ def write_report(
         Where it was written.
     """
     found, scan, quality, seen = _measure(model, data, scan_shape, scan_mask, seed_agreement)
+    model.evidence = found
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="latentstem-") as folder:
@@ -129,7 +130,7 @@ def write_report(
 def _measure(
     model: LatentModel, data: Any, scan_shape: Any, scan_mask: Any, seed_agreement: bool
 ) -> tuple[dict[str, Any], Scan, Quality, Survey]:
-    scan = model._fitting(data, scan_shape, scan_mask)
+    scan = model.fitting_scan(data, scan_shape, scan_mask)
     detector = model.module.preprocessing.detector
     unused = (detector.restore(detector.used[None])[0] == 0).numpy()
     scan = scan.with_masks(pattern_mask=unused | (False if scan.pattern_mask is None else scan.pattern_mask))
@@ -213,7 +214,7 @@ def _images(
     patterns = scan.read(positions)
     if scan.pattern_mask is not None:
         patterns = np.where(scan.pattern_mask, 0, patterns)
-    reconstructed = model._reconstruct_batch(_reader(model, scan)(positions)).numpy()
+    reconstructed = model.reconstruct_batch(model.reader(scan)(positions)).numpy()
     drawn = reconstructions(patterns, reconstructed, examples, folder / "patterns.png", axes=scan.axes[2:])
     row, column, radius = seen.disk
     units = dict.fromkeys(QUANTITIES, "electrons" if counts else "detector units") | {
@@ -257,12 +258,6 @@ def _training(model: LatentModel, folder: Path) -> dict[str, str]:
         "Training": drawn + figures(known) + sentences([*verdicts, *summary.advice]),
         "Choices of auto": sentences(summary.choices),
     }
-
-
-def _reader(model: LatentModel, scan: Scan) -> Any:
-    from .training.data import PatternReader
-
-    return PatternReader(scan, model.context)
 
 
 def _columns(of: dict[str, float]) -> tuple[object, ...]:

@@ -10,8 +10,7 @@ import numpy as np
 from .baselines import noise_variance
 from .scan import Scan
 from .scan_statistics import mean_and_error, tiles
-from .training.data import PatternReader
-from .training.module import Batch
+from .training.reader import Batch
 
 if TYPE_CHECKING:
     from .model import LatentModel
@@ -92,7 +91,7 @@ def survey(model: LatentModel, scan: Scan, counts: bool) -> Survey:
     counts : bool
         Whether the data are counts, so that their variance is their expectation.
     """
-    module, reader = model.module, PatternReader(scan, model.context)
+    module, reader = model.module, model.reader(scan)
     detector = module.preprocessing.detector
     used = (detector.used > 0).numpy().ravel()
     included = np.flatnonzero(~reader.excluded.ravel())

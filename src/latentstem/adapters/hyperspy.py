@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ScanDimensionError, UnsupportedDataError
 from ..scan import Axis, Scan
-from .arrays import MemorySource, default_axes, source_of
+from .arrays import default_axes, source_of
 from .units import plain_units
 
 if TYPE_CHECKING:
@@ -271,21 +271,14 @@ def _reconstruct_lazily(signal: Any, model: Any, scan_shape: tuple[int, int] | N
 
     if not isinstance(model, LatentModel):
         model = load(model)
-    scan = model._fitting(signal, scan_shape, mask)
+    scan = model.fitting_scan(signal, scan_shape, mask)
     shape = (*scan.scan_shape, *scan.pattern_shape)
     patterns = signal.data.reshape(shape).rechunk(("auto", "auto", -1, -1))
     excluded = np.zeros(scan.scan_shape, bool) if mask is None else scan.scan_mask
     excluded = da.from_array(excluded[..., None, None], chunks=(*patterns.chunks[:2], 1, 1))
 
     def block(patterns: np.ndarray, excluded: np.ndarray) -> np.ndarray:
-        excluded = excluded[..., 0, 0]
-        if not excluded.any():
-            return model.reconstruct_array(patterns)
-        if excluded.all():
-            return np.full(patterns.shape, np.nan, np.float32)
-        source = MemorySource(patterns)
-        part = Scan(source, default_axes(source.shape), scan_mask=excluded)
-        return model._apply(part, model._reconstruct_batch, part.pattern_shape, False)
+        return model.reconstruct_array(patterns, excluded[..., 0, 0])
 
     halo = {0: model.context, 1: model.context}
     return da.map_overlap(

@@ -35,5 +35,17 @@ class Network(nn.Module):
         """Latents (B, k) to patterns (B, h, w) in the network's output space."""
         raise NotImplementedError
 
-    def initialise(self, x: Tensor, y: Tensor) -> None:
-        """Start from a sample of inputs (n, C, h, w) and of what the decoder should give for them (n, h, w)."""
+    def initialise(self, x: Tensor, smooth: Tensor, y: Tensor, unit: Tensor | None) -> None:
+        """Start from a sample.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, C, h, w)
+            Inputs.
+        smooth : Tensor, shape (n, h, w)
+            Each pattern averaged with its neighbours, as input.
+        y : Tensor, shape (n, h, w)
+            The same, as the decoder should give it.
+        unit : Tensor or None
+            What one electron makes in the decoder's output, where that is known.
+        """

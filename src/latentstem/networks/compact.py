@@ -1,4 +1,4 @@
-"""The default network: convolutions on an early down-sampled pattern, beside a linear path that starts from PCA."""
+"""The default network: principal components and small dense layers to the latents, convolutions back to the pattern."""
 
 from __future__ import annotations
 
@@ -10,22 +10,28 @@ from .base import Network
 
 __all__ = ["CompactAutoencoder"]
 
-_PATCH = 4  # detector pixels that share one place on the convolutional grid
+_PATCH = 4  # detector pixels that share one place on the decoder's grid
+_MAPS = 16  # feature maps on that grid
+_SLOPE = 0.03  # what is left of changes below the background
+_WIDTH = 128  # of the dense layers, at least
 
 
-class _Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, width, 3, padding=1)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(F.gelu(x))
+def _dense(*widths: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width_in, width_out in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(width_in, width_out), nn.GELU("tanh")]
+    return nn.Sequential(*layers[:-1])
 
 
 class CompactAutoencoder(Network):
-    """Pixel-unshuffle by four, residual convolutions, one linear layer to the latents, and the mirror of it.
+    """A small network that starts from principal components.
+
+    The encoder projects each input channel, weighted by its noise, onto components that start as the principal
+    components of the sample; two dense layers beside a linear path make latents of them. The decoder is dense up to a
+    grid of 4 x 4 pixels and convolutional from there, so that what all spots have in common is learnt once.
+
+    The output is a background, learnt for each pixel, plus what the decoder adds. What it takes away counts little:
+    most detector pixels are empty in most patterns, and there the decoder's own noise would be most of the error.
 
     Parameters
     ----------
@@ -35,34 +41,71 @@ class CompactAutoencoder(Network):
 
     def __init__(self, shape: tuple[int, int], latent_dim: int, channels: int = 1) -> None:
         super().__init__(shape, latent_dim, channels)
-        self.grid = tuple(-(-side // _PATCH) for side in shape)
-        width = 32
-        flat = width * self.grid[0] * self.grid[1]
-        self.reduce = nn.Conv2d(channels * _PATCH**2, width, 1)
-        self.encoder = nn.Sequential(_Residual(width), _Residual(width))
-        self.embed = nn.Linear(flat, latent_dim)
-        self.expand = nn.Linear(latent_dim, flat)
-        self.decoder = nn.Sequential(_Residual(width), _Residual(width))
-        self.head = nn.Conv2d(width, _PATCH**2, 1)
-        self.register_buffer("mean_input", torch.zeros(channels, *shape))
-        self.register_buffer("mean_output", torch.zeros(shape))
-        self.register_buffer("spread", torch.ones(()))
+        self.grid = (-(-shape[0] // _PATCH), -(-shape[1] // _PATCH))
+        components, width = max(64, latent_dim), max(_WIDTH, latent_dim)
+        self.project = nn.ModuleList(
+            nn.Linear(shape[0] * shape[1], components, bias=False) for _ in range(channels)
+        )
+        self.linear = nn.Linear(channels * components, latent_dim, bias=False)
+        self.bend = _dense(channels * components, width, width, latent_dim)
+        self.expand = _dense(latent_dim, width, width, _MAPS * self.grid[0] * self.grid[1])
+        self.first = nn.Conv2d(_MAPS, _MAPS, 3, padding=1)
+        self.second = nn.Conv2d(_MAPS, _MAPS, 3, padding=1)
+        self.head = nn.Conv2d(_MAPS, _PATCH**2, 3, padding=1)
+        self.level = nn.Parameter(torch.zeros(shape))
+        self.background = nn.Parameter(torch.zeros(shape))
+        for layer in (self.second, self.bend[-1]):
+            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        self.mean: Tensor
+        self.noise: Tensor
+        self.unit: Tensor
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("noise", torch.ones(shape))
+        self.register_buffer("unit", torch.ones(()))
 
     def encode(self, x: Tensor) -> Tensor:
         """Network input (B, C, h, w) to latents (B, k)."""
-        x = (x - self.mean_input) / self.spread
-        pad = [self.grid[1] * _PATCH - self.shape[1], self.grid[0] * _PATCH - self.shape[0]]
-        x = F.pixel_unshuffle(F.pad(x, (0, pad[0], 0, pad[1])), _PATCH)
-        return self.embed(F.gelu(self.encoder(self.reduce(x))).flatten(1))
+        x = ((x - self.mean) / self.noise).flatten(2)
+        features = torch.cat([layer(x[:, channel]) for channel, layer in enumerate(self.project)], 1)
+        return self.linear(features) + self.bend(features)
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents (B, k) to patterns (B, h, w)."""
-        x = self.decoder(self.expand(z).unflatten(1, (-1, *self.grid)))
-        x = F.pixel_shuffle(self.head(F.gelu(x)), _PATCH)[:, 0, : self.shape[0], : self.shape[1]]
-        return self.mean_output + self.spread * x
+        x = self.expand(z).unflatten(1, (*self.grid, _MAPS)).permute(0, 3, 1, 2)  # channels last in memory
+        x = x + self.second(F.gelu(self.first(F.gelu(x, approximate="tanh")), approximate="tanh"))
+        x = F.pixel_shuffle(self.head(F.gelu(x, approximate="tanh")), _PATCH)
+        change = self.level + x[:, 0, : self.shape[0], : self.shape[1]]
+        return self.unit * (self.background + F.leaky_relu(change, _SLOPE))
 
-    def initialise(self, x: Tensor, y: Tensor) -> None:
-        """Start from the mean pattern."""
-        self.mean_input.copy_(x.mean(0))
-        self.mean_output.copy_(y.mean(0))
-        self.spread.copy_((y - y.mean(0)).std().clamp_min(1e-6))
+    def initialise(self, x: Tensor, smooth: Tensor, y: Tensor, unit: Tensor | None) -> None:
+        """Start from the principal components of the sample, and from its mean pattern over its median."""
+        pooled = (smooth - smooth.mean(0)).flatten(1)
+        noise = (x[:, 0] - smooth).flatten(1).square().mean(0)
+        noise = (noise + 0.05 * noise.mean()).sqrt().clamp_min(1e-12)
+        self.mean.copy_(smooth.mean(0))
+        self.noise.copy_(noise.reshape(self.shape))
+        self.unit.copy_(y.std().clamp_min(1e-6) if unit is None else unit)
+
+        weighted = pooled / noise
+        count = min(self.project[0].weight.shape[0], len(weighted) - 1, weighted.shape[1])
+        components = torch.svd_lowrank(weighted, q=min(count + 6, *weighted.shape), niter=3)[2][:, :count]
+        spread = (weighted @ components).std(0)
+        whitened = components / (spread + 0.3 * spread[min(15, count - 1)] + 1e-12)
+        share = (
+            (1.0,) if self.channels == 1 else (0.1, 0.9)
+        )  # of a pattern alone, and of it with its neighbours
+        self.linear.weight.zero_()
+        for channel, layer in enumerate(self.project):
+            layer.weight.zero_()
+            layer.weight[:count] = whitened.T
+            for latent in range(min(self.latent_dim, count)):
+                self.linear.weight[latent, channel * layer.weight.shape[0] + latent] = share[channel]
+
+        background = (y.median(0).values.square() / self.unit.square() + 1e-3).sqrt()
+        mean = y.square().mean(0) / self.unit.square()
+        level = (mean + 0.01 * mean.mean()).sqrt() - background
+        self.background.copy_(background)
+        self.level.copy_(torch.where(level < 0, level / _SLOPE, level))
+        self.head.weight.mul_(0.1)
+        self.head.bias.zero_()  # type: ignore[union-attr]

@@ -79,7 +79,7 @@ class ResNetAutoencoder(Network):
             x = block(F.interpolate(x, size, mode="bilinear", align_corners=False))
         return self.head(x)[:, 0]
 
-    def initialise(self, x: Tensor, y: Tensor) -> None:
+    def initialise(self, x: Tensor, smooth: Tensor, y: Tensor, unit: Tensor | None) -> None:
         """Start the output at the mean value, and the latents alive: positive on average."""
         with torch.no_grad():
             nn.init.constant_(self.head.bias, y.mean().item())  # type: ignore[arg-type]

@@ -55,6 +55,13 @@ class Checkpoints(ModelCheckpoint):
 class TimeLimit(Timer):
     """Stops training after some time, which a resumed run has anew."""
 
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        """Tell the learning-rate schedule how much of the time is over."""
+        remaining = self.time_remaining() or 0.0
+        if isinstance(pl_module, Autoencoder):
+            elapsed = self.time_elapsed()
+            pl_module.time_share = elapsed / max(elapsed + remaining, 1e-9)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Forget the time that is over."""
 

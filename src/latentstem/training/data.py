@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -13,69 +13,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from ..errors import MaskError
-from ..preprocessing import as_tensor
 from ..scan import Scan
-from .module import Batch
+from .reader import Batch, PatternReader
 
-__all__ = ["PatternReader", "ScanDataModule", "in_memory", "split_positions"]
+__all__ = ["ScanDataModule", "in_memory", "split_positions"]
 
 _BUFFER_BYTES = 512 * 2**20  # patterns that a streamed run shuffles among each other
 _VALIDATION_LIMIT = 2048  # held-out patterns that a validation looks at
-
-
-class PatternReader:
-    """Reads patterns with the mean of their neighbours on the scan.
-
-    Parameters
-    ----------
-    scan : Scan
-        Where from. Excluded positions are nobody's neighbours.
-    context : int
-        Radius of the neighbourhood in scan positions; 0 reads no neighbours.
-    """
-
-    def __init__(self, scan: Scan, context: int) -> None:
-        self.scan = scan
-        self.excluded = np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
-        around = range(-context, context + 1)
-        self.steps = [(dy, dx) for dy in around for dx in around if (dy, dx) != (0, 0)]
-
-    def __call__(self, positions: np.ndarray) -> Batch:
-        """Patterns at flat scan positions, shape (n, H, W), and their neighbours' mean."""
-        if not self.steps:
-            return Batch(as_tensor(self.scan.read(positions)))
-        exists, neighbours = self._neighbours(positions)
-        read: Callable[[np.ndarray], np.ndarray] = self.scan.read
-        if self.scan.source.array is None:  # storage is read once, not once for each neighbour
-            wanted = np.unique(np.concatenate([positions, neighbours[exists]]))
-            read = _Lookup(wanted, self.scan.read(wanted))
-
-        total = np.zeros((len(positions), *self.scan.pattern_shape), np.float32)
-        for there, at in zip(exists, neighbours, strict=True):
-            if there.all():
-                total += read(at)
-            else:
-                total[there] += read(at[there])
-        total /= np.maximum(exists.sum(0), 1)[:, None, None].astype(np.float32)
-        return Batch(as_tensor(read(positions)), torch.from_numpy(total))
-
-    def _neighbours(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        (ny, nx), (y, x) = self.scan.scan_shape, np.divmod(positions, self.scan.scan_shape[1])
-        dy, dx = np.array(self.steps).T[:, :, None]
-        y, x = y + dy, x + dx
-        exists = (y >= 0) & (y < ny) & (x >= 0) & (x < nx)
-        flat = np.where(exists, y * nx + x, 0)
-        return exists & ~self.excluded.ravel()[flat], flat
-
-
-class _Lookup:
-    """Patterns that have been read, by their flat scan position."""
-
-    def __init__(self, positions: np.ndarray, patterns: np.ndarray) -> None:
-        self.positions, self.patterns = positions, patterns
-
-    def __call__(self, positions: np.ndarray) -> np.ndarray:
-        return self.patterns[np.searchsorted(self.positions, positions)]
 
 
 def split_positions(scan: Scan, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -174,7 +118,7 @@ class _StreamedBatches(IterableDataset[Batch]):
         batches = self.batches
         scan, size = batches.reader.scan, batches.batch_size
         rng = np.random.default_rng([batches.seed, 3, self.start, worker])
-        pattern_bytes = 4 * int(np.prod(scan.pattern_shape)) * (2 if batches.reader.steps else 1)
+        pattern_bytes = 4 * int(np.prod(scan.pattern_shape)) * (2 if batches.reader.context else 1)
         room = max(size, _BUFFER_BYTES // workers // pattern_bytes)
         blocks = [np.intersect1d(block, batches.positions) for block in scan.blocks(max(1, room // 4))]
         blocks = [block for block in blocks if len(block)][worker::workers] or [batches.positions[:size]]
@@ -185,20 +129,11 @@ class _StreamedBatches(IterableDataset[Batch]):
                 waiting.append(batches.reader(blocks[turn]))
                 if sum(len(part.patterns) for part in waiting) < room:
                     continue
-                together = _joined(waiting)
+                together = Batch.join(waiting)
                 order = torch.from_numpy(rng.permutation(len(together.patterns)))
                 for start in range(0, len(order) - size + 1, size):
-                    yield _chosen(together, order[start : start + size])
-                waiting = [_chosen(together, order[len(order) - len(order) % size :])]
-
-
-def _joined(parts: list[Batch]) -> Batch:
-    neighbours = [part.neighbours for part in parts if part.neighbours is not None]
-    return Batch(torch.cat([part.patterns for part in parts]), torch.cat(neighbours) if neighbours else None)
-
-
-def _chosen(batch: Batch, which: torch.Tensor) -> Batch:
-    return Batch(batch.patterns[which], None if batch.neighbours is None else batch.neighbours[which])
+                    yield together.take(order[start : start + size])
+                waiting = [together.take(order[len(order) - len(order) % size :])]
 
 
 def _without_dask_threads(worker: int) -> None:
@@ -217,12 +152,10 @@ class ScanDataModule(L.LightningDataModule):
 
     Parameters
     ----------
-    scan : Scan
-        The data.
+    reader : PatternReader
+        Reads the patterns, and their neighbours.
     training, validation : ndarray of int
         Flat scan positions of each part.
-    context : int
-        Radius of the neighbourhood that is read along.
     batch_size : int
         Patterns per step.
     steps_per_epoch : int
@@ -235,32 +168,33 @@ class ScanDataModule(L.LightningDataModule):
 
     def __init__(
         self,
-        scan: Scan,
+        reader: PatternReader,
         training: np.ndarray,
         validation: np.ndarray,
         *,
-        context: int,
         batch_size: int,
         steps_per_epoch: int,
         workers: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        reader = PatternReader(scan, context)
         self.batches = _Batches(reader, training, batch_size, seed)
         self.steps_per_epoch, self.workers = steps_per_epoch, workers
         keep = np.random.default_rng([seed, 4]).permutation(validation)[:_VALIDATION_LIMIT]
         self.validation = [
             reader(np.sort(keep[at : at + batch_size])) for at in range(0, len(keep), batch_size)
         ]
-        self.streamed = scan.source.array is None
+        self.streamed = reader.scan.source.array is None
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of the trainer's current epoch."""
-        start = self.steps_per_epoch * (self.trainer.current_epoch if self.trainer else 0)
+        start = self.trainer.global_step if self.trainer else 0
+        steps = (
+            self.steps_per_epoch - start % self.steps_per_epoch
+        )  # fewer after a stop in the midst of an epoch
         generator = torch.Generator().manual_seed(self.batches.seed)
         if self.streamed:
-            stream = _StreamedBatches(self.batches, start, self.steps_per_epoch)
+            stream = _StreamedBatches(self.batches, start, steps)
             return DataLoader(
                 stream,
                 batch_size=None,
@@ -268,7 +202,7 @@ class ScanDataModule(L.LightningDataModule):
                 generator=generator,
                 worker_init_fn=_without_dask_threads,
             )
-        numbers = range(start, start + self.steps_per_epoch)
+        numbers = range(start, start + steps)
         return DataLoader(
             self.batches, batch_size=None, sampler=numbers, num_workers=self.workers, generator=generator
         )

@@ -10,38 +10,34 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as L
 import torch
-from pytorch_lightning.callbacks import (
-    EarlyStopping,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    Timer,
-    TQDMProgressBar,
-)
+from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from ..checkpoint import read_checkpoint
 from ..config import TrainingConfig
-from ..errors import ArgumentError, CheckpointError, ModelMismatchError, TrainingError
+from ..context import Context
+from ..errors import ArgumentError, TrainingError
 from ..model import LatentModel
 from ..quality import Quality, inspect
 from ..scan import Scan, as_scan
 from ..summary import summarise
-from .callbacks import HistoryRecorder
+from .callbacks import Checkpoints, HistoryRecorder, TimeLimit
 from .data import ScanDataModule, in_memory, split_positions
 from .module import Autoencoder
+from .reader import PatternReader
 from .resolve import resolve
+from .start import Start, requested_config
 
 __all__ = ["train_autoencoder"]
 
 log = logging.getLogger("latentstem")
 
-#: what a checkpoint's weights fix, so that fine-tuning takes it from there
-_STRUCTURE = ("network", "latent_dim", "preprocessing", "reconstruction", "context", "bin", "crop")
-#: what may differ when a run is resumed
-_RESUMABLE = {"epochs", "max_patterns", "max_time", "device", "workers"}
-_VALIDATIONS = 20  # in a run that is budgeted in patterns
+_SAMPLE = 2048  # patterns that the network starts from
+_BUDGET = 300_000  # patterns that a run sees if nothing else is asked for
+_UNLIMITED = 10**12
+_VALIDATIONS = 20  # in a run of that budget
 
 
 def train_autoencoder(
@@ -76,8 +72,8 @@ def train_autoencoder(
     config : TrainingConfig, optional
         A whole configuration, instead of `preset` and training arguments.
     output_dir : str or Path, optional
-        Where TensorBoard logs (``tb_logs``) and checkpoints (``checkpoints/best.ckpt``, ``last.ckpt``) go. Without
-        it nothing is written.
+        Where TensorBoard logs (``tb_logs``) and checkpoints (``checkpoints/best.ckpt``, ``last.ckpt``) go.
+        Without it nothing is written.
     init_from : str or Path, optional
         Checkpoint whose weights training starts from, with a fresh optimiser: fine-tuning.
     resume_from : str or Path, optional
@@ -104,26 +100,18 @@ def train_autoencoder(
     TrainingError
         If the loss is not finite before there is a good checkpoint, or memory runs out.
     """
-    if init_from is not None and resume_from is not None:
-        raise ArgumentError(
-            "init_from and resume_from contradict each other",
-            expected="one of them",
-            received="both",
-            advice="init_from starts afresh from weights; resume_from continues an interrupted run.",
-        )
-    start = resume_from if resume_from is not None else init_from
-    content = None if start is None else read_checkpoint(start)
-    config = _config(content, preset, config, training_arguments, resumed=resume_from is not None)
+    start = Start.read(init_from, resume_from)
+    config = requested_config(start, preset, config, training_arguments)
     accelerator = _accelerator(config.device)
     scan = as_scan(data, scan_shape, scan_mask=scan_mask, pattern_mask=pattern_mask)
+    if start is not None:
+        start.check(scan)
     quality = inspect(scan)
     for line in quality.lines():
         log.info(line)
     with torch.random.fork_rng(devices=[]), _quiet_lightning():
-        torch.manual_seed(config.seed)
-        model = _Run(config, scan, quality, output_dir, progress).fit(
-            accelerator, content, init_from, resume_from
-        )
+        torch.default_generator.manual_seed(config.seed)
+        model = _Run(config, scan, quality, output_dir, progress).fit(accelerator, start)
     if baselines:
         from ..report import evidence
 
@@ -154,50 +142,49 @@ class _Run:
             for line in [*quality.lines(), *self.choices]:
                 print(line)
 
-    def fit(
-        self,
-        accelerator: str,
-        content: dict[str, Any] | None,
-        init_from: str | Path | None,
-        resume_from: str | Path | None,
-    ) -> LatentModel:
+    def fit(self, accelerator: str, start: Start | None) -> LatentModel:
         cfg = self.config
         module = Autoencoder(cfg.model_dump(), self.scan.pattern_shape, self.scan.signature(), self.choices)
         steps_per_pass = max(1, len(self.training) // cfg.batch_size)
         if cfg.epochs is not None:
             steps_per_epoch, epochs = steps_per_pass, cfg.epochs
         else:
-            steps = -(-cfg.max_patterns // cfg.batch_size)
-            epochs = min(_VALIDATIONS, steps)
-            steps_per_epoch = -(-steps // epochs)
+            budget = cfg.max_patterns or (_BUDGET if cfg.max_time is None else _UNLIMITED)
+            steps = -(-budget // cfg.batch_size)
+            steps_per_epoch = -(-min(steps, _BUDGET // cfg.batch_size + 1) // min(_VALIDATIONS, steps))
+            epochs = -(-steps // steps_per_epoch)
         module.total_steps = steps_per_epoch * epochs
-        self._prepare(module, content, init_from)
+        done = start if start is not None and start.resumed else None
+        epochs_left = (
+            epochs if done is None else -(-max(0, module.total_steps - done.steps) // steps_per_epoch)
+        )
+        self._prepare(module, start)
         batches = ScanDataModule(
-            self.scan,
+            PatternReader(self.scan, module.context, keep=True),
             self.training,
             self.validation,
-            context=cfg.context,
             batch_size=cfg.batch_size,
             steps_per_epoch=steps_per_epoch,
             workers=cfg.workers,
             seed=cfg.seed,
         )
         with _folder(self.output_dir) as folder:
-            best = ModelCheckpoint(
-                folder, "best", monitor="val/loss", save_last=True, enable_version_counter=False,
-                save_on_train_epoch_end=True,
-            )  # fmt: skip
-            trainer = self._trainer(accelerator, epochs, best)
+            best = Checkpoints(folder, None if done is None else done.path)
+            trainer = self._trainer(accelerator, epochs_left + (done.epochs if done else 0), best)
             try:
-                trainer.fit(module, batches, ckpt_path=resume_from, weights_only=True)
+                trainer.fit(module, batches, ckpt_path=done and done.path, weights_only=True)
             except TrainingError as error:
                 if not best.best_model_path:
                     raise
-                warnings.warn(str(error), stacklevel=4)
+                warnings.warn(f"{error} The model is the best one before that.", stacklevel=4)
                 module.history["unstable_at_step"] = [float(trainer.global_step)]
-            except (MemoryError, torch.OutOfMemoryError) as error:
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
                 raise _out_of_memory(error, cfg) from error
-            if best.best_model_path:
+            except SystemExit as end:  # Lightning ends the process when it is interrupted
+                raise (end.__context__ if isinstance(end.__context__, KeyboardInterrupt) else end) from None
+            if best.best_model_path and not self._better(module, batches, best):
                 history = module.history
                 module = Autoencoder.load_from_checkpoint(best.best_model_path)
                 module.history = history
@@ -211,36 +198,46 @@ class _Run:
             print(summary)
         return LatentModel(module, summary)
 
-    def _prepare(
-        self, module: Autoencoder, content: dict[str, Any] | None, init_from: str | Path | None
-    ) -> None:
-        module.preprocessing.detector.set_mask(self.scan.pattern_mask)
-        sample = module.preprocessing.fit(
-            self.scan, self.training, counts=self.quality.counts, seed=self.config.seed
-        )
-        if content is None:
-            module.initialise(sample)
-        elif init_from is not None:
-            _load_weights(module, content, init_from)
+    def _better(self, module: Autoencoder, batches: ScanDataModule, best: Checkpoints) -> bool:
+        """Whether a run that its time limit stopped between validations ended better than it was before."""
+        if self.config.max_time is None or "unstable_at_step" in module.history:
+            return False
+        better = module.validation_loss(batches.validation) < float(best.best_model_score)
+        if better and module.trainer is not None:
+            module.trainer.save_checkpoint(best.best_model_path)
+        return better
 
-    def _trainer(self, accelerator: str, epochs: int, best: ModelCheckpoint) -> L.Trainer:
+    def _prepare(self, module: Autoencoder, start: Start | None) -> None:
+        """Statistics of the data, and the weights to start from."""
+        cfg, counts = self.config, self.quality.counts
+        module.preprocessing.detector.set_mask(self.scan.pattern_mask)
+        module.preprocessing.fit(self.scan, self.training, counts=counts, seed=cfg.seed)
+        chosen = np.random.default_rng([cfg.seed, 5]).permutation(self.training)[:_SAMPLE]
+        # A context that has not been fitted takes all neighbours for alike.
+        sample = PatternReader(self.scan, Context(module.preprocessing.detector, 2))(np.sort(chosen))
+        module.context.fit(sample, counts=counts, seed=cfg.seed)
+        if start is None:
+            module.initialise(sample)
+        else:
+            module.network.load_state_dict(start.module.network.state_dict())
+
+    def _trainer(self, accelerator: str, max_epochs: int, best: Checkpoints) -> L.Trainer:
         cfg = self.config
         callbacks: list[L.Callback] = [HistoryRecorder(), best]
         if cfg.patience is not None:
             callbacks.append(EarlyStopping("val/loss", patience=cfg.patience))
         if cfg.max_time is not None:
-            callbacks.append(Timer(cfg.max_time, interval="step", verbose=False))
+            callbacks.append(TimeLimit(cfg.max_time, interval="step", verbose=False))
         if self.progress:
             callbacks.append(TQDMProgressBar(leave=True))
         logger: TensorBoardLogger | bool = False
         if self.output_dir is not None:
             logger = TensorBoardLogger(self.output_dir, "tb_logs", default_hp_metric=False)
-            callbacks.append(LearningRateMonitor("step"))
         return L.Trainer(
             accelerator=accelerator,
             devices=1,
             precision=cfg.precision,
-            max_epochs=epochs,
+            max_epochs=max_epochs,
             gradient_clip_val=cfg.gradient_clip or None,
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
@@ -250,74 +247,6 @@ class _Run:
             enable_progress_bar=self.progress,
             enable_model_summary=False,
         )
-
-
-def _config(
-    content: dict[str, Any] | None,
-    preset: str,
-    config: TrainingConfig | None,
-    arguments: dict[str, Any],
-    resumed: bool,
-) -> TrainingConfig:
-    """The configuration that is asked for, with what a checkpoint fixes taken from there."""
-    if config is not None and (arguments or preset != "default"):
-        raise ArgumentError(
-            "config and training arguments contradict each other",
-            expected="either config, or preset and training arguments",
-            received=f"config and {', '.join(arguments) or f'preset={preset!r}'}",
-            advice="Use TrainingConfig.from_arguments(preset, ...) to make one config of them.",
-        )
-    if content is None:
-        return config or TrainingConfig.from_arguments(preset, **arguments)
-    stored = content["hyper_parameters"]["config"]
-    asked = arguments
-    if config is not None:
-        asked = config.model_dump(exclude_unset=True)
-    checked = TrainingConfig.from_arguments(preset, **asked)
-    fixed = set(TrainingConfig.model_fields) - _RESUMABLE if resumed else set(_STRUCTURE)
-    for name in sorted(fixed & set(asked)):
-        if getattr(checked, name) not in (TrainingConfig(**stored).__getattribute__(name), "auto"):
-            raise ModelMismatchError(
-                f"{name} differs from the checkpoint's",
-                expected=f"{name}={stored[name]!r}, which the checkpoint was trained with",
-                received=f"{name}={asked[name]!r}",
-                advice=f"Leave {name} out"
-                + (
-                    ", or use init_from to start afresh from the weights."
-                    if resumed
-                    else ", or train from scratch."
-                ),
-            )
-    if resumed:
-        kept = {name: getattr(checked, name) for name in _RESUMABLE & set(asked)}
-        return TrainingConfig(**{**stored, **kept})
-    return checked.model_copy(
-        update={name: TrainingConfig(**stored).__getattribute__(name) for name in _STRUCTURE}
-    )
-
-
-def _load_weights(module: Autoencoder, content: dict[str, Any], path: str | Path) -> None:
-    """Weights of a checkpoint; the statistics stay those of the new data."""
-    if "state_dict" not in content:
-        raise CheckpointError(
-            "the checkpoint has no weights",
-            expected="a state_dict",
-            received=f"'{path}'",
-            advice="Give a file written by LatentModel.save or by training.",
-        )
-    shape = tuple(content["hyper_parameters"]["pattern_shape"])
-    if not module.network.any_shape and shape != module.preprocessing.detector.pattern_shape:
-        raise ModelMismatchError(
-            "the pattern shape differs from the checkpoint's",
-            expected=f"patterns of {shape[0]} x {shape[1]} pixels, which network='compact' was made for",
-            received="{} x {} pixels".format(*module.preprocessing.detector.pattern_shape),
-            advice="Crop the detector to that shape, or train from scratch, or use network='resnet', "
-            "which takes any pattern shape.",
-        )
-    weights = {
-        name[8:]: value for name, value in content["state_dict"].items() if name.startswith("network.")
-    }
-    module.network.load_state_dict(weights)
 
 
 def _accelerator(device: str) -> str:
@@ -337,12 +266,18 @@ def _accelerator(device: str) -> str:
     return device
 
 
+def _is_out_of_memory(error: BaseException) -> bool:
+    kinds = (MemoryError, torch.cuda.OutOfMemoryError)
+    return isinstance(error, kinds) or "allocate memory" in str(error)  # torch's words on a CPU
+
+
 def _out_of_memory(error: BaseException, config: TrainingConfig) -> TrainingError:
     return TrainingError(
         "out of memory",
         expected="enough memory for one step",
         received=str(error).splitlines()[0] if str(error) else type(error).__name__,
-        advice=f"Reduce batch_size (it is {config.batch_size}), set bin=2, use device='cpu', or preset='low-memory'.",
+        advice=f"Reduce batch_size (it is {config.batch_size}), set bin=2, use device='cpu', or "
+        "preset='low-memory'.",
     )
 
 

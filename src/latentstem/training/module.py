@@ -4,46 +4,27 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import pytorch_lightning as L
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from ..config import TrainingConfig
+from ..context import Context
 from ..errors import CheckpointError, TrainingError
 from ..losses import Objective
 from ..metrics import image_quality
 from ..networks import build_network
-from ..preprocessing import Detector, Preprocessing, as_tensor
-from .counts import split_counts
+from ..preprocessing import Detector, Preprocessing
+from .counts import split_counts, thinned_sum
+from .reader import Batch
 
-__all__ = ["FORMAT_VERSION", "Autoencoder", "Batch"]
+__all__ = ["FORMAT_VERSION", "Autoencoder"]
 
 #: version of the checkpoint layout; a newer one is refused
 FORMAT_VERSION = 1
-
-
-class Batch(NamedTuple):
-    """Patterns of one step.
-
-    Parameters
-    ----------
-    patterns : Tensor, shape (B, H, W)
-        Detector values.
-    neighbours : Tensor, shape (B, H, W), or None
-        Mean of the patterns at the neighbouring scan positions.
-    """
-
-    patterns: Tensor
-    neighbours: Tensor | None = None
-
-    @classmethod
-    def of(cls, patterns: np.ndarray) -> Batch:
-        """A batch of patterns without neighbours."""
-        return cls(as_tensor(patterns))
 
 
 class Autoencoder(L.LightningModule):
@@ -81,12 +62,14 @@ class Autoencoder(L.LightningModule):
         )
         self.config = cfg = TrainingConfig(**config)
         self.preprocessing = Preprocessing(cfg.preprocessing, Detector(pattern_shape, cfg.bin, cfg.crop))
+        self.context = Context(self.preprocessing.detector, cfg.context)
         self.network = build_network(
             cfg.network, self.preprocessing.shape, int(cfg.latent_dim), 2 if cfg.context else 1
         )
         self.objective = Objective(cfg.reconstruction, cfg.lambda_act, cfg.lambda_sim, cfg.lambda_div)
         self.history: dict[str, list[float]] = {}
         self.total_steps = 1
+        self.time_share = 0.0  # of the time limit, if there is one
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> Autoencoder:  # type: ignore[override]
@@ -128,19 +111,31 @@ class Autoencoder(L.LightningModule):
         """Patterns (B, H, W) to detector values on the network's pixels (B, h, w)."""
         return self.preprocessing.detector(patterns)
 
-    def encode(self, values: Tensor, neighbours: Tensor | None = None) -> Tensor:
-        """Detector values (B, h, w), and those of the neighbours' mean, to latents (B, k)."""
-        channels = [self.preprocessing(values)]
-        if self.config.context:
-            channels.append(channels[0] if neighbours is None else self.preprocessing(neighbours))
-        used = self.preprocessing.detector.used
-        return self.network.encode(torch.where(used > 0, torch.stack(channels, 1), 0.0))
+    def encode(
+        self, values: Tensor, neighbours: Tensor | None = None, members: Tensor | None = None
+    ) -> Tensor:
+        """Latents (B, k) of detector values.
+
+        Parameters
+        ----------
+        values : Tensor, shape (B, h, w)
+        neighbours : Tensor, shape (B, h, w), optional
+            Sum over alike neighbours; the network sees the mean of these and the values themselves.
+        members : Tensor, shape (B,), optional
+            How many neighbours were summed.
+        """
+        return self.network.encode(self._input(values, _pooled(values, neighbours, members)))
+
+    def _input(self, values: Tensor, pooled: Tensor) -> Tensor:
+        channels = [values, pooled][: self.network.channels]
+        x = torch.stack([self.preprocessing(channel) for channel in channels], 1)
+        return torch.where(self.preprocessing.detector.used > 0, x, 0.0)
 
     @torch.no_grad()
     def encode_batch(self, batch: Batch) -> Tensor:
         """Patterns as they were recorded, with their neighbours, to latents (B, k)."""
         neighbours = None if batch.neighbours is None else self.values(batch.neighbours)
-        return self.encode(self.values(batch.patterns), neighbours)
+        return self.encode(self.values(batch.patterns), neighbours, batch.members)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, k) to expected detector values (B, h, w)."""
@@ -159,11 +154,18 @@ class Autoencoder(L.LightningModule):
             return self.preprocessing(values)
         return (values / self.preprocessing.fitted_range[1]).sqrt()
 
-    def initialise(self, values: Tensor) -> None:
-        """Let the network start from a sample of detector values (n, h, w)."""
-        x = self.preprocessing(values)[:, None].expand(-1, self.network.channels, -1, -1)
-        with torch.no_grad():
-            self.network.initialise(x, self._output(values))
+    @torch.no_grad()
+    def initialise(self, batch: Batch) -> None:
+        """Let the network start from a sample of patterns with their neighbours."""
+        values = self.values(batch.patterns)
+        neighbours = None if batch.neighbours is None else self.values(batch.neighbours)
+        pooled = _pooled(values, neighbours, batch.members)
+        unit = None
+        if self.config.reconstruction == "poisson":  # one electron, in the space of the network's output
+            unit = (self.preprocessing.unit / self.preprocessing.fitted_range[1]).sqrt()
+        self.network.initialise(
+            self._input(values, pooled), self._input(pooled, pooled)[:, 0], self._output(pooled), unit
+        )
 
     # ---- Lightning ----
 
@@ -182,7 +184,8 @@ class Autoencoder(L.LightningModule):
         if cfg.split_counts:
             seen, target = split_counts(values, generator)
             seen, share = seen * 2, 0.5
-        latents = self.encode(seen, neighbours).float()
+            neighbours = None if neighbours is None else thinned_sum(neighbours, generator)
+        latents = self.encode(seen, neighbours, batch.members).float()
         output = self.network.decode(latents).float()
         if cfg.reconstruction == "poisson":
             predicted, target = share * self._expected(output) / pre.unit, target / pre.unit
@@ -215,17 +218,42 @@ class Autoencoder(L.LightningModule):
             )
 
     @torch.no_grad()
+    def validation_loss(self, batches: list[Batch]) -> float:
+        """The loss that `validation_step` logs, of all held-out patterns."""
+        losses = [
+            float(self.losses(batch, self._generator(-1 - i))["loss"]) for i, batch in enumerate(batches)
+        ]
+        weights = [len(batch.patterns) for batch in batches]
+        return sum(loss * n for loss, n in zip(losses, weights, strict=True)) / sum(weights)
+
+    @torch.no_grad()
     def image_quality(self, batch: Batch, limit: int = 128) -> dict[str, float]:
         """PSNR and SSIM of the reconstructions of at most `limit` patterns, in the preprocessed space."""
-        batch = Batch(batch.patterns[:limit], None if batch.neighbours is None else batch.neighbours[:limit])
+        batch = batch.take(slice(limit))
         values, pre = self.values(batch.patterns), self.preprocessing
         low, high = (float(v) for v in pre(pre.fitted_range.reshape(2, 1, 1)).flatten())
         restored = pre(self.decode(self.encode_batch(batch)))
         return image_quality(restored, pre(values), high - low, pre.detector.used > 0)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with warm-up and the configured schedule, stepped at every batch."""
-        optimiser = torch.optim.AdamW(self.parameters(), lr=self.config.learning_rate, weight_decay=0.0)
+        """AdamW with warm-up and the configured schedule, stepped at every batch; only matrices decay."""
+        matrices = [
+            weight for weight in self.parameters() if weight.ndim > 1 and weight.shape != self.network.shape
+        ]
+        others = [
+            weight
+            for weight in self.parameters()
+            if not (weight.ndim > 1 and weight.shape != self.network.shape)
+        ]
+        optimiser = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": self.config.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=self.config.learning_rate,
+            betas=(0.9, 0.99),
+            fused=True,
+        )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, self._learning_rate_factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -233,7 +261,7 @@ class Autoencoder(L.LightningModule):
         warm_up = min(1.0, (step + 1) / max(1, min(50, self.total_steps // 10)))
         if self.config.schedule == "constant":
             return warm_up
-        progress = min(1.0, step / self.total_steps)
+        progress = min(1.0, max(step / self.total_steps, self.time_share))
         return warm_up * (0.02 + 0.98 * (1 + torch.cos(torch.tensor(progress * torch.pi)).item()) / 2)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -259,3 +287,10 @@ class Autoencoder(L.LightningModule):
         # The step's own number seeds it, so that a resumed run draws what an uninterrupted one would have drawn.
         seed = (self.config.seed * 1_000_003 + number) % 2**63
         return torch.Generator(device=self.device).manual_seed(seed)
+
+
+def _pooled(values: Tensor, neighbours: Tensor | None, members: Tensor | None) -> Tensor:
+    """Mean of patterns and the alike ones among their neighbours."""
+    if neighbours is None or members is None:
+        return values
+    return (values + neighbours) / (1 + members)[:, None, None]

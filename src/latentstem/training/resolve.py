@@ -97,7 +97,7 @@ def resolve(
 
 def _preprocessing(quality: Quality) -> tuple[str, str]:
     if quality.counts:
-        return "sqrt", "it makes the noise of counts even"
+        return "minmax", "linear, so that patterns split into halves stay the same on average"
     if quality.minimum >= 0:
         mean = float(np.mean(quality.mean_pattern))
         if mean > 0 and quality.maximum > 50 * mean:
