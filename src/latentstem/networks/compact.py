@@ -43,6 +43,7 @@ class CompactAutoencoder(Network):
         super().__init__(shape, latent_dim, channels)
         self.grid = (-(-shape[0] // _PATCH), -(-shape[1] // _PATCH))
         components, width = max(64, latent_dim), max(_WIDTH, latent_dim)
+        self.components = components
         self.project = nn.ModuleList(
             nn.Linear(shape[0] * shape[1], components, bias=False) for _ in range(channels)
         )
@@ -88,19 +89,18 @@ class CompactAutoencoder(Network):
         self.unit.copy_(y.std().clamp_min(1e-6) if unit is None else unit)
 
         weighted = pooled / noise
-        count = min(self.project[0].weight.shape[0], len(weighted) - 1, weighted.shape[1])
-        components = torch.svd_lowrank(weighted, q=min(count + 6, *weighted.shape), niter=3)[2][:, :count]
-        spread = (weighted @ components).std(0)
-        whitened = components / (spread + 0.3 * spread[min(15, count - 1)] + 1e-12)
+        count = min(self.components, len(weighted) - 1, weighted.shape[1])
+        directions = torch.svd_lowrank(weighted, q=min(count + 6, *weighted.shape), niter=3)[2][:, :count]
+        spread = (weighted @ directions).std(0)
+        start = torch.zeros(self.components, weighted.shape[1])
+        start[:count] = (directions / (spread + 0.3 * spread[min(15, count - 1)] + 1e-12)).T
         share = (
             (1.0,) if self.channels == 1 else (0.1, 0.9)
         )  # of a pattern alone, and of it with its neighbours
-        self.linear.weight.zero_()
-        for channel, layer in enumerate(self.project):
-            layer.weight.zero_()
-            layer.weight[:count] = whitened.T
-            for latent in range(min(self.latent_dim, count)):
-                self.linear.weight[latent, channel * layer.weight.shape[0] + latent] = share[channel]
+        first = torch.eye(self.latent_dim, self.components)
+        self.linear.weight.copy_(torch.cat([part * first for part in share], 1))
+        for layer in self.project:
+            layer.load_state_dict({"weight": start})
 
         background = (y.median(0).values.square() / self.unit.square() + 1e-3).sqrt()
         mean = y.square().mean(0) / self.unit.square()
@@ -108,4 +108,4 @@ class CompactAutoencoder(Network):
         self.background.copy_(background)
         self.level.copy_(torch.where(level < 0, level / _SLOPE, level))
         self.head.weight.mul_(0.1)
-        self.head.bias.zero_()  # type: ignore[union-attr]
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]

@@ -172,7 +172,7 @@ class _Run:
             best = Checkpoints(folder, None if done is None else done.path)
             trainer = self._trainer(accelerator, epochs_left + (done.epochs if done else 0), best)
             try:
-                trainer.fit(module, batches, ckpt_path=done and done.path, weights_only=True)
+                trainer.fit(module, batches, ckpt_path=None if done is None else done.path, weights_only=True)
             except TrainingError as error:
                 if not best.best_model_path:
                     raise
@@ -200,9 +200,10 @@ class _Run:
 
     def _better(self, module: Autoencoder, batches: ScanDataModule, best: Checkpoints) -> bool:
         """Whether a run that its time limit stopped between validations ended better than it was before."""
-        if self.config.max_time is None or "unstable_at_step" in module.history:
+        score = best.best_model_score
+        if self.config.max_time is None or score is None or "unstable_at_step" in module.history:
             return False
-        better = module.validation_loss(batches.validation) < float(best.best_model_score)
+        better = module.validation_loss(batches.validation) < float(score)
         if better and module.trainer is not None:
             module.trainer.save_checkpoint(best.best_model_path)
         return better

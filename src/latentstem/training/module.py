@@ -252,7 +252,7 @@ class Autoencoder(L.LightningModule):
             ],
             lr=self.config.learning_rate,
             betas=(0.9, 0.99),
-            fused=True,
+            fused=self.config.precision == "32-true",  # a fused one cannot be clipped in mixed precision
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, self._learning_rate_factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

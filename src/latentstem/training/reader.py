@@ -38,7 +38,9 @@ class Batch(NamedTuple):
 
     def take(self, chosen: slice | Tensor) -> Batch:
         """Some of the patterns."""
-        return Batch(*(part if part is None else part[chosen] for part in self))
+        if self.neighbours is None or self.members is None:
+            return Batch(self.patterns[chosen])
+        return Batch(self.patterns[chosen], self.neighbours[chosen], self.members[chosen])
 
     @classmethod
     def of(cls, patterns: np.ndarray) -> Batch:
@@ -48,8 +50,10 @@ class Batch(NamedTuple):
     @classmethod
     def join(cls, parts: list[Batch]) -> Batch:
         """One batch of several."""
-        columns = zip(*parts, strict=True)
-        return cls(*(None if column[0] is None else torch.cat(column) for column in columns))
+        patterns = torch.cat([part.patterns for part in parts])
+        neighbours = [part.neighbours for part in parts if part.neighbours is not None]
+        members = [part.members for part in parts if part.members is not None]
+        return cls(patterns, torch.cat(neighbours), torch.cat(members)) if neighbours else cls(patterns)
 
 
 class PatternReader:
