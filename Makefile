@@ -1,6 +1,6 @@
 # `make demo` and `make test` work in a fresh clone: each first sets up .venv, and again when what it is made of changes.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types clean
+.PHONY: help demo test lint types benchmark clean
 .DELETE_ON_ERROR:
 
 # Debian packages that have to be there, installed by the set-up. None yet.
@@ -36,6 +36,9 @@ lint: $(SET_UP)  ## check style and format
 
 types: $(SET_UP)  ## check types
 	.venv/bin/mypy
+
+benchmark: $(SET_UP)  ## measure against PCA and NMF on a quiet machine (hours); ONLY="quality speed" for parts
+	.venv/bin/python -W ignore -m benchmarks $(if $(ONLY),--only $(ONLY))
 
 clean:  ## remove .venv and everything made
 	rm -rf .venv build dist demo_output htmlcov .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -16,7 +16,7 @@ from latentstem.model import LatentModel
 from latentstem.scan import Scan
 from latentstem.simulation import SimulatedScan
 from latentstem.training import fit
-from latentstem.training.data import PatternReader
+from latentstem.training.reader import PatternReader
 
 from .scans import masked
 from .scores import all_scores
@@ -118,7 +118,7 @@ class EfficiencyClock(L.Callback):
         seconds = begun - self.start - self.own
         training = module.training
         module.eval()
-        batch = PatternReader(self.data, module.config.context)(self.positions)
+        batch = PatternReader(self.data, module.context)(self.positions)
         found = module.preprocessing.detector.restore(module.decode(module.encode_batch(batch))).numpy()
         module.train(training)
         error = (np.sqrt(np.maximum(found[:, self.used], 0)) - self.clean) ** 2

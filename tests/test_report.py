@@ -10,9 +10,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import latentstem
 from latentstem.baselines import svd
+from latentstem.cli import app
 from latentstem.evidence import compare
 from latentstem.preprocessing import Detector
 from latentstem.report import evidence, write_report
@@ -20,6 +22,7 @@ from latentstem.scan import as_scan
 from latentstem.scan_statistics import latent_agreement, mean_and_error, ratio_and_error, tiles
 from latentstem.survey import direct_beam, survey
 from latentstem.training.data import split_positions
+from latentstem.training.reader import PatternReader
 
 
 class Stub:
@@ -27,16 +30,19 @@ class Stub:
 
     def __init__(self, scan, restore, size, *, detector=None, another=False):
         self.config = SimpleNamespace(seed=0, latent_dim=size, validation_fraction=0.2)
-        self.context, self.scan_signature = 0, scan.signature() | ({"dtype": "other"} if another else {})
+        self.scan_signature = scan.signature() | ({"dtype": "other"} if another else {})
         self.detector = detector or Detector(scan.pattern_shape)
         self.restore = restore
         self.module = self
         self.preprocessing = SimpleNamespace(detector=self.detector, shape=self.detector.shape)
 
+    def reader(self, scan):
+        return PatternReader(scan)
+
     def values(self, patterns):
         return self.detector(patterns)
 
-    def encode(self, values, neighbours):
+    def encode(self, values, neighbours, members):
         return values
 
     def encode_batch(self, batch):
@@ -195,6 +201,8 @@ def test_errors_of_a_mean_come_from_blocks():
     assert found["standard_error"] == pytest.approx(shared.std() / 50**0.5, rel=0.05)
     independent = mean_and_error(rng.normal(size=1000), blocks)
     assert independent["standard_error"] == pytest.approx(1 / 1000**0.5, rel=0.4)
+    two = mean_and_error(np.array([0.0, 0, 1, 1]), np.array([3, 3, 8, 8]))
+    assert two == {"mean": 0.5, "standard_error": pytest.approx(0.5)}
     assert mean_and_error(np.array([1.0, np.nan]), np.array([0, 1]))["mean"] == 1
     assert np.isinf(mean_and_error(np.ones(3), np.zeros(3, int))["standard_error"])
     ratio = ratio_and_error(2 * shared + 8, shared + 4, blocks)
@@ -282,3 +290,39 @@ def test_a_scan_that_does_not_fit_is_refused(trained):
     model, _ = trained
     with pytest.raises(latentstem.errors.ModelMismatchError, match="16 x 12 pixels"):
         evidence(model, np.ones((7, 5, 32, 24), np.uint16))
+
+
+def run(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_report_from_the_command_line(trained, tmp_path):
+    model, scan = trained
+    np.save(tmp_path / "scan.npy", scan.read(np.arange(scan.n_positions)).reshape(scan.source.shape))
+    model.save(tmp_path / "ae.ckpt")
+    words = (
+        "report",
+        tmp_path / "ae.ckpt",
+        "--data",
+        tmp_path / "scan.npy",
+        "--output",
+        tmp_path / "page.html",
+    )
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    assert model.evidence["verdict"] in result.output
+    assert model.evidence["verdict"] in Elements((tmp_path / "page.html").read_text(encoding="utf-8")).text
+    again = run(*words)
+    assert again.exit_code == 2
+    assert "exists already" in again.output
+
+
+def test_training_from_the_command_line_with_baselines(trained, tmp_path):
+    _, scan = trained
+    np.save(tmp_path / "scan.npy", scan.read(np.arange(scan.n_positions)).reshape(scan.source.shape))
+    words = ("--epochs", "1", "--latent", "2", "--baselines")
+    result = run("train", "--data", tmp_path / "scan.npy", "--output_dir", tmp_path / "out", *words)
+    assert result.exit_code == 0, result.output
+    kept = latentstem.load(tmp_path / "out" / "ae.ckpt").evidence
+    assert kept["verdict"] in result.output
+    assert kept["verdict"] in Elements((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,10 @@ from ..config import PRESETS
 from .inputs import open_data
 from .messages import note, plain_messages
 from .options import given, training_options
+
+if TYPE_CHECKING:
+    from ..model import LatentModel
+    from ..scan import Scan
 
 __all__ = ["app"]
 
@@ -60,6 +64,9 @@ def train(
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Continue a run from its checkpoints/last.ckpt.")
     ] = None,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Compare with PCA and NMF, and write report.html.")
+    ] = False,
     **training_arguments: Any,
 ) -> None:
     """Train an autoencoder on a scan.
@@ -80,6 +87,8 @@ def train(
             checkpoint, resume = (_moved(path, output_dir, earlier) for path in (checkpoint, resume))
             asked |= {"init_from": checkpoint, "resume_from": resume}
             model = train_autoencoder(opened, preset=preset, output_dir=output_dir, **asked)
+            if baselines:
+                _write_report(model, opened, output_dir / "report.html")
             write_results(model, opened, output_dir)
         _list_files(output_dir)
 
@@ -133,6 +142,34 @@ def reconstruct(
 
 
 @app.command()
+def report(
+    path: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint, such as outputs/ae.ckpt.")],
+    data: Data,
+    output: Annotated[Path, typer.Option("--output", help="The page, .html.")] = Path("report.html"),
+    scan: ScanShape = None,
+    scan_mask: ScanMask = None,
+    seed_agreement: Annotated[
+        bool, typer.Option("--seed_agreement", help="Train once more with the next seed and compare latents.")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a page of evidence: is the model better than PCA and NMF, and what does it do to the scan?
+
+    Give the scan mask of training, if there was one.
+    """
+    with plain_messages():
+        from ..adapters.export import check_output
+
+        check_output(output, {".html": "html"}, overwrite)
+        opened = open_data(data, scan, scan_mask)
+
+        from ..model import load
+
+        _write_report(load(path), opened, output, seed_agreement)
+        typer.echo(f"Open {output.resolve().as_uri()} to see all of it.")
+
+
+@app.command()
 def info(
     path: Annotated[Path, typer.Argument(help="A data file, or a checkpoint.")], scan: ScanShape = None
 ) -> None:
@@ -167,6 +204,14 @@ def demo(
         typer.echo(f"Grains in the latents agree with the true ones: adjusted Rand index {agreement:.3f}")
         _list_files(output_dir)
         typer.echo(f"Open {(output_dir / 'report.html').resolve().as_uri()} to see all of it.")
+
+
+def _write_report(model: LatentModel, scan: Scan, path: Path, seed_agreement: bool = False) -> None:
+    from ..report import write_report
+
+    write_report(model, scan, path, seed_agreement=seed_agreement)
+    if model.evidence is not None:
+        typer.echo(model.evidence["verdict"])
 
 
 def _lies_in(path: Path, folder: Path) -> bool:
