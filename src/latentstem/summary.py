@@ -93,8 +93,9 @@ def _advice(
     advice = []
     if "unstable_at_step" in history:
         advice.append(
-            f"Unstable: the loss was not finite at step {history['unstable_at_step'][0]:.0f}; the last good checkpoint "
-            f"is used. Lower learning_rate (it is {config.learning_rate:g}) or batch_size ({config.batch_size})."
+            f"Unstable: the loss was not finite at step {history['unstable_at_step'][0]:.0f}; the last good "
+            f"checkpoint is used. Lower learning_rate (it is {config.learning_rate:g}) or batch_size (it is "
+            f"{config.batch_size})."
         )
     elif len(train) > 4 and np.mean(np.diff(train) > 0.2 * abs(train[0])) > 0.2:
         advice.append(
@@ -102,12 +103,13 @@ def _advice(
             f"{100 * np.mean(np.diff(train) > 0.2 * abs(train[0])):.0f} % of the epochs. Lower learning_rate "
             f"(it is {config.learning_rate:g}; try {config.learning_rate / 10:g})."
         )
-    spread = latents.std(0)
+    spread = latents.std(0) if len(latents) > 1 else np.ones(latents.shape[1])  # one pattern has none
     dead = int((spread < 0.01 * max(spread.max(), 1e-12)).sum())
-    if not np.isfinite(latents).all() or spread.max() < 1e-6:
+    if spread.max() < 1e-6:
         advice.append(
-            f"Mode collapse: all embeddings are alike (largest spread of a latent {spread.max():.2g}). Raise lambda_div "
-            f"(it is {config.lambda_div:g}; try 5e-4), raise lambda_sim, or use another seed."
+            f"Mode collapse: all embeddings are alike (largest spread of a latent {spread.max():.2g}). Raise "
+            f"lambda_div (it is {config.lambda_div:g}; try 5e-4), raise lambda_sim (it is {config.lambda_sim:g}), "
+            "or use another seed."
         )
     elif dead > 0.5 * latents.shape[1]:
         advice.append(
@@ -121,17 +123,19 @@ def _advice(
         and val[-1] > min(val) + 0.1 * (val[0] - min(val))
     ):
         advice.append(
-            f"Overfitting: the validation loss rose from {min(val):.5g} to {val[-1]:.5g} while training went on; the best "
-            "checkpoint is used. Train for fewer epochs, set patience, or use split_counts=True on counts."
+            f"Overfitting: the validation loss rose from {min(val):.5g} to {val[-1]:.5g} while training went on; "
+            "the best checkpoint is used. Train for fewer epochs, set patience, or use split_counts=True on counts."
         )
-    if (psnr <= PSNR_GOOD or ssim <= SSIM_GOOD) and not config.split_counts:
+    good = psnr > PSNR_GOOD and ssim > SSIM_GOOD
+    if not good and not config.split_counts:
         advice.append(
-            f"Poor reconstruction: PSNR {psnr:.1f} dB, SSIM {ssim:.2f}. Raise latent_dim (it is {config.latent_dim}), lower "
-            f"lambda_act (it is {config.lambda_act:g}), lower learning_rate (it is {config.learning_rate:g}), or train longer."
+            f"Poor reconstruction: PSNR {psnr:.1f} dB, SSIM {ssim:.2f}. Raise latent_dim (it is "
+            f"{config.latent_dim}), lower lambda_act (it is {config.lambda_act:g}), lower learning_rate (it is "
+            f"{config.learning_rate:g}), or train longer."
         )
-    elif psnr <= PSNR_GOOD or ssim <= SSIM_GOOD:
+    elif not good:
         advice.append(
-            f"PSNR {psnr:.1f} dB and SSIM {ssim:.2f} are against the noisy patterns: at low dose no denoiser reaches "
-            "the guide's values. Judge by the validation loss, which is measured on held-out electrons."
+            f"PSNR {psnr:.1f} dB and SSIM {ssim:.2f} are against the noisy patterns: at low dose no denoiser "
+            "reaches the guide's values. Judge by the validation loss, which is measured on held-out electrons."
         )
     return advice

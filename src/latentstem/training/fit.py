@@ -218,8 +218,10 @@ class _Run:
         sample = PatternReader(self.scan, Context(module.preprocessing.detector, 2))(np.sort(chosen))
         module.context.fit(sample, counts=counts, seed=cfg.seed)
         if start is None:
-            module.initialise(sample)
+            if len(chosen) > 1:  # one pattern has no principal components to start from
+                module.initialise(sample)
         else:
+            module.preprocessing.adopt(start.module.preprocessing)
             module.network.load_state_dict(start.module.network.state_dict())
 
     def _trainer(self, accelerator: str, max_epochs: int, best: Checkpoints) -> L.Trainer:

@@ -1,0 +1,20 @@
+"""A quick way to train, for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import latentstem
+
+
+def train(data: Any, **arguments: Any) -> latentstem.LatentModel:
+    """A model after three epochs, of six steps each on the scan of the fixtures, unless told otherwise."""
+    quick = {"latent_dim": 4, "epochs": 3, "batch_size": 16, "validation_fraction": 0.1, "progress": False}
+    return latentstem.train_autoencoder(data, **{**quick, **arguments})
+
+
+def maps(model: latentstem.LatentModel, data: Any, **arguments: Any) -> np.ndarray:
+    """Latents (Ny, Nx, k)."""
+    return model.embed(data, **arguments).maps
