@@ -172,7 +172,7 @@ def test_every_field_of_the_configuration_is_an_option_with_help():
         "--scan",
     ):
         assert short in shown
-    assert "Peak learning rate. Default: 0.001." in shown
+    assert f"Peak learning rate. Default: {TrainingConfig().learning_rate:g}." in shown
     assert "<auto|cpu|gpu|cuda|mps>" in shown
     assert "`" not in shown
 

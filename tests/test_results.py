@@ -11,6 +11,7 @@ import torch
 from latentstem.adapters.arrays import MemorySource, default_axes
 from latentstem.results import earlier_set_aside, examples_of
 from latentstem.scan import Scan, as_scan
+from latentstem.training.reader import PatternReader
 
 NAMES = ("ae.ckpt", "tb_logs")
 
@@ -90,10 +91,10 @@ def test_earlier_results_stay_aside_if_something_was_written(tmp_path):
 class Flat:
     """A model that reconstructs every pattern as the same flat one."""
 
-    context = 1
+    reader = staticmethod(PatternReader)
 
     @staticmethod
-    def _reconstruct_batch(batch):
+    def reconstruct_batch(batch):
         return torch.full_like(batch.patterns, 4.0)
 
 
@@ -128,9 +129,7 @@ def test_examples_of_a_large_scan_look_at_a_part_of_it():
         read=lambda at: (reads.append(at), source.read(at))[1],
     )  # fmt: skip
     scan = Scan(counting, default_axes(shape))
-    model = Flat()
-    model.context = 0
-    examples_of(model, scan)
+    examples_of(Flat(), scan)
     seen = np.unique(np.concatenate(reads))
     assert 900 < len(seen) < 1300
     assert len(np.unique(seen // 2000)) == 10, "from all parts of the scan"

@@ -95,7 +95,7 @@ def find_grains(embedding: Embedding, truth: np.ndarray, seed: int = 0) -> tuple
 
     n_grains = len(np.unique(truth))
     latents = StandardScaler().fit_transform(embedding.maps.reshape(-1, embedding.latent_dim))
-    mixture = GaussianMixture(n_grains, n_init=3, reg_covar=1e-3, random_state=seed)
+    mixture = GaussianMixture(n_grains, n_init=10, reg_covar=1e-3, random_state=seed)
     labels = mixture.fit_predict(latents.astype(np.float64))
     true_number, found_number = linear_sum_assignment(-contingency_matrix(truth.ravel(), labels))
     number = dict(zip(np.unique(labels)[found_number], np.unique(truth)[true_number], strict=True))
