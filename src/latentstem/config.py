@@ -57,8 +57,8 @@ class TrainingConfig(BaseModel):
     epochs : int, optional
         Passes over the training positions. Without it, training is budgeted by `max_patterns`.
     max_patterns : int, optional
-        Patterns to train on in total when `epochs` is not given, whatever the size of the scan. Without it, 300,000,
-        or as many as `max_time` leaves time for.
+        Patterns to train on in total when `epochs` is not given, whatever the size of the scan. Without it, 30
+        passes over the scan, but at least 60,000 and at most 300,000 patterns.
     max_time : str, dict or timedelta, optional
         Stop after this time; as in Lightning, ``"DD:HH:MM:SS"``, a dict for ``timedelta``, or a
         ``timedelta``.
@@ -103,7 +103,7 @@ class TrainingConfig(BaseModel):
     max_patterns: int | None = Field(None, ge=1)
     max_time: str | None = None
     schedule: Literal["cosine", "constant"] = "cosine"
-    weight_decay: float = Field(0.1, ge=0)
+    weight_decay: float = Field(0.3, ge=0)
     gradient_clip: float = Field(1.0, ge=0)
     patience: int | None = Field(None, ge=1)
     validation_fraction: float = Field(0.05, gt=0, lt=0.9)

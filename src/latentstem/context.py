@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Context"]
 
 _DIRECTIONS = 16  # principal components that patterns are compared in
-_THRESHOLD = 4.0  # mean squared distance, in units of its noise, up to which two patterns are alike
+_THRESHOLD = 2.1  # mean squared distance, in units of its noise, up to which two patterns are alike
 _PIXEL_FLOOR = 0.05  # share of the mean variance that every pixel is given at least
 
 
@@ -25,7 +25,7 @@ class Context(nn.Module):
     Two scan positions i, j are alike if their distance in the leading principal components is no more than noise
     explains,
 
-    .. math:: \frac{1}{q} \sum_a \frac{(s_{ia} - s_{ja})^2}{v_{ia} + v_{ja}} < 4,
+    .. math:: \frac{1}{q} \sum_a \frac{(s_{ia} - s_{ja})^2}{v_{ia} + v_{ja}} < 2.1,
 
     with scores s and their noise variances v, so that a mean over alike neighbours stops at grain boundaries and
     leaves a single deviating position to itself. The components are those of Poisson-weighted patterns (Keenan and

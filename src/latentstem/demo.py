@@ -22,7 +22,7 @@ __all__ = ["SCAN", "TRAINING", "find_grains", "run_demo"]
 #: what is simulated: 64 x 64 positions of 64 x 64 pixels, 500 electrons a pattern
 SCAN: dict[str, Any] = {"scan_shape": (64, 64), "pattern_shape": (64, 64), "dose": 500.0, "n_grains": 12}
 #: about a minute on two idle cores
-TRAINING: dict[str, Any] = {"latent_dim": 16, "max_patterns": 80_000}
+TRAINING: dict[str, Any] = {"latent_dim": 16}
 
 
 def run_demo(

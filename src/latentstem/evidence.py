@@ -130,7 +130,7 @@ class _Bench:
         self.same_scan = all(
             trained.get(key) == this[key] for key in ("scan_shape", "pattern_shape", "dtype")
         )
-        self.rng = np.random.default_rng([config.seed, 5])
+        self.rng, self.offset = np.random.default_rng([config.seed, 5]), 0.0
         self.reader = model.reader(scan)
         training, held_out = split_positions(scan, config.validation_fraction, config.seed)
         if not self.same_scan:
@@ -141,6 +141,9 @@ class _Bench:
         chosen = _some(training, min(_MOST_FITTED, _MOST_VALUES // pixels), self.rng)
         self.fitted = np.concatenate([self._values(scan.read(part)) for part in _parts(chosen)])
         self.mean = self.fitted.mean(0)
+        self.offset = min(0.0, float(self.mean.min()))  # NMF needs values that are not negative
+        self.fitted -= self.offset
+        self.mean -= self.offset
 
     def halves(self, positions: np.ndarray) -> _Halves:
         """Thinned patterns at these flat scan positions, and what the model makes of them."""
@@ -179,12 +182,12 @@ class _Bench:
         return self._flat(self.module.values(Batch.of(patterns).patterns))
 
     def _flat(self, values: torch.Tensor) -> np.ndarray:
-        return values.numpy().reshape(len(values), -1)[:, self.used]
+        return values.numpy().reshape(len(values), -1)[:, self.used] - np.float32(self.offset)
 
     @torch.no_grad()
     def _through_model(self, given: np.ndarray, batch: Batch) -> np.ndarray:
         whole = np.zeros((len(given), len(self.used)), np.float32)
-        whole[:, self.used] = given
+        whole[:, self.used] = given + self.offset
         values = torch.from_numpy(whole).reshape(-1, *self.module.preprocessing.shape)
         neighbours = None if batch.neighbours is None else self.module.values(batch.neighbours)
         return self._flat(self.module.decode(self.module.encode(values, neighbours, batch.members)))

@@ -66,10 +66,9 @@ def comparison(found: dict[str, Any], path: Path) -> Path:
     ax.axhline(own["loss"], color="k", linewidth=0.8, linestyle=":")
     ax.plot(own["components"], own["loss"], "k*", markersize=12, label="this autoencoder")
     lowest = min(method["best"]["loss"] for method in methods.values())
-    reached = [method["same_size"]["loss"] for method in methods.values()]
-    ax.set_ylim(
-        lowest - 0.1 * (max(reached) - lowest or 1), max(reached) + 0.6 * (max(reached) - lowest or 1)
-    )
+    others = [method["same_size"]["loss"] for name, method in methods.items() if name != "autoencoder"]
+    span = max(min(others), own["loss"]) - lowest or 1.0
+    ax.set_ylim(lowest - 0.1 * span, lowest + 1.8 * span)
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter("{x:g}")
     ax.set_xlabel("components, or latents")

@@ -103,6 +103,7 @@ def survey(model: LatentModel, scan: Scan, counts: bool) -> Survey:
     if not counts:
         variance = noise_variance(scan, lambda stored: _flat(module.values(Batch.of(stored).patterns)))
     soft = float(np.abs(mean).mean())
+    offset = min(0.0, float(mean.ravel()[used].min()))
     images = {name: np.full((2, scan.n_positions), np.nan) for name in apertures}
     residual = np.full(scan.n_positions, np.nan)
     for block in scan.blocks(_BATCH):
@@ -115,14 +116,13 @@ def survey(model: LatentModel, scan: Scan, counts: bool) -> Survey:
             recorded = _flat(module.values(batch.patterns))
             restored = _flat(module.decode(module.encode_batch(batch))) * used
             for which, patterns in enumerate((recorded, restored)):
-                for name, values in _sums(patterns, apertures).items():
+                for name, values in _sums(patterns, apertures, offset).items():
                     images[name][which, positions] = values
             expected = np.maximum(restored, 0)[:, used] if variance is None else variance[used]
             weight = 1 / (expected + (soft if variance is None else 0))
             squares = (recorded - restored)[:, used] ** 2
-            residual[positions] = (squares * weight).sum(1) / (expected * weight * np.ones_like(squares)).sum(
-                1
-            )
+            norm = np.broadcast_to(expected * weight, squares.shape).sum(1)
+            residual[positions] = (squares * weight).sum(1) / norm
     on_scan = {name: values.reshape(2, *scan.scan_shape) for name, values in images.items()}
     for axis, name in enumerate(("centre of mass, row", "centre of mass, column")):
         on_scan[name] = on_scan[name] * detector.bin + detector.region[2 * axis] + (detector.bin - 1) / 2
@@ -157,12 +157,14 @@ def _apertures(
     return {name: weight.astype(np.float32) for name, weight in found.items() if weight.any()}
 
 
-def _sums(patterns: np.ndarray, apertures: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _sums(patterns: np.ndarray, apertures: dict[str, np.ndarray], offset: float) -> dict[str, np.ndarray]:
+    """The images of patterns (n, p); centres of mass are those of what is above a (negative) detector offset."""
     found = {name: patterns @ weight for name, weight in apertures.items()}
-    total = found["total intensity"]
+    total = found["total intensity"] - offset * apertures["total intensity"].sum()
     for name in found:
         if name.startswith("centre"):
-            found[name] = np.divide(found[name], total, out=np.full_like(total, np.nan), where=total > 0)
+            moment = found[name] - offset * apertures[name].sum()
+            found[name] = np.divide(moment, total, out=np.full_like(total, np.nan), where=total > 0)
     return found
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as L
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
+from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar, WeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
 
 from ..config import TrainingConfig
 from ..context import Context
@@ -35,9 +36,10 @@ __all__ = ["train_autoencoder"]
 log = logging.getLogger("latentstem")
 
 _SAMPLE = 2048  # patterns that the network starts from
-_BUDGET = 300_000  # patterns that a run sees if nothing else is asked for
-_UNLIMITED = 10**12
-_VALIDATIONS = 20  # in a run of that budget
+_PASSES = 30  # over the scan, in a run that nothing else is asked of; many more and noise is learnt
+_BUDGET = 60_000, 300_000  # patterns that such a run sees, at least and at most
+_VALIDATIONS = 20  # in a run that is budgeted in patterns
+_AVERAGE = 0.995  # of the running mean of the weights, per step
 
 
 def train_autoencoder(
@@ -149,10 +151,10 @@ class _Run:
         if cfg.epochs is not None:
             steps_per_epoch, epochs = steps_per_pass, cfg.epochs
         else:
-            budget = cfg.max_patterns or (_BUDGET if cfg.max_time is None else _UNLIMITED)
+            budget = cfg.max_patterns or int(np.clip(_PASSES * len(self.training), *_BUDGET))
             steps = -(-budget // cfg.batch_size)
-            steps_per_epoch = -(-min(steps, _BUDGET // cfg.batch_size + 1) // min(_VALIDATIONS, steps))
-            epochs = -(-steps // steps_per_epoch)
+            epochs = min(_VALIDATIONS, steps)
+            steps_per_epoch = -(-steps // epochs)
         module.total_steps = steps_per_epoch * epochs
         done = start if start is not None and start.resumed else None
         epochs_left = (
@@ -227,6 +229,10 @@ class _Run:
     def _trainer(self, accelerator: str, max_epochs: int, best: Checkpoints) -> L.Trainer:
         cfg = self.config
         callbacks: list[L.Callback] = [HistoryRecorder(), best]
+        if cfg.network == "compact":
+            # Validated and kept are running means of the weights: in long runs noise is learnt before the learning
+            # rate is low, and the mean is as good as if it had been lowered at each validation.
+            callbacks.append(WeightAveraging(multi_avg_fn=_running_mean))
         if cfg.patience is not None:
             callbacks.append(EarlyStopping("val/loss", patience=cfg.patience))
         if cfg.max_time is not None:
@@ -250,6 +256,12 @@ class _Run:
             enable_progress_bar=self.progress,
             enable_model_summary=False,
         )
+
+
+@torch.no_grad()
+def _running_mean(mean: list[Tensor], weights: list[Tensor], number: Tensor) -> None:
+    """Exponential running mean over a tenth of the steps so far, at most 1 / (1 - _AVERAGE) steps."""
+    torch._foreach_lerp_(mean, weights, 1 - min(_AVERAGE, (1 + float(number)) / (10 + float(number))))
 
 
 def _accelerator(device: str) -> str:
