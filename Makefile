@@ -12,7 +12,7 @@ SET_UP := .venv/.set-up
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:  ## show this
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1\t\2/p' Makefile | expand -t 18
 
 $(SET_UP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "LatentSTEM's set-up expects Python 3.11, found neither python3.11 nor a python3 of \

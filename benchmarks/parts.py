@@ -138,7 +138,7 @@ def labelled(quick: bool) -> dict[str, Any]:
     patterns = scan.read(np.arange(scan.n_positions)).reshape(scan.n_positions, -1).astype(np.float32)
     model, seconds = ae.train(scan, quick)
     latents = {
-        f"PCA, {n} components": PCA(n, random_state=0).fit_transform(patterns) for n in (4, 8, ae.LATENTS)
+        f"PCA, {n} components": PCA(n, random_state=0).fit_transform(patterns) for n in (4, 6, 8, 12, 16)
     }
     latents[f"autoencoder, {ae.LATENTS} latents"] = model.embed(scan).maps
     everywhere, count = np.ones(grains.shape, bool), len(np.unique(grains))

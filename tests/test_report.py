@@ -128,6 +128,24 @@ def test_values_that_are_not_counts(linear):
     assert right["methods"]["PCA (SVD)"]["best"]["error"] == pytest.approx(2 * 3 / 192, rel=0.5)
 
 
+def test_an_offset_changes_nothing(linear):
+    noisy = linear.expectation + np.random.default_rng(0).normal(0, 0.7, linear.expectation.shape)
+    off = 30.0
+    scan, lower = (as_scan((noisy - shift).astype(np.float32)) for shift in (0, off))
+    restore = linear_model(scan, 3)
+    first = compare(Stub(scan, restore, 3), scan, False)
+    second = compare(Stub(lower, lambda values: restore(values + off) - off, 3), lower, False)
+    for name in first["methods"]:
+        assert first["methods"][name]["best"]["loss"] == pytest.approx(
+            second["methods"][name]["best"]["loss"], rel=0.02
+        )
+    assert first["methods"]["NMF"]["best"]["loss"] < 1.1 * first["methods"]["PCA (SVD)"]["best"]["loss"]
+    found = survey(Stub(lower, lambda values: values, 3), lower, False)
+    centre = found.before["centre of mass, row"]
+    assert np.isfinite(centre).all()
+    assert (np.abs(centre - 5.5) < 3).all()
+
+
 def test_another_scan_than_the_one_of_training(linear):
     scan = as_scan(linear)
     found = compare(Stub(scan, linear_model(scan, 3), 3, another=True), scan, True)
