@@ -169,7 +169,9 @@ def train(request, patterns):
             patch.setattr(resnet, "_WIDTH", 8)
             torch.manual_seed(0)
             network = build_network(request.param, SHAPE, 6, 1)
-            network.initialise(patterns[:, None], patterns)
+            noisy = patterns[:, None] + 0.1 * torch.randn(64, 1, *SHAPE)
+            with torch.no_grad():
+                network.initialise(noisy, patterns, patterns, None)
             none = dict.fromkeys(("lambda_act", "lambda_sim", "lambda_div"), 0.0)
             objective = Objective("mse", **{**none, **weights})
             optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
@@ -205,9 +207,13 @@ def test_lambda_act_makes_latents_sparser(train, plain):
 
 
 def test_lambda_sim_lowers_the_mean_pairwise_similarity(train, plain):
-    assert Similarity()(train(lambda_sim=0.1)) < Similarity()(plain) - 0.1
+    least = -1 / 63
+    before, after = (Similarity()(latents).item() - least for latents in (plain, train(lambda_sim=0.1)))
+    assert after < 0.75 * before
 
 
-def test_lambda_div_raises_the_spread_of_the_least_active_latents(train, plain):
-    least = [a.std(0).sort().values[:2].mean() for a in (train(lambda_div=0.1), plain)]
-    assert least[0] > 2 * least[1]
+def test_lambda_div_raises_the_spread_of_the_least_active_latents(train):
+    """Where the sparsity penalty lets latents collapse."""
+    collapsed, spread = (train(lambda_act=0.02, lambda_div=weight) for weight in (0.0, 0.3))
+    assert spread.std(0).min() > 3 * collapsed.std(0).min()
+    assert spread.std(0).min() > 0.5

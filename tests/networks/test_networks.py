@@ -27,7 +27,8 @@ def network(name, shape=(16, 20), latent_dim=4, channels=1, initialise=True):
         if initialise:
             y = torch.rand(2 * latent_dim + 20, *shape)
             with torch.no_grad():
-                net.initialise(y[:, None].expand(-1, channels, -1, -1), y)
+                x = y[:, None] + 0.1 * torch.randn(len(y), channels, *shape)
+                net.initialise(x, y, y, None)
         return net
 
 
@@ -109,21 +110,23 @@ def test_no_narrower_bottleneck_than_the_latents(name, shape):
 
 
 def test_latents_add_capacity():
-    """On patterns of full rank, more latents fit better after the same steps."""
-    x = torch.rand(64, 1, 8, 10, generator=torch.Generator().manual_seed(3)) - 0.5
+    """Of patterns of full rank, never seen twice, each latent carries its share."""
+    generator = torch.Generator().manual_seed(3)
     errors = []
-    for k in (2, 8, 32):
-        net = network("compact", (8, 10), k, initialise=False)
+    for k in (4, 16, 48):
+        net = network("compact", (8, 8), k, initialise=False)
+        y = torch.rand(512, 8, 8, generator=generator)
         with torch.no_grad():
-            net.initialise(x, x[:, 0])
+            net.initialise(y[:, None] + 0.1 * torch.randn(512, 1, 8, 8, generator=generator), y, y, None)
         optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
-        for _ in range(200):
+        for _ in range(300):
+            x = torch.rand(128, 1, 8, 8, generator=generator)
             error = (net.decode(net.encode(x)) - x[:, 0]).square().mean()
             optimiser.zero_grad()
             error.backward()
             optimiser.step()
-        errors.append(error.item())
-    assert errors[0] > 1.05 * errors[1] > 1.05**2 * errors[2]
+        errors.append(12 * error.item())  # of the variance
+    assert errors == pytest.approx([0.94, 0.78, 0.42], abs=0.08)
 
 
 def count(net):

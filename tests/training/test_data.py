@@ -14,16 +14,21 @@ from hypothesis import strategies as st
 from scipy.ndimage import label
 
 from latentstem import as_scan
+from latentstem.context import Context
 from latentstem.errors import MaskError
+from latentstem.preprocessing import Detector
 from latentstem.training import data as module
 from latentstem.training.counts import split_counts
-from latentstem.training.data import PatternReader, ScanDataModule, in_memory, split_positions
+from latentstem.training.data import ScanDataModule, in_memory, split_positions
+from latentstem.training.reader import PatternReader
 
 SHAPE = (7, 5, 32, 24)
 
 
 def counts(shape=SHAPE, seed=0):
-    return np.random.default_rng(seed).poisson(3, shape).astype(np.uint16)
+    """Noise, brighter in the fourth to sixth column of the scan, and so on."""
+    mean = np.where(np.arange(shape[1]) // 3 % 2, 9, 3)[:, None, None]
+    return np.random.default_rng(seed).poisson(mean, shape).astype(np.uint16)
 
 
 @st.composite
@@ -80,39 +85,49 @@ def test_one_position_cannot_be_split():
 # ---- neighbours ----
 
 
-def neighbours_mean(patterns, excluded, position, context):
+def reader(scan, radius, *, choosy=False, **arguments):
+    """All neighbours are taken for alike, or those of like brightness."""
+    context = Context(Detector(scan.pattern_shape), radius)
+    if choosy:
+        context.directions.fill_(1.0)
+    return PatternReader(scan, context, **arguments)
+
+
+def neighbours_of(patterns, excluded, position, radius):
     ny, nx = patterns.shape[:2]
     y, x = divmod(int(position), nx)
-    found = [
+    return [
         patterns[j, i].astype(float)
-        for j in range(max(0, y - context), min(ny, y + context + 1))
-        for i in range(max(0, x - context), min(nx, x + context + 1))
+        for j in range(max(0, y - radius), min(ny, y + radius + 1))
+        for i in range(max(0, x - radius), min(nx, x + radius + 1))
         if (j, i) != (y, x) and not excluded[j, i]
     ]
-    return np.mean(found, 0) if found else np.zeros(patterns.shape[2:])
 
 
 @settings(max_examples=40, deadline=None)
-@given(scan=masked_scans(), context=st.integers(0, 3), seed=st.integers(0, 9))
-def test_neighbours_mean_equals_a_plain_loop(scan, context, seed):
+@given(scan=masked_scans(), radius=st.integers(0, 3), seed=st.integers(0, 9), keep=st.booleans())
+def test_sums_of_neighbours_equal_a_plain_loop(scan, radius, seed, keep):
     patterns = scan.source.array
     positions = np.random.default_rng(seed).permutation(scan.n_positions)[:7]
-    batch = PatternReader(scan, context)(positions)
+    batch = reader(scan, radius, keep=keep)(positions)
     np.testing.assert_array_equal(batch.patterns.numpy(), patterns.reshape(-1, 8, 9)[positions])
-    if not context:
+    if not radius:
         assert batch.neighbours is None
         return
-    want = [neighbours_mean(patterns, scan.scan_mask, p, context) for p in positions]
-    np.testing.assert_allclose(batch.neighbours.numpy(), want, rtol=1e-5, atol=1e-6)
+    want = [neighbours_of(patterns, scan.scan_mask, p, radius) for p in positions]
+    np.testing.assert_array_equal(batch.members.numpy(), [len(found) for found in want])
+    sums = [np.sum(found, 0) if found else np.zeros((8, 9)) for found in want]
+    np.testing.assert_allclose(batch.neighbours.numpy(), sums, rtol=1e-5, atol=1e-6)
 
 
 def test_excluded_positions_are_nobodys_neighbours():
     values = counts().astype("float32")
     mask = np.zeros((7, 5), bool)
     mask[3, 2] = True
-    values[3, 2] = np.nan
-    batch = PatternReader(as_scan(values, scan_mask=mask), 1)(np.flatnonzero(~mask))
-    assert torch.isfinite(batch.neighbours).all()
+    values[3, 2] = 1e9
+    batch = reader(as_scan(values, scan_mask=mask), 1)(np.flatnonzero(~mask))
+    assert batch.neighbours.max() < 1e3
+    assert batch.members.sum() == reader(as_scan(values), 1)(np.flatnonzero(~mask)).members.sum() - 8
 
 
 @pytest.fixture(params=["dask", "h5py", "big-endian"])
@@ -129,10 +144,16 @@ def stored(request, tmp_path):
 
 def test_storage_makes_no_difference(stored):
     positions = np.random.default_rng(0).permutation(35)
-    want, got = (PatternReader(as_scan(data), 1)(positions) for data in (counts(), stored))
+    want, got, kept = (
+        reader(as_scan(data), 1, choosy=True, keep=keep)(positions)
+        for data, keep in ((counts(), False), (stored, False), (counts(), True))
+    )
     assert as_scan(stored).source.array is None
-    assert torch.equal(got.patterns, want.patterns)
-    assert torch.equal(got.neighbours, want.neighbours)
+    at = np.flatnonzero(positions == 3 * 5 + 2)[0]
+    assert want.members[at] == 5  # of eight neighbours, those on this side of the edge
+    for batch in (got, kept):
+        for one, other in zip(batch, want, strict=True):
+            assert torch.equal(one, other)
 
 
 def test_chunked_patterns_that_fit_are_read_into_memory_once(stored):
@@ -149,13 +170,12 @@ def test_patterns_that_do_not_fit_stay_where_they_are(stored, monkeypatch):
 # ---- order ----
 
 
-def batches(scan, training, *, start=0, workers=0, seed=0, batch_size=4, steps=6, context=1):
+def batches(scan, training, *, start=0, workers=0, seed=0, batch_size=4, steps=6):
     """Batches of the epoch that begins at step `start`."""
     data = ScanDataModule(
-        scan,
+        reader(scan, 1),
         training,
         np.arange(3),
-        context=context,
         batch_size=batch_size,
         steps_per_epoch=steps,
         workers=workers,
@@ -206,7 +226,7 @@ def test_streamed_batches(stored, workers, monkeypatch):
     assert {len(part) for part in seen} == {4}
     assert np.mean([len(set(part)) for part in seen]) > 3.5
     assert np.bincount(list(chain(*seen)))[5:33].max() <= 7  # 120 patterns of 28
-    want = PatternReader(as_scan(counts()), 1)(np.array(seen[3]))
+    want = reader(as_scan(counts()), 1)(np.array(seen[3]))
     assert torch.equal(streamed[3].neighbours, want.neighbours)
     assert positions_of(batches(scan, training, steps=30, workers=workers), counts()) == seen
     assert positions_of(batches(scan, training, start=30, steps=30, workers=workers), counts()) != seen
@@ -216,7 +236,7 @@ def test_streamed_batches(stored, workers, monkeypatch):
 def test_validation_is_the_same_each_time_and_bounded(monkeypatch):
     monkeypatch.setattr(module, "_VALIDATION_LIMIT", 6)
     data = ScanDataModule(
-        as_scan(counts()), np.arange(20), np.arange(20, 35), context=1, batch_size=4, steps_per_epoch=5
+        reader(as_scan(counts()), 1), np.arange(20), np.arange(20, 35), batch_size=4, steps_per_epoch=5
     )
     first, second = (positions_of(data.val_dataloader(), counts()) for _ in range(2))
     assert first == second
