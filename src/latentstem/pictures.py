@@ -220,7 +220,8 @@ def _scale_bar(ax: Axes, axis: Axis, rows: int) -> None:
 def _colour_bar(figure: Figure, image: AxesImage, ax: Axes) -> None:
     bar = figure.colorbar(image, ax=ax, shrink=0.85, pad=0.02, aspect=18)
     bar.ax.tick_params(labelsize=7)
-    bar.ax.yaxis.set_major_locator(MaxNLocator(4))
+    low, high = image.get_clim()
+    bar.set_ticks([tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high])
 
 
 def _aspect(y: Axis, x: Axis) -> float:
