@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,9 @@ from .errors import CheckpointError
 
 __all__ = ["read_checkpoint", "write_checkpoint"]
 
-_ADVICE = "Give a file written by LatentModel.save or by training (ae.ckpt, checkpoints/best.ckpt, checkpoints/last.ckpt)."
+_ADVICE = (
+    "Give a file written by LatentModel.save or by training: ae.ckpt, checkpoints/best.ckpt or last.ckpt."
+)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             received=f"'{path}', which has none",
             advice=_ADVICE,
         )
-    if not isinstance(ours.get("format_version"), int) or ours["format_version"] > FORMAT_VERSION:
+    if not isinstance(ours.get("format_version"), int) or not 1 <= ours["format_version"] <= FORMAT_VERSION:
         raise CheckpointError(
             "the checkpoint is of another format",
             expected=f"format version {FORMAT_VERSION} or older",
@@ -63,14 +64,14 @@ def write_checkpoint(content: dict[str, Any], path: str | Path) -> Path:
     """Write beside the path and rename, so that a file of that name is always whole."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(beside, "wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
     except BaseException:
-        Path(beside).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise
     return path

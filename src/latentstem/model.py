@@ -71,7 +71,7 @@ class LatentModel:
     @property
     def versions(self) -> dict[str, str]:
         """Versions of the packages that trained it."""
-        return self.describe()["versions"]
+        return dict(self.module.versions)
 
     def embed(
         self,

@@ -68,6 +68,9 @@ class Autoencoder(L.LightningModule):
         )
         self.objective = Objective(cfg.reconstruction, cfg.lambda_act, cfg.lambda_sim, cfg.lambda_div)
         self.history: dict[str, list[float]] = {}
+        self.versions = {
+            name: version(name) for name in ("latentstem", "torch", "pytorch-lightning", "numpy")
+        }
         self.total_steps = 1
         self.time_share = 0.0  # of the time limit, if there is one
 
@@ -95,8 +98,10 @@ class Autoencoder(L.LightningModule):
         try:
             model = cls(**content["hyper_parameters"])
             model.load_state_dict(content["state_dict"])
-            model.history = {name: list(values) for name, values in content["latentstem"]["history"].items()}
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            ours = content["latentstem"]
+            model.history = {name: list(values) for name, values in ours["history"].items()}
+            model.versions = dict(ours["versions"])
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise CheckpointError(
                 "the checkpoint is incomplete or altered",
                 expected="hyper-parameters, weights and history that belong together",
@@ -278,9 +283,7 @@ class Autoencoder(L.LightningModule):
         return {
             "format_version": FORMAT_VERSION,
             "history": {name: list(values) for name, values in self.history.items()},
-            "versions": {
-                name: version(name) for name in ("latentstem", "torch", "pytorch-lightning", "numpy")
-            },
+            "versions": dict(self.versions),
         }
 
     def _generator(self, number: int) -> torch.Generator:
