@@ -1,0 +1,181 @@
+"""The Lightning module: patterns to latents and back, the objective, the optimiser."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from latentstem import Autoencoder, TrainingConfig, as_scan
+from latentstem.errors import TrainingError
+from latentstem.losses import poisson_deviance
+from latentstem.metrics import image_quality
+from latentstem.training.reader import Batch, PatternReader
+
+
+def module(scan, **arguments):
+    """A module that is ready to be trained on the scan."""
+    plain = {
+        "reconstruction": "poisson",
+        "preprocessing": "sqrt",
+        "split_counts": True,
+        "latent_dim": 4,
+        "context": 1,
+    }
+    config = TrainingConfig(**{**plain, **arguments})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        view = as_scan(scan)
+        made = Autoencoder(config.model_dump(), view.pattern_shape, view.signature(), ["a choice"])
+        made.preprocessing.fit(view, np.arange(120), counts=True)
+        batch = PatternReader(view, made.context)(np.arange(120))
+        made.initialise(batch)
+    return made, batch
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_hyperparameters_are_plain_values(scan):
+    made, _ = module(scan, crop=(0, 16, 0, 16), max_time={"minutes": 3})
+    assert json.loads(json.dumps(dict(made.hparams))) == json.loads(json.dumps(made.hparams))
+    again = Autoencoder(**json.loads(json.dumps(dict(made.hparams))))
+    assert again.config == made.config
+    assert again.preprocessing.shape == (16, 16)
+    again.load_state_dict(made.state_dict())
+
+
+@pytest.mark.parametrize(("context", "channels"), [(0, 1), (1, 2), (3, 2)])
+def test_context_is_an_input_channel(scan, context, channels):
+    assert module(scan, context=context)[0].network.channels == channels
+
+
+@pytest.mark.parametrize("reconstruction", ["poisson", "mse", "mae", "huber"])
+def test_terms_by_name(scan, reconstruction):
+    split = reconstruction == "poisson"
+    made, batch = module(
+        scan, reconstruction=reconstruction, split_counts=split, lambda_act=0.1, lambda_div=0.2
+    )
+    terms = made.losses(batch, seeded(0))
+    assert set(terms) == {"loss", reconstruction, "l1", "divergence"}
+    want = terms[reconstruction] + 0.1 * terms["l1"] + 0.2 * terms["divergence"]
+    assert terms["loss"].item() == pytest.approx(want.item())
+
+
+def test_split_counts_predict_the_other_half(scan):
+    made, batch = module(scan)
+    one, again, other = (made.losses(batch, seeded(seed))["loss"].item() for seed in (1, 1, 2))
+    assert one == again
+    assert one != other
+    # A network that knows each pattern whole cannot know how its electrons are split: it is a Poisson half off.
+    values = made.values(batch.patterns)
+    made._expected = lambda output: values.clamp_min(1e-3)
+    want = poisson_deviance(
+        values / 2, torch.binomial(values, torch.full_like(values, 0.5), generator=seeded(0))
+    ).mean()
+    assert made.losses(batch, seeded(3))["poisson"].item() == pytest.approx(want.item(), rel=0.05)
+
+
+@pytest.mark.parametrize("preprocessing", ["minmax", "sqrt", "log", "zscore", "none"])
+def test_the_likelihood_is_that_of_the_counts_in_every_space(scan, preprocessing):
+    made, batch = module(scan + 3, preprocessing=preprocessing, split_counts=False)
+    with torch.no_grad():
+        expected = made.decode(made.encode(made.values(batch.patterns), batch.neighbours, batch.members))
+        loss = made.losses(batch, seeded(0))["poisson"].item()
+    assert (expected >= 0).all()
+    assert loss == pytest.approx(poisson_deviance(expected, batch.patterns.float()).mean().item(), rel=1e-5)
+
+
+def test_what_lies_under_the_mask_is_not_seen(scan):
+    made, _ = module(scan)
+    mask = np.zeros((16, 20), bool)
+    mask[4:9, 9:12] = True
+    made.preprocessing.detector.set_mask(mask)
+    results = []
+    for garbage in (0.0, np.nan, 1e30):
+        values = scan.astype("float32")
+        values[:, :, mask] = garbage
+        batch = PatternReader(as_scan(values), made.context)(np.arange(120))
+        terms = made.losses(batch, seeded(0))
+        terms["loss"].backward()
+        gradient = torch.cat([p.grad.flatten() for p in made.parameters() if p.grad is not None])
+        assert torch.isfinite(gradient).all()
+        results.append((made.encode_batch(batch), terms["loss"].item(), made.image_quality(batch)))
+    for latents, loss, quality in results[1:]:
+        assert torch.equal(latents, results[0][0])
+        assert (loss, quality) == results[0][1:]
+
+
+def test_a_loss_that_is_not_finite_is_an_error(scan):
+    made, batch = module(scan)
+    with torch.no_grad():
+        next(made.network.parameters()).fill_(float("inf"))
+    with pytest.raises(TrainingError, match=r"finite loss; received nan at step 0.*learning_rate \(it is"):
+        made.losses(batch, seeded(0))
+
+
+def test_image_quality_is_of_some_whole_patterns_in_the_preprocessed_space(scan):
+    made, batch = module(scan, split_counts=False)
+    got = made.image_quality(batch, limit=7)
+    with torch.no_grad():
+        restored = made.preprocessing(made.decode(made.encode_batch(batch.take(slice(7)))))
+    values = made.preprocessing(made.values(batch.patterns[:7]))
+    low, high = made.preprocessing(made.preprocessing.fitted_range.reshape(2, 1, 1)).flatten().tolist()
+    want = image_quality(restored, values, high - low)
+    assert got == pytest.approx(want, rel=1e-3)
+    assert high - low == pytest.approx(
+        (made.preprocessing(torch.from_numpy(scan.astype("f4")).flatten(0, 1))).max() - low
+    )
+
+
+def test_validation_is_always_the_same(scan):
+    made, batch = module(scan)
+    parts = [batch.take(slice(0, 70)), batch.take(slice(70, 120))]
+    assert made.validation_loss(parts) == made.validation_loss(parts)
+    assert made.validation_loss(parts) == pytest.approx(
+        made.losses(batch, seeded(5))["loss"].item(), rel=0.05
+    )
+
+
+# ---- optimiser ----
+
+
+@pytest.mark.parametrize("network", ["compact", "resnet"])
+def test_every_weight_is_trained_once_and_biases_do_not_decay(scan, network, narrow):
+    made, _ = module(scan, network=network, weight_decay=0.3)
+    groups = made.configure_optimizers()["optimizer"].param_groups
+    trained = [id(weight) for group in groups for weight in group["params"]]
+    assert sorted(trained) == sorted(id(weight) for weight in made.parameters())
+    decaying = {id(weight) for group in groups if group["weight_decay"] for weight in group["params"]}
+    for name, weight in made.named_parameters():
+        if name.endswith("bias"):
+            assert id(weight) not in decaying
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_learning_rate_schedule(scan, schedule):
+    made, _ = module(scan, schedule=schedule)
+    made.total_steps = 1000
+    factors = [made._learning_rate_factor(step) for step in range(1001)]
+    assert factors[0] == pytest.approx(0.02)
+    assert max(factors) == pytest.approx(1, abs=0.01)
+    assert factors[49] == pytest.approx(1, abs=0.01)
+    assert factors[-1] == pytest.approx(0.02 if schedule == "cosine" else 1)
+    assert np.all(np.diff(factors[50:]) <= 1e-9)
+
+
+def test_short_runs_warm_up_quickly(scan):
+    made, _ = module(scan)
+    made.total_steps = 1
+    assert made._learning_rate_factor(0) == 1
+
+
+def test_a_pattern_alone_has_itself_as_context(scan):
+    made, batch = module(scan)
+    alone = Batch.of(scan[3, :4])
+    none = torch.zeros(4, 16, 20), torch.zeros(4)
+    assert torch.equal(made.encode_batch(alone), made.encode_batch(Batch(alone.patterns, *none)))
+    assert not torch.allclose(made.encode_batch(alone), made.encode_batch(batch)[30:34])
