@@ -15,6 +15,7 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "
     os.environ.setdefault(variable, str(THREADS))  # read when the libraries are imported
 
 from .parts import PARTS, say  # noqa: E402
+from .scans import SCANS  # noqa: E402
 from .table import written  # noqa: E402
 
 
@@ -25,9 +26,12 @@ def main(arguments: list[str] | None = None) -> Path:
     parser.add_argument(
         "--quick", action="store_true", help="tiny scans: shows that it runs, measures nothing"
     )
+    parser.add_argument("--scans", nargs="+", choices=list(SCANS), help="scans of quality and passing")
     parser.add_argument("--rebuild", action="store_true", help="write the tables from stored results")
     parser.add_argument("--output", type=Path, help="folder for results.json and RESULTS.md")
     asked = parser.parse_args(arguments)
+    for name in set(SCANS) - set(asked.scans or SCANS):
+        del SCANS[name]
     folder = asked.output or (Path("benchmarks_quick") if asked.quick else Path(__file__).parent)
     folder.mkdir(parents=True, exist_ok=True)
     stored = folder / "results.json"

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from latentstem.config import TrainingConfig
 from latentstem.scan import as_scan
 from latentstem.scan_statistics import latent_agreement
 
@@ -117,7 +116,7 @@ def longer(quick: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in [TYPICAL] if quick else [TYPICAL, "polycrystal, 100 e"]:
         scan = benchmark_scan(name, quick)
-        once = ae.QUICK["max_patterns"] if quick else TrainingConfig().max_patterns
+        once = ae.QUICK["max_patterns"] if quick else 30 * scan.scan_mask.size
         found[name] = {}
         for times in (1, 10):
             model, seconds = ae.train(masked(scan), False, max_patterns=times * once, max_time=None)
