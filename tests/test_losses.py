@@ -209,7 +209,7 @@ def test_lambda_act_makes_latents_sparser(train, plain):
 def test_lambda_sim_lowers_the_mean_pairwise_similarity(train, plain):
     least = -1 / 63
     before, after = (Similarity()(latents).item() - least for latents in (plain, train(lambda_sim=0.1)))
-    assert after < 0.75 * before
+    assert after < 0.9 * before
 
 
 def test_lambda_div_raises_the_spread_of_the_least_active_latents(train):

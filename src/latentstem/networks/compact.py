@@ -32,8 +32,9 @@ class CompactAutoencoder(Network):
     components of the sample; two dense layers beside a linear path make latents of them. The decoder is dense up to a
     grid of 4 x 4 pixels and convolutional from there, so that what all spots have in common is learnt once.
 
-    The output is a background, learnt for each pixel, plus what the decoder adds. What it takes away counts little:
-    most detector pixels are empty in most patterns, and there the decoder's own noise would be most of the error.
+    The output is a background, learnt for each pixel, plus what the decoder adds. For counts, what it takes away counts
+    little: most detector pixels are empty in most patterns, and there the decoder's own noise would be most of the
+    error.
 
     Parameters
     ----------
@@ -63,9 +64,11 @@ class CompactAutoencoder(Network):
         self.mean: Tensor
         self.noise: Tensor
         self.unit: Tensor
+        self.slope: Tensor
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("noise", torch.ones(shape))
         self.register_buffer("unit", torch.ones(()))
+        self.register_buffer("slope", torch.ones(()))
 
     def encode(self, x: Tensor) -> Tensor:
         """Network input (B, C, h, w) to latents (B, k)."""
@@ -79,7 +82,7 @@ class CompactAutoencoder(Network):
         x = x + self.second(F.gelu(self.first(F.gelu(x, approximate="tanh")), approximate="tanh"))
         x = F.pixel_shuffle(self.head(F.gelu(x, approximate="tanh")), _PATCH)
         change = self.level + x[:, 0, : self.shape[0], : self.shape[1]]
-        return self.unit * (self.background + F.leaky_relu(change, _SLOPE))
+        return self.unit * (self.background + torch.maximum(change, self.slope * change))
 
     def initialise(self, x: Tensor, smooth: Tensor, y: Tensor, unit: Tensor | None) -> None:
         """Start from the principal components of the sample, and from its mean pattern over its median."""
@@ -104,10 +107,14 @@ class CompactAutoencoder(Network):
         for layer in self.project:
             layer.load_state_dict({"weight": start})
 
-        background = (y.median(0).values.square() / self.unit.square() + 1e-3).sqrt()
-        mean = y.square().mean(0) / self.unit.square()
-        level = (mean + 0.01 * mean.mean()).sqrt() - background
+        y = y / self.unit
+        background, mean = y.median(0).values, y.mean(0)
+        if unit is not None:  # square roots of counts
+            background, mean = (background.square() + 1e-3).sqrt(), y.square().mean(0)
+            mean = (mean + 0.01 * mean.mean()).sqrt()
+            self.slope.fill_(_SLOPE)
+        level = mean - background
         self.background.copy_(background)
-        self.level.copy_(torch.where(level < 0, level / _SLOPE, level))
+        self.level.copy_(torch.where(level < 0, level / self.slope, level))
         self.head.weight.mul_(0.1)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
