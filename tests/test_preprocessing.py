@@ -73,11 +73,16 @@ def test_zscore_has_mean_zero_and_spread_one():
     assert abs(x.std() - 1) < 1e-3
 
 
-def test_minmax_statistics_are_those_of_the_data():
-    data = patterns(scale=40, low=2)
-    preprocessing = fitted("minmax", data)
-    assert preprocessing.offset.item() == pytest.approx(data.min())
-    assert preprocessing.scale.item() == pytest.approx(np.ptp(data))
+def test_statistics_are_those_of_the_used_values():
+    data, mask = patterns(scale=40, low=2), np.eye(32, 24, dtype=bool)
+    values = data[:, :, ~mask]
+    minmax, zscore = (fitted(kind, data, pattern_mask=mask) for kind in ("minmax", "zscore"))
+    assert minmax.offset.item() == pytest.approx(values.min())
+    assert minmax.scale.item() == pytest.approx(np.ptp(values))
+    assert zscore.offset.item() == pytest.approx(values.mean())
+    assert zscore.scale.item() == pytest.approx(values.std(), rel=1e-3)
+    assert minmax.unit.item() == pytest.approx(values.mean())
+    assert minmax.mean_total.item() == pytest.approx(values.sum(2).mean())
 
 
 def test_sqrt_makes_the_noise_of_counts_even():

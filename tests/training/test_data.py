@@ -217,7 +217,7 @@ def test_what_a_step_sees_depends_on_its_number_and_the_seed_alone():
 def test_streamed_batches(stored, workers, monkeypatch):
     monkeypatch.setattr(module, "_BUFFER_BYTES", 40 * 4 * 32 * 24)  # a buffer of some patterns
     scan = as_scan(stored)
-    scan.read(np.arange(35))  # what is read with may have started threads
+    scan.read(np.arange(2))  # what is read with may have started threads
     training = np.arange(5, 33)
     streamed = batches(scan, training, steps=30, workers=workers)
     seen = positions_of(streamed, counts())
@@ -231,6 +231,9 @@ def test_streamed_batches(stored, workers, monkeypatch):
     assert positions_of(batches(scan, training, steps=30, workers=workers), counts()) == seen
     assert positions_of(batches(scan, training, start=30, steps=30, workers=workers), counts()) != seen
     assert any(max(part) - min(part) > 15 for part in seen)  # chunks are shuffled among each other
+    home = {position: number for number, block in enumerate(scan.blocks(5)) for position in block}
+    spread = np.mean([len({home[position] for position in part}) for part in seen])
+    assert workers or spread > 2.2  # and patterns
 
 
 def test_validation_is_the_same_each_time_and_bounded(monkeypatch):

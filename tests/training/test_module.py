@@ -70,8 +70,16 @@ def test_split_counts_predict_the_other_half(scan):
     one, again, other = (made.losses(batch, seeded(seed))["loss"].item() for seed in (1, 1, 2))
     assert one == again
     assert one != other
+    # What is encoded and what is predicted share no electron.
+    values, seen = made.values(batch.patterns), {}
+    encode, objective = made.encode, made.objective.forward
+    made.encode = lambda half, *rest: seen.update(half=half) or encode(half, *rest)
+    made.objective.forward = lambda y, target, *rest: (
+        seen.update(target=target) or objective(y, target, *rest)
+    )
+    made.losses(batch, seeded(1))
+    assert torch.equal(seen["half"] / 2 + seen["target"], values)
     # A network that knows each pattern whole cannot know how its electrons are split: it is a Poisson half off.
-    values = made.values(batch.patterns)
     made._expected = lambda output: values.clamp_min(1e-3)
     want = poisson_deviance(
         values / 2, torch.binomial(values, torch.full_like(values, 0.5), generator=seeded(0))

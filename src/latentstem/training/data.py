@@ -189,9 +189,8 @@ class ScanDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of the trainer's current epoch."""
         start = self.trainer.global_step if self.trainer else 0
-        steps = (
-            self.steps_per_epoch - start % self.steps_per_epoch
-        )  # fewer after a stop in the midst of an epoch
+        # fewer after a stop in the midst of an epoch
+        steps = self.steps_per_epoch - start % self.steps_per_epoch
         generator = torch.Generator().manual_seed(self.batches.seed)
         if self.streamed:
             stream = _StreamedBatches(self.batches, start, steps)
