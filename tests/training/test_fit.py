@@ -104,8 +104,9 @@ def state():
     }
 
 
-def test_global_state_is_left_alone(scan, tmp_path):
+def test_global_state_is_left_alone(scan, tmp_path, monkeypatch):
     train(scan, output_dir=tmp_path)  # imports may register loggers
+    monkeypatch.setattr(logging.getLogger("pytorch_lightning"), "level", logging.DEBUG)
     before = state()
     train(scan, output_dir=tmp_path)
     after = state()
@@ -420,6 +421,21 @@ def test_an_interrupt_leaves_a_usable_session(scan, tmp_path, monkeypatch):
     repair()
     assert np.isfinite(maps(latentstem.load(tmp_path / "checkpoints" / "best.ckpt"), scan)).all()
     assert train(scan, resume_from=tmp_path / "checkpoints" / "last.ckpt").history["epoch"] == [0, 1, 2]
+
+
+def test_gradients_are_clipped(scan):
+    """So hard, that no weight moves."""
+    still = [maps(train(scan, epochs=n, gradient_clip=1e-14, weight_decay=0), scan) for n in (1, 2)]
+    np.testing.assert_allclose(*still, atol=1e-3)
+    assert not np.allclose(*(maps(train(scan, epochs=n, weight_decay=0), scan) for n in (1, 2)), atol=0.1)
+
+
+def test_the_time_limit_of_a_resumed_run_starts_anew():
+    from latentstem.training.callbacks import TimeLimit
+
+    limit = TimeLimit("00:00:01:00")
+    limit.load_state_dict({"time_elapsed": {"train": 3600.0}})
+    assert limit.time_remaining() == 60
 
 
 def test_max_time_stops(scan, monkeypatch):
