@@ -47,6 +47,17 @@ def test_same_seed_same_latents(scan):
     assert one.dtype == np.float32
 
 
+def test_each_step_splits_the_counts_afresh(scan, monkeypatch):
+    numbers = []
+    original = Autoencoder._generator
+    monkeypatch.setattr(
+        Autoencoder, "_generator", lambda self, number: numbers.append(number) or original(self, number)
+    )
+    train(scan, epochs=2)
+    assert [number for number in numbers if number >= 0] == list(range(12))
+    assert {number for number in numbers if number < 0} == {-1}  # validation always the same
+
+
 def test_the_random_numbers_drawn_before_do_not_matter(scan):
     one = maps(train(scan), scan)
     torch.rand(3), random.random()
@@ -666,12 +677,13 @@ def saved(finished, tmp_path_factory):
 
 def test_fine_tuning_starts_from_the_weights_on_another_scan(scan, finished, saved):
     other = latentstem.simulate((7, 9), (16, 20), dose=300, n_grains=2, seed=5).counts
+    other[4, 4, 5, 5] = 2000  # a maximum that says nothing of the other patterns
     tuned = train(other, init_from=saved, epochs=2, learning_rate=1e-4)
     before = latentstem.load(saved)
     assert maps(tuned, other).shape == (7, 9, 4)
-    assert 0.5 < np.corrcoef(maps(tuned, other).ravel(), maps(before, other).ravel())[0, 1] < 1
+    assert 0.95 < np.corrcoef(maps(tuned, other).ravel(), maps(before, other).ravel())[0, 1] < 0.99999
     errors = [np.abs(model.reconstruct(other) - other).mean() for model in (before, tuned)]
-    assert errors[1] == pytest.approx(errors[0], rel=0.1)
+    assert errors[1] < 1.1 * errors[0]
     assert tuned.history["epoch"] == [0, 1]
     assert tuned.config.learning_rate == 1e-4
     assert tuned.scan_signature["scan_shape"] == [7, 9]

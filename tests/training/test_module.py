@@ -148,6 +148,14 @@ def test_validation_is_always_the_same(scan):
     )
 
 
+def test_every_number_and_seed_draws_otherwise(scan):
+    drawn = set()
+    for seed in (0, 1):
+        made, _ = module(scan, seed=seed)
+        drawn |= {float(torch.rand((), generator=made._generator(number))) for number in (-2, -1, 0, 1, 2)}
+    assert len(drawn) == 10
+
+
 # ---- optimiser ----
 
 
