@@ -11,9 +11,10 @@ import numpy as np
 from psygnal import Signal, evented
 
 if TYPE_CHECKING:
-    from latentstem import Embedding, LatentModel, Scan
     from napari.layers import Layer
     from napari.viewer import Viewer
+
+    from latentstem import Embedding, LatentModel, Scan
 
 __all__ = ["KEY", "Session", "Sessions", "sessions_of"]
 
