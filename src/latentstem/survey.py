@@ -11,6 +11,7 @@ from .baselines import noise_variance
 from .scan import Scan
 from .scan_statistics import mean_and_error, tiles
 from .training.reader import Batch
+from .virtual import DISK_REACH, direct_beam
 
 if TYPE_CHECKING:
     from .model import LatentModel
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["DISK_REACH", "QUANTITIES", "Survey", "survey"]
 
 _BATCH = 256
-#: radii of the direct beam to which bright field reaches
-DISK_REACH = 1.3
-
 #: images of a scan, and their units for counts and for other values
 QUANTITIES = {
     "bright field": "electrons",
@@ -133,18 +131,6 @@ def survey(model: LatentModel, scan: Scan, counts: bool) -> Survey:
         residual.reshape(scan.scan_shape),
         (row + detector.region[0], column + detector.region[2], radius),
     )
-
-
-def direct_beam(mean: np.ndarray, used: np.ndarray) -> tuple[float, float, float]:
-    """Row, column and radius of the direct beam in a mean pattern (h, w), `used` being True for used pixels.
-
-    The pixels above half of the brightest are taken as its disk.
-    """
-    bright = used & (mean > 0.5 * np.quantile(mean[used], 1 - 4 / max(used.sum(), 5)))
-    if not bright.any():
-        bright = used
-    rows, columns = np.nonzero(bright)
-    return float(rows.mean()), float(columns.mean()), float(max(np.sqrt(bright.sum() / np.pi), 1.0))
 
 
 def _apertures(
