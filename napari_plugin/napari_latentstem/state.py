@@ -25,7 +25,7 @@ _OBJECTS = ("scan", "model", "embedding", "region", "selection", "images")
 
 
 @evented(equality_operators=dict.fromkeys(_OBJECTS, operator.is_))
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Session:
     """One open scan and what is known of it. Plain state: no Qt, no napari.
 
@@ -69,6 +69,9 @@ class Session:
     message: str = ""
     images: dict[str, np.ndarray] = field(default_factory=dict)
     closed: bool = False
+
+    def __repr__(self) -> str:
+        return f"Session({self.name!r})"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Session:
         """The session itself: a duplicated layer shows the same scan."""

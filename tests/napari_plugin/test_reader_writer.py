@@ -1,0 +1,117 @@
+"""Opening scans with the reader and the sample, and writing latents."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from latentstem.errors import FileError
+from napari_latentstem.reader import get_reader
+from napari_latentstem.state import KEY, sessions_of
+from napari_latentstem.waiting import wait_for
+
+
+def test_a_file_opens_as_a_calibrated_image(make_napari_viewer, tmp_path, counts):
+    hs = pytest.importorskip("hyperspy.api")
+    signal = hs.signals.Signal2D(counts)
+    for axis, name, scale, offset, units in zip(
+        signal.axes_manager._axes,
+        "yxab",
+        (2, 3, 0.1, 0.1),
+        (10, 20, 0, 0),
+        ("nm", "nm", "1/A", "1/A"),
+        strict=True,
+    ):
+        axis.name, axis.scale, axis.offset, axis.units = name, scale, offset, units
+    signal.save(tmp_path / "grains.hspy")
+    viewer = make_napari_viewer()
+    (layer,) = viewer.open(tmp_path / "grains.hspy", plugin="latentstem")
+    assert layer.name == "grains"
+    np.testing.assert_array_equal(layer.data, counts.sum((2, 3), dtype=np.float32))
+    assert tuple(layer.scale) == (2, 3)
+    assert tuple(layer.translate) == (10, 20)
+    assert [str(unit) for unit in layer.units] == ["nanometer"] * 2
+    assert layer.axis_labels == ("y", "x")
+    assert viewer.canvas.overlays.scale_bar.visible
+    session = sessions_of(viewer).of_layer(layer)
+    assert session.scan.scan_shape == (7, 5)
+    assert session.scan.source.array is None or isinstance(session.scan.source.array, np.memmap)
+
+
+def test_a_path_that_is_no_scan_says_what_to_do(make_napari_viewer, tmp_path):
+    np.save(tmp_path / "pattern.npy", np.zeros((8, 8)))
+    (tmp_path / "empty.mib").touch()
+    assert get_reader(str(tmp_path / "pattern.npy")) is None
+    viewer = make_napari_viewer()
+    with pytest.raises(FileError, match=r"empty.*Copy or export it again"):
+        viewer.open(tmp_path / "empty.mib", plugin="latentstem")
+    assert not viewer.layers
+
+
+def test_big_files_stay_on_disk(make_napari_viewer, tmp_path, counts):
+    np.save(tmp_path / "scan.npy", counts)
+    viewer = make_napari_viewer()
+    viewer.open(tmp_path / "scan.npy", plugin="latentstem")
+    (session,) = sessions_of(viewer)
+    assert (
+        isinstance(session.scan.source.array.base, np.memmap) or not session.scan.source.array.flags.owndata
+    )
+
+
+def test_the_sample_opens(make_napari_viewer):
+    viewer = make_napari_viewer()
+    (layer,) = viewer.open_sample("latentstem", "polycrystal")
+    assert layer.data.shape == (64, 64)
+    assert tuple(layer.scale) == (2, 2)
+    assert layer.metadata[KEY].scan.axes[2].units == "1/angstrom"
+    assert layer.contrast_limits[0] < layer.contrast_limits[1]
+
+
+def test_the_window_lives_while_something_is_read(qapp):
+    from qtpy.QtCore import QTimer
+
+    beats = []
+    timer = QTimer(interval=5)
+    timer.timeout.connect(lambda: beats.append(1))
+    timer.start()
+
+    def slow():
+        import time
+
+        for step in range(10):
+            time.sleep(0.02)
+            yield step / 9, step
+
+    assert wait_for(slow(), "Reading", "Enough") == 9
+    assert len(beats) > 10
+
+
+def test_enough_takes_what_is_there(qapp):
+    from qtpy.QtCore import QTimer
+    from qtpy.QtWidgets import QProgressDialog
+
+    def endless():
+        import time
+
+        n = 0
+        while True:
+            time.sleep(0.01)
+            yield 0.5, (n := n + 1)
+
+    def press():
+        (dialog,) = [
+            w for w in qapp.topLevelWidgets() if isinstance(w, QProgressDialog) and w.labelText() == "On"
+        ]
+        dialog.canceled.emit()
+
+    QTimer.singleShot(200, press)
+    assert wait_for(endless(), "On", "Enough") >= 1
+
+
+def test_errors_come_out_of_the_thread(qapp):
+    def broken():
+        yield 0.5, None
+        raise FileError("no file", expected="one", received="none", advice="Look.")
+
+    with pytest.raises(FileError, match=r"no file: expected one; received none\. Look\."):
+        wait_for(broken(), "Reading", "Enough")
