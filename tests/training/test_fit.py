@@ -16,6 +16,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import latentstem
@@ -458,6 +459,40 @@ def test_max_time_stops(scan, monkeypatch):
     history = train(scan, epochs=100, max_time={"minutes": 59}).history
     assert history["patterns_seen"] == [96, 144]
     assert len(history["val/loss"]) == 2
+
+
+class Stopper(Callback):
+    """Stops after some steps, and keeps the latents of the weights that are validated."""
+
+    def __init__(self, step):
+        self.step, self.latents = step, []
+
+    def on_train_batch_end(self, trainer, module, *arguments):
+        trainer.should_stop = trainer.should_stop or trainer.global_step >= self.step
+
+    def on_validation_epoch_end(self, trainer, module):
+        batch = trainer.datamodule.validation[0]
+        self.latents.append(module.encode_batch(batch).numpy())
+
+
+def test_a_callback_stops_and_the_best_model_comes_back(scan):
+    stopper = Stopper(9)
+    model = train(scan, epochs=100, callbacks=[stopper])
+    assert model.history["patterns_seen"] == [96, 144]
+    best = int(np.argmin(model.history["val/loss"]))
+    assert len(stopper.latents) == len(model.history["val/loss"]) == 2
+    _, held_out = data_module.split_positions(latentstem.as_scan(scan), 0.1, 0)
+    np.testing.assert_allclose(maps(model, scan).reshape(-1, 4)[held_out], stopper.latents[best], atol=1e-5)
+
+
+def test_a_callback_that_stops_at_once_leaves_the_start(scan):
+    class AtOnce(Callback):
+        def on_fit_start(self, trainer, module):
+            trainer.should_stop = True
+
+    model = train(scan, callbacks=[AtOnce()])
+    assert "val/loss" not in model.history
+    assert np.isfinite(maps(model, scan)).all()
 
 
 def test_patience_stops(scan, monkeypatch):

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ def train_autoencoder(
     resume_from: str | Path | None = None,
     baselines: bool = False,
     progress: bool = True,
+    callbacks: Sequence[L.Callback] = (),
     **training_arguments: Any,
 ) -> LatentModel:
     """Train an autoencoder on a 4D-STEM scan.
@@ -84,6 +85,9 @@ def train_autoencoder(
         Compare with PCA and NMF when done, and keep what is found as ``model.evidence``; see `report.evidence`.
     progress : bool
         Show a progress bar and the summary.
+    callbacks : sequence of pytorch_lightning.Callback
+        Called while training goes on, at validations with the weights that are validated. One that sets
+        ``trainer.should_stop = True`` ends the run after the step: the model is the best one until then.
     **training_arguments
         Fields of `TrainingConfig`, such as ``latent_dim=16, epochs=30``.
 
@@ -113,7 +117,7 @@ def train_autoencoder(
         log.info(line)
     with torch.random.fork_rng(devices=[]), _quiet_lightning():
         torch.default_generator.manual_seed(config.seed)
-        model = _Run(config, scan, quality, output_dir, progress).fit(accelerator, start)
+        model = _Run(config, scan, quality, output_dir, progress, callbacks).fit(accelerator, start)
     if baselines:
         from ..report import evidence
 
@@ -133,11 +137,13 @@ class _Run:
         quality: Quality,
         output_dir: str | Path | None,
         progress: bool,
+        callbacks: Sequence[L.Callback],
     ) -> None:
         self.training, self.validation = split_positions(scan, config.validation_fraction, config.seed)
         self.config, self.choices = resolve(config, scan, quality, len(self.training))
         self.scan, self.quality = in_memory(scan), quality
         self.output_dir, self.progress = None if output_dir is None else Path(output_dir), progress
+        self.callbacks = callbacks
         for choice in self.choices:
             log.info(choice)
         if progress:
@@ -228,7 +234,8 @@ class _Run:
 
     def _trainer(self, accelerator: str, max_epochs: int, best: Checkpoints) -> L.Trainer:
         cfg = self.config
-        callbacks: list[L.Callback] = [HistoryRecorder(), best]
+        # those of the caller before the one that puts the averaged weights aside after a validation
+        callbacks: list[L.Callback] = [HistoryRecorder(), best, *self.callbacks]
         if cfg.network == "compact":
             # Validated and kept are running means of the weights: in long runs noise is learnt before the learning
             # rate is low, and the mean is as good as if it had been lowered at each validation.
