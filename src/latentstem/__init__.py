@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .simulation import simulate
     from .training.fit import train_autoencoder
     from .training.module import Autoencoder
+    from .viewing import view
 
 __version__ = "0.1.0"
 
@@ -35,6 +36,7 @@ __all__ = [
     "reconstruct",
     "simulate",
     "train_autoencoder",
+    "view",
 ]
 
 _HOME = {
@@ -49,6 +51,7 @@ _HOME = {
     "reconstruct": "model",
     "simulate": "simulation",
     "train_autoencoder": "training.fit",
+    "view": "viewing",
 }
 
 
