@@ -16,14 +16,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KIND",
+    "bring_to_front",
     "composite",
     "latent_layer",
+    "layer_of",
     "robust_limits",
     "scan_kwargs",
     "show_composite",
     "show_embedding",
     "show_scale_bar",
     "show_virtual_image",
+    "shown_latent",
     "virtual_image_layer",
 ]
 
@@ -79,10 +82,10 @@ def virtual_image_layer(session: Session, kind: str = "sum") -> dict[str, Any]:
 
 def show_virtual_image(viewer: Viewer, session: Session, kind: str) -> Image:
     """Bring a virtual image to the front: "sum", "bright field" or "dark field"."""
-    layer = _layer(viewer, session, kind)
+    layer = layer_of(viewer, session, kind)
     if layer is None:
         layer = viewer.add_image(**virtual_image_layer(session, kind))
-    _bring_to_front(viewer, layer)
+    bring_to_front(viewer, layer)
     return layer
 
 
@@ -112,13 +115,13 @@ def latent_layer(session: Session) -> dict[str, Any]:
 
 def show_embedding(viewer: Viewer, session: Session) -> Image:
     """Add the stack of latent maps as the layer ``"<name> latents"``, or update the one that is there."""
-    layer, arguments = _layer(viewer, session, "latents"), latent_layer(session)
+    layer, arguments = layer_of(viewer, session, "latents"), latent_layer(session)
     if layer is None:
         layer = viewer.add_image(**arguments)
         viewer.dims.set_current_step(0, 0)
     else:
         layer.data = arguments["data"]
-        layer.contrast_limits = robust_limits(arguments["data"][_step(viewer, layer)])
+        layer.contrast_limits = robust_limits(arguments["data"][shown_latent(viewer, session)])
     return layer
 
 
@@ -151,7 +154,7 @@ def show_composite(
     """Add the composite of three latents as the layer ``"<name> RGB"``, or update the one that is there."""
     latent_layer(session)  # tells what to do where there are no latents
     picture = composite(session.embedding.maps, channels, clip)
-    layer = _layer(viewer, session, "RGB")
+    layer = layer_of(viewer, session, "RGB")
     if layer is None:
         return viewer.add_image(picture, rgb=True, name=f"{session.name} RGB", **scan_kwargs(session, "RGB"))
     layer.data = picture
@@ -174,18 +177,21 @@ def show_scale_bar(viewer: Viewer) -> None:
     viewer.canvas.overlays.scale_bar.visible = True
 
 
-def _layer(viewer: Viewer, session: Session, kind: str) -> Image | None:
+def layer_of(viewer: Viewer, session: Session, kind: str) -> Image | None:
+    """The layer that shows this picture of a session, if there is one."""
     layers = sessions_of(viewer).layers_of(session)
     return next((layer for layer in layers if layer.metadata.get(KIND) == kind), None)
 
 
-def _bring_to_front(viewer: Viewer, layer: Image) -> None:
+def bring_to_front(viewer: Viewer, layer: Image) -> None:
+    """Make a layer visible above the others, and the active one."""
     viewer = sessions_of(viewer).viewer
     viewer.layers.move(viewer.layers.index(layer), len(viewer.layers))
     layer.visible = True
     viewer.layers.selection.active = layer
 
 
-def _step(viewer: Viewer, layer: Image) -> int:
-    """Which latent of the stack is shown."""
-    return min(int(viewer.dims.current_step[viewer.dims.ndim - 3]), len(layer.data) - 1)
+def shown_latent(viewer: Viewer, session: Session) -> int:
+    """Which latent of the stack the viewer's slider shows."""
+    dims = sessions_of(viewer).viewer.dims
+    return min(int(dims.current_step[dims.ndim - 3]), session.embedding.latent_dim - 1)

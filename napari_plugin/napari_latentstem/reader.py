@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from latentstem import Scan, as_scan
 from latentstem.errors import FileError
 from latentstem.virtual import virtual_images
 
-from .layers import show_scale_bar, virtual_image_layer
+from .layers import show_embedding, show_scale_bar, virtual_image_layer
 from .state import Session
 from .waiting import wait_for
 
-__all__ = ["get_reader", "open_session"]
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+__all__ = ["get_reader", "open_session", "show_session"]
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -85,3 +88,11 @@ def open_session(make_scan: Callable[[], Scan], name: str) -> Session:
             advice="Open it again.",
         )
     return session
+
+
+def show_session(viewer: Viewer, session: Session) -> None:
+    """Add the layers of a session that has been opened: a virtual image, and the latents if there are some."""
+    viewer.add_image(**virtual_image_layer(session))
+    if session.embedding is not None:
+        show_embedding(viewer, session)
+    show_scale_bar(viewer)

@@ -1,0 +1,82 @@
+"""Latents and reconstructions as files for those who work in py4DSTEM, HyperSpy or numpy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from latentstem.adapters.export import LATENT_FILES, PATTERN_FILES, check_output, save_latents, save_patterns
+from latentstem.errors import ArgumentError
+
+from .layers import KIND
+from .state import KEY, Session
+
+__all__ = ["LATENT_FILES", "PATTERN_FILES", "export_latents", "export_reconstructions", "write_latents"]
+
+
+def write_latents(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Write the layer of latent maps, for napari's File > Save Selected Layers.
+
+    Parameters
+    ----------
+    path : str
+        ``.npz``, ``.hspy``, ``.zspy`` or ``.h5`` (py4DSTEM).
+    data, attributes
+        The layer, as napari gives it to writers.
+
+    Returns
+    -------
+    list of str
+        What was written.
+    """
+    metadata = attributes.get("metadata") or {}
+    session = metadata.get(KEY)
+    if not isinstance(session, Session) or metadata.get(KIND) != "latents":
+        raise ArgumentError(
+            "no latents to write",
+            expected="the layer with the latent maps of a scan",
+            received=repr(attributes.get("name", "a layer")),
+            advice="Select the layer whose name ends in 'latents'; other images are saved as .tif.",
+        )
+    return [str(export_latents(session, path))]
+
+
+def export_latents(session: Session, path: str | Path) -> Path:
+    """Write the latent maps of a session with the scan's calibration; the suffix tells the kind of file."""
+    path = Path(path)
+    check_output(path, LATENT_FILES, overwrite=True)
+    if session.embedding is None:
+        raise ArgumentError(
+            "no latents to write",
+            expected="a scan whose latents have been computed",
+            received=f"{session.name!r}, which has none yet",
+            advice="Train a model, or load one and apply it to this scan.",
+        )
+    save_latents(session.embedding, path)
+    return path
+
+
+def export_reconstructions(session: Session, path: str | Path) -> Path:
+    """Write the reconstructed, denoised patterns of a session's scan; the suffix tells the kind of file."""
+    path, scan, model = Path(path), session.scan, session.model
+    check_output(path, PATTERN_FILES, overwrite=True)
+    if model is None:
+        raise ArgumentError(
+            "nothing to reconstruct with",
+            expected="a scan with a model",
+            received=f"{session.name!r}, which has none yet",
+            advice="Train a model, or load one for this scan.",
+        )
+    needed = 4 * scan.nbytes // scan.dtype.itemsize
+    free = psutil.virtual_memory().available
+    if needed > 0.8 * free:
+        raise ArgumentError(
+            "the reconstructions do not fit into memory",
+            expected=f"at most {0.8 * free / 2**30:.1f} GiB",
+            received=f"{needed / 2**30:.1f} GiB",
+            advice="Reconstruct the lazy HyperSpy signal, signal.reconstruct(model), and save that.",
+        )
+    save_patterns(model.reconstruct(scan), scan, path)
+    return path
