@@ -24,7 +24,7 @@ __all__ = [
     "contrast",
     "describe_pixel",
     "mean_patterns",
-    "reciprocal_units",
+    "printed_units",
     "scale_bar",
 ]
 
@@ -197,7 +197,7 @@ def describe_pixel(axes: tuple[Axis, Axis], row: int, column: int, value: float)
         return text
     cy, cx = centre(axes)
     k = math.hypot((row - cy) * y.scale, (column - cx) * x.scale)
-    text += f"; |k| = {k:.3g} {reciprocal_units(x.units)}"
+    text += f"; |k| = {k:.3g} {printed_units(x.units)}"
     return text + (f", d = {1 / k:.3g} {_direct(x.units[2:])}" if x.units.startswith("1/") and k else "")
 
 
@@ -207,10 +207,10 @@ def scale_bar(axis: Axis) -> tuple[float, str]:
     quarter = step * axis.size / 4
     power = 10.0 ** math.floor(math.log10(quarter))
     length = max(n * power for n in (1, 2, 5) if n * power <= quarter * (1 + 1e-9))
-    return length / step, f"{length:g} {reciprocal_units(axis.units) or 'px'}"
+    return length / step, f"{length:g} {printed_units(axis.units) or 'px'}"
 
 
-def reciprocal_units(units: str) -> str:
+def printed_units(units: str) -> str:
     """Units as they are printed: ``"1/angstrom"`` is Å⁻¹."""
     return _direct(units[2:]) + "⁻¹" if units.startswith("1/") else _direct(units)
 
