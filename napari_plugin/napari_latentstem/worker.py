@@ -1,0 +1,248 @@
+"""Training and embedding in the background, without Qt: a run tells of itself in events."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from latentstem import Embedding, LatentModel, Scan, TrainingConfig
+    from latentstem.scan import PatternSource
+
+__all__ = [
+    "Comparing",
+    "Event",
+    "Failed",
+    "Finished",
+    "Interrupted",
+    "Progress",
+    "Stopped",
+    "Validated",
+    "embed",
+    "train_events",
+]
+
+log = logging.getLogger("latentstem")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far training has come.
+
+    Parameters
+    ----------
+    step, steps : int
+        Steps done, and steps of the whole run.
+    seconds_left : float
+        Until its end, as far as can be told.
+    train_loss : float
+        Loss of this step.
+    """
+
+    step: int
+    steps: int
+    seconds_left: float
+    train_loss: float
+
+
+@dataclass(frozen=True, eq=False)
+class Validated:
+    """A validation is over.
+
+    Parameters
+    ----------
+    epoch : int
+        Its number, from 0.
+    history : dict of str to list of float
+        All series until now; see `LatentModel.history`.
+    latent_maps : ndarray, shape (Ny, Nx, k), float32
+        Latents of the model so far, coarser than the scan so that they take little time: on a grid of scan positions,
+        each for its surroundings, or of some parts of a scan that is streamed from disk. NaN elsewhere.
+    """
+
+    epoch: int
+    history: dict[str, list[float]]
+    latent_maps: np.ndarray
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """The model is trained, and being compared with PCA and NMF."""
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """The run came to its end, with this model."""
+
+    model: LatentModel
+
+
+@dataclass(frozen=True, eq=False)
+class Stopped:
+    """The run was stopped; the model is the best one until then, None if there had been no step."""
+
+    model: LatentModel | None
+
+
+@dataclass(frozen=True, eq=False)
+class Failed:
+    """The run ended with this error."""
+
+    error: BaseException
+
+
+Event = Progress | Validated | Comparing | Finished | Stopped | Failed
+
+
+class Interrupted(Exception):
+    """Work on a scan was given up because somebody asked for it."""
+
+
+class _Interruptible:
+    """A pattern source that raises `Interrupted` instead of reading, once that is asked for.
+
+    So whatever streams over a scan can be stopped, without knowing of it.
+    """
+
+    def __init__(self, source: PatternSource, stop: threading.Event) -> None:
+        self._source, self._stop = source, stop
+        self.shape, self.dtype, self.array, self.chunks = (
+            source.shape,
+            source.dtype,
+            source.array,
+            source.chunks,
+        )
+        self.active = True
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        if self.active and self._stop.is_set():
+            raise Interrupted
+        return self._source.read(indices)
+
+
+def train_events(
+    scan: Scan,
+    config: TrainingConfig,
+    *,
+    stop: threading.Event,
+    start_from: LatentModel | Path | None = None,
+    output_dir: str | Path | None = None,
+    baselines: bool = False,
+) -> Iterator[Event]:
+    """Train in a thread, and tell what goes on.
+
+    Parameters
+    ----------
+    scan : Scan
+        With its masks.
+    config : TrainingConfig
+        What to run.
+    stop : threading.Event
+        Set it to end the run with the best model so far. It is for one run alone.
+    start_from : LatentModel or Path, optional
+        A model whose weights a fresh run starts from, or the ``last.ckpt`` of a run to go on with exactly.
+    output_dir : str or Path, optional
+        Where logs and checkpoints go.
+    baselines : bool
+        Compare with PCA and NMF in the end; the verdict is in ``model.evidence``.
+
+    Yields
+    ------
+    Progress, Validated, Comparing
+        While it goes on.
+    Finished, Stopped or Failed
+        Exactly one of these, as the last event. Closing the generator before stops the run and waits for its thread.
+    """
+    events: SimpleQueue[Event] = SimpleQueue()
+    thread = threading.Thread(
+        target=_train,
+        args=(events, scan, config, stop, start_from, output_dir, baselines),
+        name="latentstem-training",
+    )
+    thread.start()
+    try:
+        while True:
+            event = events.get()
+            yield event
+            if isinstance(event, Finished | Stopped | Failed):
+                return
+    except BaseException:  # the generator was closed, or thrown into
+        stop.set()
+        raise
+    finally:
+        thread.join()
+
+
+def embed(scan: Scan, model: LatentModel, stop: threading.Event) -> Embedding:
+    """Latents of a scan; see `LatentModel.embed`.
+
+    Raises
+    ------
+    Interrupted
+        Soon after `stop` is set.
+    """
+    return model.embed(replace(scan, source=_Interruptible(scan.source, stop)))
+
+
+def _train(events: SimpleQueue[Event], *run: Any) -> None:
+    """Whatever happens, the last event is a terminal one."""
+    try:
+        events.put(_run(events, *run))
+    except Interrupted:
+        events.put(Stopped(None))
+    except BaseException as error:
+        log.info("Training failed.", exc_info=error)
+        traceback.clear_frames(error.__traceback__)  # they hold the network and the patterns
+        events.put(Failed(error))
+
+
+def _run(
+    events: SimpleQueue[Event],
+    scan: Scan,
+    config: TrainingConfig,
+    stop: threading.Event,
+    start_from: LatentModel | Path | None,
+    output_dir: str | Path | None,
+    baselines: bool,
+) -> Event:
+    # here, because torch and Lightning take seconds to import
+    from latentstem import LatentModel, train_autoencoder
+    from latentstem.report import evidence
+
+    from .watch import Watch
+
+    source = _Interruptible(scan.source, stop)
+    scan = replace(scan, source=source)
+
+    def began() -> None:
+        source.active = False  # from now on there is a model to keep
+
+    watch = Watch(events.put, stop, began)
+    with tempfile.TemporaryDirectory(prefix="latentstem-") as folder:
+        start: dict[str, Path] = {}
+        if isinstance(start_from, LatentModel):
+            start["init_from"] = start_from.save(Path(folder) / "start.ckpt")
+        elif start_from is not None:
+            start["resume_from"] = start_from
+        model = train_autoencoder(
+            scan, config=config, output_dir=output_dir, progress=False, callbacks=[watch], **start
+        )
+    if baselines and not stop.is_set():
+        events.put(Comparing())
+        source.active = True
+        try:
+            model.evidence = evidence(model, scan)
+        except Interrupted:
+            pass
+    if stop.is_set():
+        return Stopped(model if watch.stepped else None)
+    return Finished(model)
