@@ -63,9 +63,10 @@ def _units(units: str) -> str:
     import pint
 
     try:
-        return units if units and pint.get_application_registry().parse_units(units) else "pixel"
-    except (pint.PintError, ValueError, AttributeError):  # pint's parser meets what it does not expect
+        known = str(pint.get_application_registry().parse_expression(units).units)
+    except Exception:  # pint's parser raises whatever free text makes it raise
         return "pixel"
+    return "pixel" if known == "dimensionless" else units
 
 
 def virtual_image_layer(session: Session, kind: str = "sum") -> dict[str, Any]:

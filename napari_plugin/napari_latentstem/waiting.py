@@ -62,7 +62,8 @@ def wait_for(steps: Iterator[tuple[float, T]], label: str, enough: str) -> T:
     thread.join()
     if work.error is not None:
         raise work.error
-    return work.result
+    result, work.result = work.result, None  # the dialog's connections keep the work alive
+    return result
 
 
 def _application() -> Any:
