@@ -58,7 +58,6 @@ class MapsWidget(Dock):
         self._sessions = sessions_of(viewer)
         self._viewer = self._sessions.viewer
         self._session: Session | None = None
-        self._shares: np.ndarray | None = None
         self._ranking, self._writing = Latest(self, self._failed), Latest(self, self._failed)
         self._build()
         self._sessions.active_changed.connect(self._follow)
@@ -101,6 +100,8 @@ class MapsWidget(Dock):
         self.message = QLabel()
         self.message.setWordWrap(True)
         self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.ranked_by = QLabel()
+        self.ranked_by.setWordWrap(True)
         self.maps_box, rgb_box, save_box = QGroupBox("Latent maps"), QGroupBox("Composite"), QGroupBox("Save")
         top, contrast = QHBoxLayout(), QHBoxLayout()
         top.addWidget(QLabel("Virtual image"))
@@ -108,6 +109,7 @@ class MapsWidget(Dock):
         contrast.addWidget(QLabel("Saturated at each end"))
         contrast.addWidget(self.clip, 1)
         maps = QVBoxLayout(self.maps_box)
+        maps.addWidget(self.ranked_by)
         maps.addWidget(self.list, 1)
         maps.addLayout(contrast)
         rgb = QGridLayout(rgb_box)
@@ -162,10 +164,10 @@ class MapsWidget(Dock):
         """List the latents of the active scan, and rank them."""
         session = self._session
         self._enable()
-        self._shares = None
         self._ranking.cancel()
         if session is None or session.embedding is None:
             self.list.clear()
+            self.ranked_by.clear()
             for channel in self.channels:
                 channel.clear()
             self.message.setText(
@@ -174,25 +176,23 @@ class MapsWidget(Dock):
             return
         self.message.setText("")
         embedding, model = session.embedding, session.model
-        self._fill(spread(embedding), "of the variance")
-        if model is not None and int(model.config.latent_dim) == embedding.latent_dim:
-            self._ranking.ask(lambda: _ranked(model, embedding), self._on_ranked)
+        if model is not None and int(model.config.latent_dim) != embedding.latent_dim:
+            model = None
+        self._ranking.ask(lambda: _ranked(model, embedding), lambda ranked: self._fill(embedding, *ranked))
 
-    def _on_ranked(self, shares: np.ndarray) -> None:
-        self._fill(shares, "of the differences between decoded patterns")
-
-    def _fill(self, shares: np.ndarray, of_what: str) -> None:
+    def _fill(self, embedding: Embedding, shares: np.ndarray, of_what: str) -> None:
         """List the latents in the order of what they carry."""
-        maps = self._session.embedding.maps
         order = np.argsort(-shares, kind="stable")
         changed = self.list.count() != len(order)
-        self._shares = shares
+        self.ranked_by.setText(f"Ranked by the share of each {of_what}")
         self.list.blockSignals(True)
         self.list.clear()
         for latent in order:
-            item = QListWidgetItem(_thumbnail(maps[..., latent]), f"{latent}: {100 * shares[latent]:.0f} %")
+            item = QListWidgetItem(
+                _thumbnail(embedding.maps[..., latent]), f"{latent}: {100 * shares[latent]:.0f} %"
+            )
             item.setData(Qt.ItemDataRole.UserRole, int(latent))
-            item.setToolTip(f"Latent {latent} carries {100 * shares[latent]:.1f} % {of_what}")
+            item.setToolTip(f"Latent {latent}: {100 * shares[latent]:.1f} % {of_what}")
             item.setTextAlignment(Qt.AlignmentFlag.AlignHCenter)
             self.list.addItem(item)
         self.list.blockSignals(False)
@@ -276,8 +276,11 @@ class MapsWidget(Dock):
         self.message.setText(message_of(error))
 
 
-def _ranked(model: LatentModel, embedding: Embedding) -> Iterator[np.ndarray]:
-    yield carried(model, embedding)
+def _ranked(model: LatentModel | None, embedding: Embedding) -> Iterator[tuple[np.ndarray, str]]:
+    """Shares of the latents, and in what: at once, and by what the model draws where there is one."""
+    yield spread(embedding), "in the variance of all"
+    if model is not None:
+        yield carried(model, embedding), "in what tells the decoded patterns apart"
 
 
 def _thumbnail(image: np.ndarray) -> QIcon:
@@ -286,11 +289,9 @@ def _thumbnail(image: np.ndarray) -> QIcon:
     image = image[::step, ::step]
     low, high = layers.robust_limits(image)
     picture = to_image(colours(np.clip((image - low) / (high - low), 0, 1), "viridis"))
-    return QIcon(
-        QPixmap.fromImage(picture).scaled(
-            _THUMBNAIL,
-            _THUMBNAIL,
-            Qt.AspectRatioMode.KeepAspectRatio,
-            Qt.TransformationMode.FastTransformation,
-        )
+    pixels = QPixmap.fromImage(picture).scaled(
+        _THUMBNAIL, _THUMBNAIL, Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.FastTransformation
     )
+    icon = QIcon(pixels)
+    icon.addPixmap(pixels, QIcon.Mode.Selected)  # the colours stay as they are
+    return icon

@@ -135,17 +135,21 @@ def maps_widget(make_napari_viewer, calibrated, latents, open_in):
     return viewer, session, widget
 
 
-def listed(widget):
+def listed(widget, qtbot=None):
+    """Latents in the order in which they are listed; with a bot, once they have been ranked."""
+    if qtbot is not None:
+        qtbot.wait_until(lambda: widget.list.count() and not widget._ranking.working)
+        qtbot.wait(20)
     return [widget.list.item(row).data(Qt.ItemDataRole.UserRole) for row in range(widget.list.count())]
 
 
-def test_latents_are_listed_in_the_order_of_what_they_carry(maps_widget, latents):
+def test_latents_are_listed_in_the_order_of_what_they_carry(maps_widget, latents, qtbot):
     _viewer, session, widget = maps_widget
     assert not widget.maps_box.isEnabled()
     assert "train or load a model" in widget.message.text()
     session.embedding = latents
     assert widget.maps_box.isEnabled()
-    assert listed(widget) == [1, 3, 0, 2]
+    assert listed(widget, qtbot) == [1, 3, 0, 2]
     assert widget.list.item(0).text() == "1: 90 %"
     assert "variance" in widget.list.item(0).toolTip()
     assert [channel.currentData() for channel in widget.channels] == [1, 3, 0]
@@ -170,9 +174,10 @@ def test_with_a_model_latents_are_ranked_by_what_they_draw(maps_widget, latents,
     assert asked == [(session.model, latents)]
 
 
-def test_a_click_shows_the_latent_in_its_own_contrast(maps_widget, latents):
+def test_a_click_shows_the_latent_in_its_own_contrast(maps_widget, latents, qtbot):
     viewer, session, widget = maps_widget
     session.embedding = latents
+    assert listed(widget, qtbot) == [1, 3, 0, 2]
     layer = viewer.layers["grains latents"]
     widget.list.setCurrentRow(1)
     assert viewer.dims.current_step[0] == 3
@@ -187,6 +192,7 @@ def test_a_click_shows_the_latent_in_its_own_contrast(maps_widget, latents):
 def test_three_latents_make_a_composite(maps_widget, latents, qtbot):
     viewer, session, widget = maps_widget
     session.embedding = latents
+    assert listed(widget, qtbot) == [1, 3, 0, 2]
     widget.clip.setValue(0)
     qtbot.mouseClick(widget.show_composite, Qt.MouseButton.LeftButton)
     layer = viewer.layers["grains RGB"]
@@ -199,15 +205,15 @@ def test_three_latents_make_a_composite(maps_widget, latents, qtbot):
     assert len(viewer.layers) == 3
 
 
-def test_two_scans_each_have_their_own_list(maps_widget, counts, latents, open_in):
+def test_two_scans_each_have_their_own_list(maps_widget, counts, latents, open_in, qtbot):
     viewer, session, widget = maps_widget
     session.embedding = latents
     other = open_in(viewer, counts, "other")
     assert listed(widget) == []
     other.embedding = Embedding(np.zeros((7, 5, 2), np.float32), other.scan.axes[:2])
-    assert listed(widget) == [0, 1]
+    assert listed(widget, qtbot) == [0, 1]
     viewer.layers.selection.active = viewer.layers["grains"]
-    assert listed(widget) == [1, 3, 0, 2]
+    qtbot.wait_until(lambda: listed(widget) == [1, 3, 0, 2])
 
 
 def test_the_chooser_shows_a_virtual_image(maps_widget):
