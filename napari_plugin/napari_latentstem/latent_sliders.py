@@ -29,10 +29,12 @@ _SAMPLE = 20_000  # scan positions from which the ranges are taken
 class LatentSliders(QWidget):
     """One slider a latent, the one that varies most first, over the range that it has on the scan.
 
-    ``changed`` is emitted with the latents, shape (k,), float32, whenever they change.
+    ``changed`` is emitted with the latents, shape (k,), float32, when a slider is moved, ``returned`` when they are again
+    those of the position under the marker.
     """
 
     changed = Signal(object)
+    returned = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +47,7 @@ class LatentSliders(QWidget):
         self.title.setWordWrap(True)
         self.back = QPushButton("Back")
         self.back.setToolTip("To the latents of the position under the marker")
-        self.back.clicked.connect(lambda: self.go_to(self._position))
+        self.back.clicked.connect(self._on_back)
         self._area = QScrollArea()
         self._area.setWidgetResizable(True)
         self._area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -111,7 +113,10 @@ class LatentSliders(QWidget):
             slider.setValue(int(steps[latent]))
             slider.blockSignals(blocked)
             value.setText(f"{self._latents[latent]:.3g}")
-        self.changed.emit(self._latents.copy())
+
+    def _on_back(self) -> None:
+        self.go_to(self._position)
+        self.returned.emit()
 
     def _on_moved(self, latent: int, step: int) -> None:
         low, high = float(self._low[latent]), float(self._high[latent])

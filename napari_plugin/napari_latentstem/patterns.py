@@ -6,8 +6,10 @@ Nothing here knows of Qt or napari.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -23,6 +25,8 @@ __all__ = [
     "centre",
     "contrast",
     "describe_pixel",
+    "describe_position",
+    "limits",
     "mean_patterns",
     "printed_units",
     "scale_bar",
@@ -31,6 +35,7 @@ __all__ = [
 #: how intensity becomes brightness
 SCALES = ("linear", "square root", "log")
 _BATCH = 64  # patterns read and reconstructed together
+_OFTEN = 0.1  # seconds between means that are shown
 _LOG_RANGE = 1000.0  # brightest over darkest intensity that the logarithmic scale tells apart
 _SIGMA = 3.0  # residuals of counts are shown over this many standard deviations at least
 
@@ -57,7 +62,7 @@ class Patterns:
     size: np.ndarray
     counts: bool = False
 
-    @property
+    @cached_property
     def residual(self) -> np.ndarray | None:
         """What the reconstruction leaves of the raw pattern, shape (groups, H, W); NaN where it says nothing.
 
@@ -114,7 +119,8 @@ def mean_patterns(scan: Scan, groups: np.ndarray, model: LatentModel | None = No
     Yields
     ------
     Patterns
-        After each block; the last one is over all positions. Nothing, if no position is in a group.
+        At first soon, then ten times a second; the last one is over all positions. Nothing, if no position is in a
+        group.
 
     Raises
     ------
@@ -132,19 +138,23 @@ def mean_patterns(scan: Scan, groups: np.ndarray, model: LatentModel | None = No
     rec = None if model is None else np.zeros_like(raw)
     n = np.zeros_like(size)
     reader = None if model is None else model.reader(replace(scan, source=_Directly(scan.source)))
-    for index in np.random.default_rng(0).permutation(len(blocks)):
-        for start in range(0, len(blocks[index]), _BATCH):
-            positions = blocks[index][start : start + _BATCH]
-            number = member[positions] - 1
-            n += np.bincount(number, minlength=len(size))
-            if model is None or reader is None or rec is None:
-                _add(raw, number, scan.read(positions))
-            else:
-                batch = reader(positions)
-                _add(raw, number, batch.patterns.numpy())
-                _add(rec, number, model.reconstruct_batch(batch).numpy())
-            counts = model is not None and model.config.reconstruction == "poisson"
-            yield Patterns(_over(raw, n), None if rec is None else _over(rec, n), n.copy(), size, counts)
+    order = np.random.default_rng(0).permutation(len(blocks))
+    batches = [blocks[i][start : start + _BATCH] for i in order for start in range(0, len(blocks[i]), _BATCH)]
+    told = -math.inf
+    for index, positions in enumerate(batches):
+        number = member[positions] - 1
+        n += np.bincount(number, minlength=len(size))
+        if model is None or reader is None or rec is None:
+            _add(raw, number, scan.read(positions))
+        else:
+            batch = reader(positions)
+            _add(raw, number, batch.patterns.numpy())
+            _add(rec, number, model.reconstruct_batch(batch).numpy())
+        if index < len(batches) - 1 and time.monotonic() < told + _OFTEN:
+            continue
+        told = time.monotonic()
+        counts = model is not None and model.config.reconstruction == "poisson"
+        yield Patterns(_over(raw, n), None if rec is None else _over(rec, n), n.copy(), size, counts)
 
 
 def contrast(patterns: Patterns, *, shared: bool = True) -> tuple[tuple[float, float], ...]:
@@ -154,28 +164,28 @@ def contrast(patterns: Patterns, *, shared: bool = True) -> tuple[tuple[float, f
     not darken everything; shared ones are the reconstruction's, which has less noise. Those of the residual are
     symmetric, and three standard deviations at least where it is in these.
     """
-    raw, left_over = _limits(patterns.raw[0]), patterns.residual
+    raw, left_over = limits(patterns.raw[0]), patterns.residual
     if patterns.reconstruction is None or left_over is None:
         return raw, raw, (-1.0, 1.0)
-    reconstruction, values = _limits(patterns.reconstruction[0]), np.abs(left_over[0])
+    reconstruction, values = limits(patterns.reconstruction[0]), np.abs(left_over[0])
     most = float(np.nanpercentile(values, 99.5)) if np.isfinite(values).any() else 0.0
     most = max(most, _SIGMA) if patterns.counts else most or 1.0
     return reconstruction if shared else raw, reconstruction, (-most, most)
 
 
-def brightness(values: np.ndarray, limits: tuple[float, float], scale: str = "linear") -> np.ndarray:
+def brightness(values: np.ndarray, ends: tuple[float, float], scale: str = "linear") -> np.ndarray:
     """Brightness of a picture, 0 to 1; NaN stays NaN.
 
     Parameters
     ----------
     values : ndarray, shape (H, W)
         Intensities.
-    limits : (float, float)
+    ends : (float, float)
         What is black and what is white.
     scale : {"linear", "square root", "log"}
         The logarithmic one spans three decades below the upper limit.
     """
-    low, high = limits
+    low, high = ends
     share = np.clip((np.asarray(values, dtype=np.float32) - low) / ((high - low) or 1.0), 0, 1)
     if scale == "square root":
         return np.sqrt(share)
@@ -201,6 +211,16 @@ def describe_pixel(axes: tuple[Axis, Axis], row: int, column: int, value: float)
     return text + (f", d = {1 / k:.3g} {_direct(x.units[2:])}" if x.units.startswith("1/") and k else "")
 
 
+def describe_position(axes: tuple[Axis, Axis], position: tuple[int, int]) -> str:
+    """Scan row and column, and where that is on the specimen."""
+    text = "row {}, column {}".format(*position)
+    y, x = axes
+    if not x.units or x.units != y.units:
+        return text
+    down, across = (axis.offset + n * axis.scale for axis, n in zip(axes, position, strict=True))
+    return f"{text} (y = {down:.4g}, x = {across:.4g} {printed_units(x.units)})"
+
+
 def scale_bar(axis: Axis) -> tuple[float, str]:
     """A round length of about a quarter of a pattern: in detector pixels, and as text with units."""
     step = abs(axis.scale) if axis.units and axis.scale else 1.0
@@ -219,7 +239,8 @@ def _direct(units: str) -> str:
     return units.replace("angstrom", "Å").replace("um", "µm")
 
 
-def _limits(values: np.ndarray) -> tuple[float, float]:
+def limits(values: np.ndarray) -> tuple[float, float]:
+    """What is black and what is white in a pattern (H, W): see `contrast`."""
     values = values[np.isfinite(values)]
     if not values.size:
         return 0.0, 1.0

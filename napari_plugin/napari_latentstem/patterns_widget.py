@@ -90,6 +90,7 @@ class PatternsWidget(Dock):
         self.average.released.connect(lambda: self.set_averaging(False))
         self.sliders = LatentSliders()
         self.sliders.changed.connect(self._decode)
+        self.sliders.returned.connect(lambda: self._show_decoded(None))
         self._grid = QGridLayout()
         self._grid.setSpacing(6)
         for picture in self.pictures:
@@ -167,39 +168,51 @@ class PatternsWidget(Dock):
             self._draw()
             return
         scan, model, position, region = session.scan, session.model, session.position, session.region
-        if not self._averaging:
-            self._latest.ask(lambda: iter([looking.at_position(scan, position, model)]), self._show)
-        elif region is None or not region.any():
+        averaging, look = self._averaging, self._look_of_pictures()
+        if averaging and (region is None or not region.any()):
             self.message.setText(
                 "There is no region to average over: draw one on the map first (Draw region)."
             )
-        else:
-            self._latest.ask(lambda: looking.mean_patterns(scan, region, model), self._show)
-
-    def _show(self, seen: looking.Patterns) -> None:
-        self._shown = seen
-        self.message.setText("")
-        self._draw()
-
-    def _decode(self, latents: np.ndarray) -> None:
-        model = self._session.model if self._session is not None else None
-        if model is None:
-            self._decoded = None
             return
 
-        def work() -> Iterator[np.ndarray]:
-            yield model.decode(latents)
+        def work() -> Iterator[tuple[looking.Patterns, list[Any]]]:
+            if averaging and region is not None:
+                found = looking.mean_patterns(scan, region, model)
+            else:
+                found = iter([looking.at_position(scan, position, model)])
+            for seen in found:
+                yield seen, _pixels(seen, None, *look)
 
-        self._decoder.ask(work, self._show_decoded)
+        self._latest.ask(work, self._show)
 
-    def _show_decoded(self, pattern: np.ndarray) -> None:
+    def _show(self, found: tuple[looking.Patterns, list[Any]]) -> None:
+        self._shown, self._decoded = found[0], None
+        self.message.setText("")
+        self._draw(pixels=found[1])
+
+    def _decode(self, latents: np.ndarray) -> None:
+        session = self._session
+        if session is None or session.model is None:
+            return
+        model, position = session.model, session.position
+
+        def then(pattern: np.ndarray) -> None:
+            if session is self._session and session.position == position:
+                self._show_decoded(pattern)
+
+        self._decoder.ask(lambda: iter([model.decode(latents)]), then)
+
+    def _show_decoded(self, pattern: np.ndarray | None) -> None:
         self._decoded = pattern
         self._draw()
 
     def _failed(self, error: Exception) -> None:
         self.message.setText(message_of(error))
 
-    def _draw(self, *_: Any) -> None:
+    def _look_of_pictures(self) -> tuple[str, bool]:
+        return self.scale.currentText(), self.shared.isChecked()
+
+    def _draw(self, *_: Any, pixels: list[Any] | None = None) -> None:
         """Show what there is."""
         self._describe_position()
         seen, session = self._shown, self._session
@@ -208,33 +221,17 @@ class PatternsWidget(Dock):
                 picture.show_hint("Open a scan." if session is None else "")
             return
         hint = "Train a model, or load one." if session.model is None else "This position is excluded."
-        axes, scale = session.scan.axes[2:], self.scale.currentText()
-        raw, reconstruction, left_over = looking.contrast(seen, shared=self.shared.isChecked())
-        limits = raw, reconstruction, left_over, reconstruction
-        for picture, values, (low, high) in zip(self.pictures, self.images(), limits, strict=True):
-            if values is None:
+        axes = session.scan.axes[2:]
+        pixels = pixels or _pixels(seen, self._decoded, *self._look_of_pictures())
+        for picture, shown in zip(self.pictures, pixels, strict=True):
+            if shown is None:
                 picture.show_hint(hint)
-                continue
-            caption = f"{low:.3g} to {high:.3g}"
-            if picture.title == "residual":
-                pixels = colours(np.clip((values - low) / (high - low), 0, 1), "RdBu_r")
-                caption += " σ" if seen.counts else ""
             else:
-                pixels = colours(looking.brightness(values, (low, high), scale), "gray")
-            picture.show_pixels(pixels, caption, _aspect(axes), looking.scale_bar(axes[1]))
+                picture.show_pixels(*shown, _aspect(axes), looking.scale_bar(axes[1]))
 
     def images(self) -> list[np.ndarray | None]:
         """Values of the four pictures, (H, W) each: raw, reconstruction, residual, decoded latents."""
-        seen = self._shown
-        if seen is None:
-            return [None] * 4
-        reconstruction, residual = seen.reconstruction, seen.residual
-        return [
-            seen.raw[0],
-            None if reconstruction is None else reconstruction[0],
-            None if residual is None else residual[0],
-            self._decoded,
-        ]
+        return [None] * 4 if self._shown is None else _values(self._shown, self._decoded)
 
     def _describe_position(self) -> None:
         session, seen = self._session, self._shown
@@ -243,7 +240,7 @@ class PatternsWidget(Dock):
         elif self._averaging and seen is not None and seen.size[0] > 1:
             self.where.setText(f"mean of {seen.n[0]:,} of the region's {seen.size[0]:,} positions")
         else:
-            self.where.setText(describe_position(session))
+            self.where.setText(looking.describe_position(session.scan.axes[:2], session.position))
 
     def _describe(self, picture: Picture, row: int, column: int) -> None:
         values = self.images()[self.pictures.index(picture)]
@@ -274,17 +271,30 @@ class PatternsWidget(Dock):
             self.region.draw(self._session)
 
 
-def describe_position(session: Session) -> str:
-    """Scan row and column, and where that is on the specimen."""
-    text = "row {}, column {}".format(*session.position)
-    y, x = session.scan.axes[:2]
-    if not x.units or x.units != y.units:
-        return text
-    row, column = session.position
-    at = (
-        f"{name} = {axis.offset + n * axis.scale:.4g}" for name, axis, n in (("y", y, row), ("x", x, column))
-    )
-    return f"{text} ({', '.join(at)} {looking.printed_units(x.units)})"
+def _values(seen: looking.Patterns, decoded: np.ndarray | None) -> list[np.ndarray | None]:
+    """What the four pictures show; as long as no slider is moved, the decoded latents are the reconstruction's."""
+    if seen.reconstruction is None or seen.residual is None:
+        return [seen.raw[0], None, None, decoded]
+    own = seen.reconstruction[0]
+    return [seen.raw[0], own, seen.residual[0], own if decoded is None else decoded]
+
+
+def _pixels(seen: looking.Patterns, decoded: np.ndarray | None, scale: str, shared: bool) -> list[Any]:
+    """Colours and caption of each picture, or None."""
+    raw, own, left_over = looking.contrast(seen, shared=shared)
+    made: list[Any] = []
+    for title, values, (low, high) in zip(
+        _TITLES, _values(seen, decoded), (raw, own, left_over, own), strict=True
+    ):
+        caption = f"{low:.3g} to {high:.3g}"
+        if values is None:
+            made.append(None)
+        elif title == "residual":
+            shares = np.clip((values - low) / (high - low), 0, 1)
+            made.append((colours(shares, "RdBu_r"), caption + (" σ" if seen.counts else "")))
+        else:
+            made.append((colours(looking.brightness(values, (low, high), scale), "gray"), caption))
+    return made
 
 
 def _aspect(axes: Any) -> float:

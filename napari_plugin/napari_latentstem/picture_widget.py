@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from qtpy.QtCore import QRectF, QSize, Qt, Signal
-from qtpy.QtGui import QColor, QImage, QPainter
+from qtpy.QtGui import QColor, QImage, QPainter, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 __all__ = ["Picture", "colours", "to_image"]
@@ -20,7 +20,8 @@ def colours(shares: np.ndarray, name: str) -> np.ndarray:
     table = matplotlib.colormaps[name](np.arange(256), bytes=True)[:, :3]
     table = np.concatenate([table, np.array([_BAD], np.uint8)])
     known = np.isfinite(shares)
-    return table[np.where(known, np.where(known, shares, 0) * 255, 256).astype(np.int64)]
+    steps = shares * np.float32(255)
+    return table[(steps if known.all() else np.where(known, steps, 256)).astype(np.intp)]
 
 
 def to_image(pixels: np.ndarray) -> QImage:
@@ -34,7 +35,7 @@ def to_image(pixels: np.ndarray) -> QImage:
 class Picture(QWidget):
     """Shows pixels as large as there is room, unsmoothed, with title, scale bar and a line below.
 
-    ``hovered`` is emitted with the row and column under the mouse, ``left`` when there are none.
+    ``hovered`` is emitted with the row and column under the mouse, ``left`` when there are none, and ``clicked``.
 
     Parameters
     ----------
@@ -44,10 +45,12 @@ class Picture(QWidget):
 
     hovered = Signal(int, int)
     left = Signal()
+    clicked = Signal()
 
     def __init__(self, title: str = "") -> None:
         super().__init__()
         self.title, self.caption, self.hint = title, "", ""
+        self.frame: tuple[int, int, int] | None = None
         self._image: QImage | None = None
         self._aspect = 1.0
         self._bar: tuple[float, str] | None = None
@@ -111,6 +114,9 @@ class Picture(QWidget):
         painter.drawText(QRectF(0, area.top() - line, self.width(), line), centred, self.title)
         painter.drawText(QRectF(0, area.bottom(), self.width(), line), centred, self.caption)
         painter.drawImage(area, self._image)
+        if self.frame is not None:
+            painter.setPen(QPen(QColor(*self.frame), 3))
+            painter.drawRect(area)
         if self._bar is not None:
             self._draw_bar(painter, area, self._bar[0] * area.width() / self._image.width(), self._bar[1])
 
@@ -136,6 +142,10 @@ class Picture(QWidget):
         row = int((at.y() - area.top()) / area.height() * rows)
         column = int((at.x() - area.left()) / area.width() * columns)
         self.hovered.emit(min(row, rows - 1), min(column, columns - 1))
+
+    def mousePressEvent(self, event: Any) -> None:
+        """Tell that it was clicked."""
+        self.clicked.emit()
 
     def leaveEvent(self, event: Any) -> None:
         """Tell that the mouse is elsewhere."""

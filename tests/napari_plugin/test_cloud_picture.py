@@ -1,0 +1,87 @@
+"""The cloud of latents as pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_latentstem import cloud_picture
+from napari_latentstem.cloud_picture import SELECTED, cluster_colours, draw
+
+VIEW, SHAPE = (0.0, 1.0, 0.0, 1.0), (10, 20)
+
+
+@pytest.fixture
+def cloud():
+    """Three points of cluster 1, one of cluster 2, one of none; the first two share a pixel."""
+    xy = np.array([[0.11, 0.95], [0.12, 0.94], [0.9, 0.95], [0.5, 0.05], [0.9, 0.05]], np.float32)
+    return xy, np.array([1, 1, 1, 2, 0])
+
+
+def test_colours_are_told_apart():
+    colours = cluster_colours(24)
+    assert colours.shape == (25, 3)
+    apart = np.abs(colours[:, None].astype(int) - colours).sum(-1)
+    assert apart[~np.eye(25, dtype=bool)].min() > 10
+    np.testing.assert_array_equal(cluster_colours(3), colours[:4])
+
+
+def test_points_have_the_colours_of_their_clusters(cloud, monkeypatch):
+    monkeypatch.setattr(cloud_picture, "_LARGE", 0)
+    monkeypatch.setattr(cloud_picture, "_SMALL", 0)
+    xy, labels = cloud
+    picture = draw(xy, VIEW, SHAPE, "points", labels)
+    colours = cluster_colours(2)
+    assert picture.shape == (10, 20, 4)
+    assert (picture[..., 3] > 0).sum() == 4
+    for (row, column), label in {(0, 2): 1, (0, 18): 1, (9, 10): 2, (9, 18): 0}.items():
+        np.testing.assert_array_equal(picture[row, column], [*colours[label], 255])
+
+
+def test_few_points_are_drawn_larger(cloud):
+    assert (draw(cloud[0], VIEW, SHAPE, "points")[..., 3] > 0).sum() > 20
+
+
+def test_what_is_not_selected_is_dimmed(cloud):
+    xy, labels = cloud
+    selected = np.array([0, 0, 0, 1, 1], bool)
+    picture = draw(xy, VIEW, SHAPE, "points", labels, selected)
+    assert picture[9, 10, 3] == picture[9, 18, 3] == 255
+    assert 0 < picture[0, 2, 3] < 100
+    np.testing.assert_array_equal(picture[9, 18, :3], SELECTED)  # of no cluster
+    np.testing.assert_array_equal(picture[9, 10, :3], cluster_colours(2)[2])
+    nothing = draw(xy, VIEW, SHAPE, "points", labels, np.zeros(5, bool))
+    np.testing.assert_array_equal(nothing, draw(xy, VIEW, SHAPE, "points", labels))
+
+
+def test_selected_points_lie_above_the_others():
+    xy = np.full((500, 2), 0.5, np.float32)
+    selected = np.zeros(500, bool)
+    selected[123] = True
+    assert (draw(xy, VIEW, SHAPE, "points", None, selected)[5, 10] == [*SELECTED, 255]).all()
+
+
+def test_density_grows_brighter_and_leaves_nothing_out(cloud):
+    xy, _ = cloud
+    picture = draw(xy, VIEW, SHAPE, "density").astype(int)
+    assert (picture[..., 3] == 255).sum() == 4
+    assert (picture[..., 3] == 0).sum() == 196
+    assert picture[0, 2, :3].sum() > picture[0, 18, :3].sum()
+
+
+def test_density_marks_pixels_whose_points_are_mostly_selected(cloud):
+    xy, _ = cloud
+    picture = draw(xy, VIEW, SHAPE, "density", None, np.array([1, 0, 0, 1, 0], bool)).astype(int)
+
+    def hue(row, column):
+        return picture[row, column, :3] / picture[row, column, :3].max()
+
+    wanted = np.array(SELECTED) / max(SELECTED)
+    np.testing.assert_allclose(hue(0, 2), wanted, atol=0.02)  # one of two
+    np.testing.assert_allclose(hue(9, 10), wanted, atol=0.02)
+    assert np.abs(hue(0, 18) - wanted).max() > 0.1
+
+
+def test_a_view_beside_the_cloud_is_empty(cloud):
+    for style in cloud_picture.STYLES:
+        assert not draw(cloud[0], (5.0, 6.0, 5.0, 6.0), SHAPE, style)[..., 3].any()
