@@ -67,7 +67,8 @@ class Watch(L.Callback):
         if self._stop.is_set():
             trainer.should_stop = True
         step, steps, now = trainer.global_step, pl_module.total_steps, time.monotonic()
-        if now - self._told < _EVERY and step < steps:
+        validates = trainer.is_last_batch or trainer.should_stop
+        if now - self._told < _EVERY and not validates:
             return
         self._told = now
         left = (now - self._start) / max(1, step - self._first) * (steps - step)

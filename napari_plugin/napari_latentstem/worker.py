@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparing",
+    "Embedded",
     "Event",
     "Failed",
     "Finished",
-    "Interrupted",
     "Progress",
     "Stopped",
     "Validated",
-    "embed",
+    "embed_events",
     "train_events",
 ]
 
@@ -100,15 +100,23 @@ class Failed:
     error: BaseException
 
 
-Event = Progress | Validated | Comparing | Finished | Stopped | Failed
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """The latents of a scan have been computed with a model."""
+
+    model: LatentModel
+    embedding: Embedding
 
 
-class Interrupted(Exception):
+Event = Progress | Validated | Comparing | Finished | Stopped | Failed | Embedded
+
+
+class _Interrupted(Exception):
     """Work on a scan was given up because somebody asked for it."""
 
 
 class _Interruptible:
-    """A pattern source that raises `Interrupted` instead of reading, once that is asked for.
+    """A pattern source that raises `_Interrupted` instead of reading, once that is asked for.
 
     So whatever streams over a scan can be stopped, without knowing of it.
     """
@@ -125,7 +133,7 @@ class _Interruptible:
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         if self.active and self._stop.is_set():
-            raise Interrupted
+            raise _Interrupted
         return self._source.read(indices)
 
 
@@ -182,27 +190,46 @@ def train_events(
         thread.join()
 
 
-def embed(scan: Scan, model: LatentModel, stop: threading.Event) -> Embedding:
-    """Latents of a scan; see `LatentModel.embed`.
+def embed_events(scan: Scan, model: LatentModel, stop: threading.Event) -> Iterator[Event]:
+    """Compute the latents of a scan, see `LatentModel.embed`; here, in the thread that iterates.
 
-    Raises
+    Parameters
+    ----------
+    scan : Scan
+        With its masks.
+    model : LatentModel
+        What they are computed with.
+    stop : threading.Event
+        Set it to give up.
+
+    Yields
     ------
-    Interrupted
-        Soon after `stop` is set.
+    Embedded, Stopped or Failed
+        Exactly one.
     """
-    return model.embed(replace(scan, source=_Interruptible(scan.source, stop)))
+    try:
+        yield Embedded(model, model.embed(replace(scan, source=_Interruptible(scan.source, stop))))
+    except _Interrupted:
+        yield Stopped(None)
+    except Exception as error:
+        yield Failed(_told(error))
 
 
 def _train(events: SimpleQueue[Event], *run: Any) -> None:
     """Whatever happens, the last event is a terminal one."""
     try:
         events.put(_run(events, *run))
-    except Interrupted:
+    except _Interrupted:
         events.put(Stopped(None))
     except BaseException as error:
-        log.info("Training failed.", exc_info=error)
-        traceback.clear_frames(error.__traceback__)  # they hold the network and the patterns
-        events.put(Failed(error))
+        events.put(Failed(_told(error)))
+
+
+def _told(error: BaseException) -> BaseException:
+    """The error, without what its frames hold: the network, the patterns."""
+    log.info("Work on a scan failed.", exc_info=error)
+    traceback.clear_frames(error.__traceback__)
+    return error
 
 
 def _run(
@@ -241,7 +268,7 @@ def _run(
         source.active = True
         try:
             model.evidence = evidence(model, scan)
-        except Interrupted:
+        except _Interrupted:
             pass
     if stop.is_set():
         return Stopped(model if watch.stepped else None)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import latentstem
-from latentstem.errors import TrainingError
+from latentstem.errors import ModelMismatchError, TrainingError
 from latentstem.training import fit
 from latentstem.training.module import Autoencoder
 from napari_latentstem import worker
-from napari_latentstem.worker import Comparing, Failed, Finished, Interrupted, Progress, Stopped, Validated
+from napari_latentstem.worker import Comparing, Failed, Finished, Progress, Stopped, Validated
 
 QUICK = {"latent_dim": 3, "epochs": 2, "batch_size": 16, "validation_fraction": 0.1}
 TERMINAL = (Finished, Stopped, Failed)
@@ -177,7 +177,7 @@ def test_a_fresh_run_starts_from_the_weights_of_a_model(scan):
     np.testing.assert_allclose(again.embed(scan).maps, model.embed(scan).maps, atol=1e-4)
     assert again.history["patterns_seen"] == [16]
     events = run(scan, start_from=model, latent_dim=5)
-    with pytest.raises(latentstem.errors.ModelMismatchError, match=r"latent_dim=3.*received latent_dim=5"):
+    with pytest.raises(ModelMismatchError, match=r"latent_dim=3.*received latent_dim=5"):
         raise events[-1].error
 
 
@@ -213,9 +213,14 @@ def test_stopped_in_the_comparison_the_model_is_kept(scan):
     assert events[-1].model.evidence is None
 
 
-def test_embedding_can_be_interrupted(scan):
+def test_embedding_ends_with_latents_or_the_error_or_nothing(scan):
     model, stop = run(scan)[-1].model, threading.Event()
-    np.testing.assert_array_equal(worker.embed(scan, model, stop).maps, model.embed(scan).maps)
+    (embedded,) = worker.embed_events(scan, model, stop)
+    assert embedded.model is model
+    np.testing.assert_array_equal(embedded.embedding.maps, model.embed(scan).maps)
+    (failed,) = worker.embed_events(latentstem.as_scan(scan.source.array[:, :, :20]), model, stop)
+    with pytest.raises(ModelMismatchError, match=r"expected 32 x 24 pixels.*received 20 x 24 pixels"):
+        raise failed.error
     stop.set()
-    with pytest.raises(Interrupted):
-        worker.embed(scan, model, stop)
+    (stopped,) = worker.embed_events(scan, model, stop)
+    assert isinstance(stopped, Stopped)

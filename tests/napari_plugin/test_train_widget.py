@@ -1,0 +1,365 @@
+"""The dock that trains: what is filled in is what is run, and whatever happens it can be used again."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+
+import numpy as np
+import pytest
+
+import latentstem
+from latentstem.errors import MaskError
+from latentstem.training.module import Autoencoder
+from napari_latentstem import masks
+from napari_latentstem.form import ConfigForm
+from napari_latentstem.layers import layer_of, scan_kwargs
+from napari_latentstem.train_widget import TrainWidget
+
+WAIT = 60_000  # ms
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def session(viewer, open_in, calibrated):
+    return open_in(viewer, calibrated)
+
+
+@pytest.fixture
+def widget(viewer, session, qtbot):
+    widget = docked(viewer, qtbot)
+    yield widget
+    widget.close()
+
+
+def docked(viewer, qtbot):
+    widget = TrainWidget(viewer)
+    qtbot.addWidget(widget)
+    widget.form.set_value("latent_dim", 3)
+    widget.form.set_value("batch_size", 32)
+    widget.form.set_length("epochs", 2)
+    widget.baselines.setChecked(False)
+    return widget
+
+
+def train(widget, qtbot, **how):
+    widget.start(**how)
+    qtbot.waitUntil(lambda: widget.job.session is None, timeout=WAIT)
+
+
+def in_mid_run(widget, qtbot):
+    widget.form.set_length("epochs", 100_000)
+    widget.start()
+    qtbot.waitUntil(lambda: widget.forming._session is not None, timeout=WAIT)
+
+
+def no_thread():
+    return not [thread for thread in threading.enumerate() if thread.name == "latentstem-training"]
+
+
+# ---- a run ----
+
+
+def test_training_gives_a_model_and_calibrated_latent_maps(widget, session, viewer, qtbot):
+    train(widget, qtbot)
+    assert widget.state.text() == "Done."
+    assert session.model.config.latent_dim == 3
+    assert session.model.history["epoch"] == [0, 1]
+    np.testing.assert_array_equal(session.embedding.maps, session.model.embed(session.scan).maps)
+    layer = layer_of(viewer, session, "latents")
+    assert layer.data.shape == (3, 16, 16)
+    assert tuple(layer.scale) == (1, 2, 2)
+    assert [str(unit) for unit in layer.units[1:]] == ["nanometer"] * 2
+    assert layer_of(viewer, session, "forming") is None
+    assert session.busy == ""
+    assert "validation loss, best" in widget.summary.text()
+
+
+def test_progress_curves_and_forming_maps_are_live(widget, session, viewer, qtbot):
+    in_mid_run(widget, qtbot)
+    assert session.busy == "training"
+    layer = layer_of(viewer, session, "forming")
+    assert layer.data.shape == (3, 16, 16)
+    assert tuple(layer.scale) == (1, 2, 2)
+    before = layer.data.copy()
+    qtbot.waitUntil(lambda: not np.array_equal(layer.data, before), timeout=WAIT)
+    assert "left" in widget.state.text()
+    assert widget.progress.maximum() == 1_500_000
+    assert 0 < widget.progress.value() < 1_500_000
+    qtbot.waitUntil(lambda: len(widget.curves._validation.get_ydata()) > 2, timeout=WAIT)
+    assert len(widget.curves._training.get_ydata()) > 2
+    assert widget.curves._steps
+    assert viewer.layers.selection.active is not layer
+    np.testing.assert_allclose(np.diff(widget.curves._validation.get_xdata()), 15, rtol=0.2)
+    viewer.layers.remove(layer)
+    count = len(widget.curves._validation.get_ydata())
+    qtbot.waitUntil(lambda: len(widget.curves._validation.get_ydata()) > count, timeout=WAIT)
+    assert layer_of(viewer, session, "forming") is None  # not forced on the user again
+
+
+def test_stop_keeps_the_model_so_far_and_continue_trains_it_on(widget, session, qtbot):
+    in_mid_run(widget, qtbot)
+    assert not widget.train.isEnabled()
+    assert not widget.form.isEnabled()
+    widget.halt.click()
+    qtbot.waitUntil(lambda: widget.job.session is None, timeout=WAIT)
+    assert widget.state.text() == "Stopped: this is the best model so far."
+    assert session.embedding.maps.shape == (16, 16, 3)
+    before = session.model
+    assert widget.train.isEnabled()
+    assert not widget.halt.isEnabled()
+    widget.form.set_value("latent_dim", 7)  # which the weights fix
+    widget.form.set_length("epochs", 1)
+    train(widget, qtbot, continued=True)
+    assert session.model is not before
+    assert session.model.config.latent_dim == 3
+    assert session.model.history["epoch"] == [0]
+
+
+def test_a_stopped_run_with_a_folder_goes_on_exactly(widget, session, qtbot, tmp_path):
+    widget.folder.setText(str(tmp_path / "run"))
+    in_mid_run(widget, qtbot)
+    widget.halt.click()
+    qtbot.waitUntil(lambda: widget.job.session is None, timeout=WAIT)
+    before = session.model.history
+    done = len(before["epoch"])
+    widget.form.set_length("epochs", done + 1)
+    train(widget, qtbot, continued=True)
+    assert widget.message.text() == ""
+    history = session.model.history
+    assert history["patterns_seen"][:done] == before["patterns_seen"]
+    assert history["patterns_seen"][-1] == (done + 1) * 15 * 16
+
+
+def test_the_verdict_against_pca_is_shown(widget, session, qtbot):
+    widget.baselines.setChecked(True)
+    train(widget, qtbot)
+    assert "best baseline" in session.model.evidence["verdict"]
+    assert session.model.evidence["verdict"].split(" (")[0] in widget.summary.text()
+
+
+# ---- what goes wrong ----
+
+
+def test_an_error_says_what_to_do_and_the_next_run_is_clean(widget, session, qtbot, monkeypatch):
+    original = Autoencoder.training_step
+
+    def training_step(self, batch, index):
+        raise latentstem.errors.TrainingError(
+            "no luck", expected="luck", received="none", advice="Try again."
+        )
+
+    monkeypatch.setattr(Autoencoder, "training_step", training_step)
+    train(widget, qtbot)
+    assert "no luck: expected luck; received none. Try again." in widget.message.text()
+    assert session.model is None
+    assert session.busy == ""
+    assert "no luck" in session.message
+    monkeypatch.setattr(Autoencoder, "training_step", original)
+    train(widget, qtbot)
+    assert widget.message.text() == ""
+    assert widget.state.text() == "Done."
+    assert session.model is not None
+
+
+def test_a_value_that_cannot_be_used_is_named(widget, session):
+    widget.form.set_value("learning_rate", "fast")
+    widget.train.click()
+    assert "bad value for learning_rate: expected a number; received 'fast'" in widget.message.text()
+    assert widget.job.session is None
+    assert widget.train.isEnabled()
+
+
+def test_without_a_scan_nothing_can_be_started(viewer, qtbot):
+    widget = docked(viewer, qtbot)
+    assert not widget.train.isEnabled()
+    widget.start()
+    assert widget.job.session is None
+
+
+# ---- how it ends ----
+
+
+def test_closing_the_widget_stops_training_and_frees_memory(widget, session, viewer, qtbot):
+    made = set()
+    original = Autoencoder.training_step
+
+    def training_step(self, batch, index):
+        made.add(weakref.ref(self))
+        return original(self, batch, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Autoencoder, "training_step", training_step)
+        in_mid_run(widget, qtbot)
+    assert made
+    widget.close()
+    qtbot.waitUntil(no_thread, timeout=WAIT)
+    assert session.busy == ""
+    assert session.model is None
+    assert layer_of(viewer, session, "forming") is None
+    qtbot.wait(50)
+    gc.collect()
+    assert [ref() for ref in made] == [None]
+
+
+def test_taking_the_dock_away_stops_training(session, viewer, qtbot):
+    widget = docked(viewer, qtbot)
+    dock = viewer.window.add_dock_widget(widget)
+    in_mid_run(widget, qtbot)
+    viewer.window.remove_dock_widget(dock)
+    qtbot.waitUntil(no_thread, timeout=WAIT)
+    assert session.busy == ""
+
+
+def test_closing_the_viewer_stops_training(session, viewer, qtbot):
+    widget = docked(viewer, qtbot)
+    viewer.window.add_dock_widget(widget)
+    in_mid_run(widget, qtbot)
+    viewer.close()
+    deadline = time.monotonic() + 30
+    while not no_thread() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert no_thread()
+
+
+def test_removing_the_scan_stops_training(widget, session, viewer, qtbot):
+    in_mid_run(widget, qtbot)
+    viewer.layers.clear()
+    qtbot.waitUntil(no_thread, timeout=WAIT)
+    qtbot.waitUntil(lambda: widget.job.session is None, timeout=WAIT)
+    assert list(viewer.layers) == []
+
+
+def test_of_two_open_scans_the_chosen_one_is_trained(widget, session, viewer, open_in, counts, qtbot):
+    other = open_in(viewer, counts, name="other")
+    assert [widget.scan.itemText(n) for n in range(widget.scan.count())] == ["scan", "other"]
+    assert widget.scan.session is other
+    widget.scan.setCurrentIndex(0)
+    widget.scan.activated.emit(0)
+    widget.start()
+    viewer.layers.selection.active = layer_of(viewer, other, "sum")  # looks at the other one meanwhile
+    assert not widget.train.isEnabled()
+    qtbot.waitUntil(lambda: widget.job.session is None, timeout=WAIT)
+    assert session.model is not None
+    assert other.model is None
+    assert widget.train.isEnabled()
+
+
+# ---- masks ----
+
+
+def test_what_is_drawn_is_left_out(widget, session, viewer, qtbot):
+    widget.masks.draw_positions()
+    layer = viewer.layers["scan excluded positions"]
+    layer.data[:, :3] = 1
+    assert widget.masks.positions.currentData() is layer
+    widget.masks.draw_pixels()
+    qtbot.waitUntil(lambda: "scan excluded pixels" in viewer.layers, timeout=WAIT)
+    pattern = viewer.layers["scan mean pattern"]
+    np.testing.assert_allclose(pattern.data, session.scan.source.array.mean((0, 1)), rtol=1e-5)
+    viewer.layers["scan excluded pixels"].data[10:13, :] = 2
+    scan = widget.masks.masked(session)
+    np.testing.assert_array_equal(scan.scan_mask, np.broadcast_to(np.arange(16) < 3, (16, 16)))
+    np.testing.assert_array_equal(np.flatnonzero(scan.pattern_mask.all(1)), [10, 11, 12])
+    train(widget, qtbot)
+    assert np.isnan(session.embedding.maps[:, :3]).all()
+    assert np.isfinite(session.embedding.maps[:, 3:]).all()
+    assert not session.model.module.preprocessing.detector.used[10:13].any()
+
+
+def test_the_mean_pattern_lies_beside_the_scan_and_is_as_tall(widget, session, viewer, qtbot):
+    widget.masks.draw_pixels()
+    qtbot.waitUntil(lambda: "scan mean pattern" in viewer.layers, timeout=WAIT)
+    image, pattern = (layer_of(viewer, session, kind) for kind in ("sum", "mean pattern"))
+    (top, _), (bottom, right) = image.extent.world
+    (pattern_top, pattern_left), (pattern_bottom, _) = pattern.extent.world
+    tall = bottom - top + 2  # extents are between the centres of pixels
+    np.testing.assert_allclose(pattern_bottom - pattern_top + pattern.scale[0], tall)
+    np.testing.assert_allclose(pattern_top - pattern.scale[0] / 2, top - 1)
+    assert pattern_left > right
+
+
+@pytest.mark.parametrize("scale", [(1.0, 1.0), (0.5, 0.25)])
+def test_shapes_of_any_scale_cover_scan_positions(session, viewer, scale):
+    over = scan_kwargs(session)
+    rows, columns = np.array([[3.0, 8.0], [2.0, 5.0]])  # scan positions
+    corners = np.array([[r, c] for r, c in zip(rows[[0, 0, 1, 1]], columns[[0, 1, 1, 0]], strict=True)])
+    world = corners * over["scale"] + over["translate"]
+    layer = viewer.add_shapes([world / scale], shape_type="rectangle", scale=scale)
+    want = np.zeros((16, 16), bool)
+    want[3:9, 2:6] = True
+    np.testing.assert_array_equal(masks.mask_of(layer, over, (16, 16)), want)
+
+
+def test_labels_over_a_stack_and_of_another_extent(session, viewer):
+    over = scan_kwargs(session)
+    stack = np.zeros((4, 16, 16), np.uint8)
+    stack[2, 5, 7] = 1
+    kwargs = {"scale": (1, *over["scale"]), "translate": (0, *over["translate"])}
+    layer = viewer.add_labels(stack, **kwargs)
+    assert np.argwhere(masks.mask_of(layer, over, (16, 16))).tolist() == [[5, 7]]
+    small = viewer.add_labels(np.ones((2, 3), np.uint8), scale=over["scale"], translate=(8.0, 4.0))
+    want = np.zeros((16, 16), bool)
+    want[4:6, 2:5] = True
+    np.testing.assert_array_equal(masks.mask_of(small, over, (16, 16)), want)
+
+
+def test_an_empty_drawing_is_told_of(widget, session, viewer):
+    widget.masks.draw_positions()
+    widget.train.click()
+    assert "nothing is excluded: expected labels or shapes in the layer" in widget.message.text()
+    viewer.layers["scan excluded positions"].data[:] = 1
+    widget.train.click()
+    assert "scan_mask excludes everything" in widget.message.text()
+    with pytest.raises(MaskError, match="nothing is excluded"):
+        masks.mask_of(viewer.add_shapes([]), scan_kwargs(session), (16, 16))
+
+
+# ---- the form ----
+
+
+@pytest.mark.parametrize("preset", ["default", "reference", "fast", "quality", "low-memory"])
+def test_a_preset_fills_in_the_form(qtbot, preset):
+    form = ConfigForm()
+    qtbot.addWidget(form)
+    form.set_preset(preset)
+    assert form.config() == latentstem.TrainingConfig.from_arguments(preset)
+
+
+def test_what_is_filled_in_is_the_config(qtbot):
+    form = ConfigForm()
+    qtbot.addWidget(form)
+    for name, value in {
+        "latent_dim": 5,
+        "crop": (1, 20, 2, 30),
+        "split_counts": False,
+        "patience": 4,
+    }.items():
+        form.set_value(name, value)
+    form.set_length("minutes at most", 3)
+    config = form.config()
+    assert (config.latent_dim, config.crop, config.split_counts, config.patience) == (
+        5,
+        (1, 20, 2, 30),
+        False,
+        4,
+    )
+    assert (config.epochs, config.max_patterns, config.max_time) == (None, None, "00:00:03:00")
+    assert "latent_dim" not in form.config_to_train_on().model_fields_set
+    assert form.config_to_resume().model_fields_set == {"epochs", "max_patterns", "max_time", "device"}
+    assert all(editor.toolTip() for editor in form._editors.values())
+
+
+def test_auto_latents(qtbot):
+    form = ConfigForm()
+    qtbot.addWidget(form)
+    if form._editors["latent_dim"].minimum():
+        pytest.skip("the library has no latent_dim='auto'")
+    form.set_value("latent_dim", "auto")
+    assert form.config().latent_dim == "auto"
