@@ -19,8 +19,8 @@ from .mean_strip import MeanStrip, means_of
 from .state import Session, sessions_of
 
 if TYPE_CHECKING:
+    import napari.viewer
     from napari.layers import Layer
-    from napari.viewer import Viewer
 
 __all__ = ["LatentSpaceWidget"]
 
@@ -36,7 +36,7 @@ class LatentSpaceWidget(Dock):
         Its active scan is looked at.
     """
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._sessions = sessions_of(viewer)
         self._viewer = self._sessions.viewer
@@ -228,6 +228,7 @@ class LatentSpaceWidget(Dock):
         self.message.setText(f"{method}: clusters are being found ...")
 
         def work() -> Iterator[Any]:
+            layers.prepare()
             table, positions = space.latent_table(embedding)
             yield space.cluster(table, method, number), table, positions
 

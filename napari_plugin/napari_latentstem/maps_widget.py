@@ -34,7 +34,7 @@ from .picture_widget import colours, to_image
 from .state import Session, sessions_of
 
 if TYPE_CHECKING:
-    from napari.viewer import Viewer
+    import napari.viewer
 
     from latentstem import Embedding, LatentModel
 
@@ -53,7 +53,7 @@ class MapsWidget(Dock):
         Its active scan is shown.
     """
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._sessions = sessions_of(viewer)
         self._viewer = self._sessions.viewer

@@ -17,7 +17,7 @@ from .state import Session, sessions_of
 from .train_widget import TrainWidget
 
 if TYPE_CHECKING:
-    from napari.viewer import Viewer
+    import napari.viewer
 
 __all__ = ["Panel"]
 
@@ -39,7 +39,7 @@ class Panel(Dock):
         Its open scans are what the tabs work on.
     """
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._sessions = sessions_of(viewer)
         self.about = QLabel()

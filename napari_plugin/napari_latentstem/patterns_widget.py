@@ -26,6 +26,7 @@ from .region import RegionLayer
 from .state import Session, sessions_of
 
 if TYPE_CHECKING:
+    import napari.viewer
     from napari.viewer import Viewer
 
 __all__ = ["PatternsWidget"]
@@ -44,7 +45,7 @@ class PatternsWidget(Dock):
         Its active scan is looked at.
     """
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._sessions = sessions_of(viewer)
         self._viewer = self._sessions.viewer
