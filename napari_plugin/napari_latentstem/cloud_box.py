@@ -15,11 +15,13 @@ from . import latent_space as space
 from .background import Latest
 from .cloud_picture import STYLES, draw
 from .cloud_view import CloudView
+from .cluster_layers import prepare
 from .state import Session
 
 __all__ = ["Cloud", "CloudBox"]
 
 _MANY = 20_000  # scan positions from which the density is shown at first
+_NARROW = 76  # pixels that a box needs at least
 _HINT = "Train a model, or load one and apply it, to see the latents of this scan."
 
 
@@ -85,6 +87,7 @@ class CloudBox(QWidget):
         row, layout = QHBoxLayout(), QVBoxLayout(self)
         for widget in (self.projection, self.first, self.second, self.style):
             row.addWidget(widget)
+            widget.setMinimumWidth(_NARROW)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
         layout.addWidget(self.view, 1)
@@ -193,6 +196,7 @@ class CloudBox(QWidget):
         before = session.selection if adding else None
 
         def work() -> Iterator[np.ndarray]:
+            prepare()
             chosen = np.zeros(session.scan.n_positions, bool)
             chosen[cloud.positions[space.inside(cloud.projection.xy, polygon)]] = True
             chosen = chosen.reshape(session.scan.scan_shape)

@@ -19,6 +19,7 @@ STYLES = ("density", "points")
 SELECTED = (255, 60, 172)  # magenta, which the colour map of the density has not
 _NEUTRAL = (140, 140, 150)
 _DIMMED = 70  # alpha, of 255, of points that are not selected while others are
+_COARSEST = 6  # pixels along the edge of a bin of the density
 _LARGE, _SMALL = 5_000, 100_000  # numbers of points up to which they are drawn with a radius of 2, and of 1
 
 
@@ -48,7 +49,7 @@ def draw(
     view : (float, float, float, float)
         Left, right, bottom, top.
     shape : (int, int)
-        Rows and columns of the picture.
+        Rows and columns of the picture; those of a density are fewer where points are few.
     style : {"density", "points"}
         The density is on a logarithmic scale.
     labels : ndarray of int, shape (n,), optional
@@ -61,9 +62,11 @@ def draw(
     ndarray, shape (rows, columns, 4), uint8
         Transparent where nothing is.
     """
-    where = pixels(xy, view, shape)
     if style == "density":
-        return _density(where, shape, selected)
+        edge = int(np.clip(np.sqrt(shape[0] * shape[1] / max(len(xy), 1)), 1, _COARSEST))
+        shape = max(1, shape[0] // edge), max(1, shape[1] // edge)
+        return _density(pixels(xy, view, shape), shape, selected)
+    where = pixels(xy, view, shape)
     order = np.random.default_rng(0).permutation(len(xy))  # so that no cluster covers the others
     if selected is not None:
         order = np.concatenate([order[~selected[order]], order[selected[order]]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from .state import Session, sessions_of
 
 if TYPE_CHECKING:
     from napari.layers import Labels, Layer, Points
+    from napari.utils.colormaps import DirectLabelColormap
     from napari.viewer import Viewer
 
-__all__ = ["kind_of", "layer_of", "show_clusters", "show_positions", "show_selection"]
+__all__ = ["kind_of", "layer_of", "prepare", "show_clusters", "show_positions", "show_selection"]
 
 
 def kind_of(layer: Layer) -> str:
@@ -47,13 +49,8 @@ def show_clusters(
     positions : ndarray of int, shape (n,)
         Their flat scan positions.
     """
-    from napari.utils.colormaps import DirectLabelColormap
-
     data = label_map(labels, positions, session.scan.scan_shape)
-    palette = cluster_colours(int(labels.max(initial=0))) / 255
-    colour = {None: np.zeros(4), 0: np.zeros(4)}
-    colour |= {n: np.append(palette[n], 1.0) for n in range(1, len(palette))}
-    arguments = {"colormap": DirectLabelColormap(color_dict=colour), "opacity": 0.9}
+    arguments = {"colormap": _colours(cluster_colours(int(labels.max(initial=0)))), "opacity": 0.9}
     layer = _show_labels(viewer, session, "clusters", data, arguments)
     layer.colormap = arguments["colormap"]
     layer.features = cluster_features(labels, table)
@@ -62,17 +59,14 @@ def show_clusters(
 
 def show_selection(viewer: Viewer, session: Session) -> Labels | None:
     """The session's selection as the Labels layer ``"<name> selection"``, on which it can be painted, too."""
-    from napari.utils.colormaps import DirectLabelColormap
-
     chosen = session.selection
     if chosen is None:
         layer = layer_of(viewer, session, "selection")
         if layer is None:
             return None
         chosen = np.zeros(session.scan.scan_shape, bool)
-    colour = {None: np.zeros(4), 0: np.zeros(4), 1: np.array([*SELECTED, 255]) / 255}
-    arguments = {"colormap": DirectLabelColormap(color_dict=colour), "opacity": 1.0}
-    layer = _show_labels(viewer, session, "selection", chosen.astype(np.uint8), arguments)
+    arguments = {"colormap": _colours(np.array([(0, 0, 0), SELECTED])), "opacity": 1.0}
+    layer = _show_labels(viewer, session, "selection", chosen.astype(np.int32), arguments)
     layer.contour = 1
     return layer
 
@@ -102,6 +96,22 @@ def show_positions(
     )
     _keep_active(viewer, active)
     return layer
+
+
+@cache
+def prepare() -> None:
+    """Let napari compile what it draws labels with, for a second or two at the first time: not in the GUI's thread."""
+    from napari.layers import Labels
+
+    Labels(np.zeros((2, 2), np.int32), colormap=_colours(cluster_colours(1)))
+
+
+def _colours(palette: np.ndarray) -> DirectLabelColormap:
+    """A colour (n, 3), uint8, for each label; 0 is transparent."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    known = {n: np.array([*palette[n] / 255, 1.0]) for n in range(1, len(palette))}
+    return DirectLabelColormap(color_dict={None: np.zeros(4), 0: np.zeros(4)} | known)
 
 
 def _show_labels(

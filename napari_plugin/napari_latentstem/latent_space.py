@@ -237,10 +237,8 @@ def cluster_features(labels: np.ndarray, table: np.ndarray) -> dict[str, Any]:
 
     Parameters
     ----------
-    labels : ndarray of int, shape (n,)
-        Numbers of the clusters from 1; 0 is left out.
-    table : ndarray, shape (n, k)
-        Latents.
+    labels, table : ndarray, shapes (n,) and (n, k)
+        Numbers of the clusters from 1 (0 is left out), and latents.
 
     Returns
     -------

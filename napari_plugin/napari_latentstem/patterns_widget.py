@@ -33,6 +33,7 @@ __all__ = ["PatternsWidget"]
 
 KEY = "h"  # held, it averages over the region
 _TITLES = ("raw", "reconstruction", "residual", "decoded latents")
+_NARROW = 84  # pixels that a button needs at least
 _WIDE = 2.0  # width over height from which pictures lie side by side
 
 
@@ -101,6 +102,7 @@ class PatternsWidget(Dock):
         for row, widgets in ((first, (self.scale, self.shared)), (second, (self.draw_region, self.average))):
             for widget in widgets:
                 row.addWidget(widget)
+                widget.setMinimumWidth(_NARROW)
         layout = QVBoxLayout(self)
         layout.addLayout(self._grid, 3)
         layout.addWidget(self.where)
@@ -145,6 +147,7 @@ class PatternsWidget(Dock):
 
     def _listened(self) -> tuple[tuple[str, Any], ...]:
         return (
+            ("scan", self._look),
             ("position", self._on_position),
             ("model", self._on_model),
             ("embedding", self._on_model),
@@ -208,6 +211,8 @@ class PatternsWidget(Dock):
         self._draw()
 
     def _failed(self, error: Exception) -> None:
+        self._shown = self._decoded = None  # not what belongs to another position, or model
+        self._draw()
         self.message.setText(message_of(error))
 
     def _look_of_pictures(self) -> tuple[str, bool]:
@@ -228,7 +233,7 @@ class PatternsWidget(Dock):
             if shown is None:
                 picture.show_hint(hint)
             else:
-                picture.show_pixels(*shown, _aspect(axes), looking.scale_bar(axes[1]))
+                picture.show_pixels(*shown, looking.pixel_aspect(axes), looking.scale_bar(axes[1]))
 
     def images(self) -> list[np.ndarray | None]:
         """Values of the four pictures, (H, W) each: raw, reconstruction, residual, decoded latents."""
@@ -296,9 +301,3 @@ def _pixels(seen: looking.Patterns, decoded: np.ndarray | None, scale: str, shar
         else:
             made.append((colours(looking.brightness(values, (low, high), scale), "gray"), caption))
     return made
-
-
-def _aspect(axes: Any) -> float:
-    """Height over width of a detector pixel, where both axes are calibrated alike."""
-    y, x = axes
-    return abs(y.scale / x.scale) if x.units == y.units != "" and x.scale and y.scale else 1.0

@@ -61,6 +61,20 @@ def test_selected_points_lie_above_the_others():
     assert (draw(xy, VIEW, SHAPE, "points", None, selected)[5, 10] == [*SELECTED, 255]).all()
 
 
+@pytest.fixture
+def fine(monkeypatch):
+    """Bins of one pixel, however few points there are."""
+    monkeypatch.setattr(cloud_picture, "_COARSEST", 1)
+
+
+def test_few_points_are_counted_in_coarser_bins(cloud):
+    xy, _ = cloud
+    assert draw(xy, VIEW, (60, 120), "density").shape == (10, 20, 4)
+    many = np.random.default_rng(0).random((7200, 2), np.float32)
+    assert draw(many, VIEW, (60, 120), "density").shape == (60, 120, 4)
+
+
+@pytest.mark.usefixtures("fine")
 def test_density_grows_brighter_and_leaves_nothing_out(cloud):
     xy, _ = cloud
     picture = draw(xy, VIEW, SHAPE, "density").astype(int)
@@ -69,6 +83,7 @@ def test_density_grows_brighter_and_leaves_nothing_out(cloud):
     assert picture[0, 2, :3].sum() > picture[0, 18, :3].sum()
 
 
+@pytest.mark.usefixtures("fine")
 def test_density_marks_pixels_whose_points_are_mostly_selected(cloud):
     xy, _ = cloud
     picture = draw(xy, VIEW, SHAPE, "density", None, np.array([1, 0, 0, 1, 0], bool)).astype(int)

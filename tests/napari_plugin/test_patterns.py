@@ -162,3 +162,6 @@ def test_angles_have_no_lattice_spacing_and_uncalibrated_detectors_no_length():
     bare = Axis("ky", 16), Axis("kx", 20)
     assert looking.describe_pixel(bare, 7, 9, 1.0) == "row 7, column 9: 1"
     assert looking.scale_bar(bare[1]) == (5.0, "5 px")
+    assert looking.pixel_aspect(bare) == 1.0
+    assert looking.pixel_aspect((KY, replace(KX, scale=0.2))) == 0.5
+    assert looking.pixel_aspect((KY, replace(KX, scale=0.2, units="mrad"))) == 1.0

@@ -208,6 +208,7 @@ def test_a_model_that_does_not_fit_is_told_and_the_dock_goes_on(opened, qtbot, s
     settle(qtbot, dock)
     assert "expected 16 x 20 pixels" in dock.message.text()
     assert "Crop or bin the detector to that shape" in dock.message.text()
+    assert dock.images() == [None] * 4
     session.model = model
     settle(qtbot, dock)
     assert dock.message.text() == ""
