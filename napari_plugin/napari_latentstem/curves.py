@@ -3,98 +3,135 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
-from matplotlib.figure import Figure
-from qtpy.QtCore import QEvent, QTimer
-from qtpy.QtGui import QPalette
+from qtpy.QtCore import QPointF, QRectF, Qt
+from qtpy.QtGui import QColor, QPainter, QPen, QPolygonF
+from qtpy.QtWidgets import QWidget
 
 __all__ = ["Curves"]
 
-_PAUSE = 400  # ms between two drawings
 _MOST = 2000  # steps that are drawn
 _TRAINING, _VALIDATION = "#56b4e9", "#e69f00"  # told apart by the colour-blind, on dark and on light
 
+Line = list[tuple[float, float]]
 
-class Curves(FigureCanvasQTAgg):
-    """Loss of training and of validation against steps; drawn at most a few times a second."""
 
-    _pause: QTimer | None = None  # until it is made, Qt may already tell of changes
+class Curves(QWidget):
+    """Loss of training, of each step and as the mean of each epoch, and of validation, against steps."""
 
     def __init__(self) -> None:
-        super().__init__(Figure(figsize=(3.2, 1.7)))
-        self.setMinimumSize(200, 150)
-        self._axes = self.figure.add_axes((0.2, 0.26, 0.76, 0.68))
-        self._each = self._axes.plot([], [], color=_TRAINING, alpha=0.4, linewidth=0.8)[0]
-        self._training = self._axes.plot([], [], color=_TRAINING, marker=".", label="training")[0]
-        self._validation = self._axes.plot([], [], color=_VALIDATION, marker="o", ms=4, label="validation")[0]
-        self._axes.set_xlabel("step")
-        self._axes.set_ylabel("loss")
-        self._axes.tick_params(labelsize=8)
-        self._axes.ticklabel_format(axis="y", useOffset=False)
-        self._axes.locator_params(axis="y", nbins=4)
-        self._axes.locator_params(axis="x", nbins=5, integer=True)
-        self._steps: list[tuple[int, float]] = []
-        self._pause = QTimer(self)
-        self._pause.setSingleShot(True)
-        self._pause.setInterval(_PAUSE)
-        self._pause.timeout.connect(self._refresh)
+        super().__init__()
+        self.setMinimumSize(200, 170)
         self.clear()
 
     def clear(self) -> None:
         """Begin anew."""
-        self._steps = []
-        for line in (self._each, self._training, self._validation):
-            line.set_data([], [])
-        self._axes.set(xlim=(0, 1), ylim=(0, 1))
-        self._later()
+        self._steps, self._most = [], 1
+        self.training: Line = []
+        self.validation: Line = []
+        self.update()
 
     def add_step(self, step: int, steps: int, loss: float) -> None:
         """The loss of one step, of so many in the whole run."""
         self._steps.append((step, loss))
-        self._axes.set_xlim(0, max(1, steps))
-        self._later()
+        if len(self._steps) > _MOST:
+            self._steps = self._steps[::2]
+        self._most = max(1, steps)
+        self.update()
 
     def set_history(self, steps: list[float], training: list[float], validation: list[float]) -> None:
         """The mean loss of each epoch, and of each validation, at these steps."""
-        self._training.set_data(steps[-len(training) :], training)
-        self._validation.set_data(steps[-len(validation) :], validation)
-        self._later()
+        self.training = list(zip(steps[-len(training) :], training, strict=True))
+        self.validation = list(zip(steps[-len(validation) :], validation, strict=True))
+        self.update()
 
-    def changeEvent(self, event: QEvent) -> None:
-        """Follow napari's theme."""
-        super().changeEvent(event)
-        if event.type() in (QEvent.Type.StyleChange, QEvent.Type.PaletteChange):
-            self._later()
+    def limits(self) -> tuple[float, float]:
+        """The losses at the bottom and the top; the first few may be far above."""
+        losses = [loss for line in (self._steps, self.training, self.validation) for _, loss in line]
+        if not losses:
+            return 0.0, 1.0
+        low, high = (float(value) for value in np.percentile(losses, (0, 98)))
+        margin = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
+        return low - margin, high + margin
 
-    def _later(self) -> None:
-        if self._pause is not None and not self._pause.isActive():
-            self._pause.start()
-
-    def _refresh(self) -> None:
-        shown = self._steps[:: -(-len(self._steps) // _MOST) or 1]
-        self._each.set_data(*(zip(*shown, strict=True) if shown else ([], [])))
-        values = np.concatenate([line.get_ydata() for line in (self._each, self._training, self._validation)])
-        if len(values):
-            low, high = np.percentile(values, (0, 98))
-            margin = 0.08 * (high - low) or 0.01 * abs(high) or 1.0
-            self._axes.set_ylim(low - margin, high + margin)
-        self._paint()
-        self.draw_idle()
-
-    def _paint(self) -> None:
-        """The colours of the window."""
-        self.ensurePolished()
-        palette = self.palette()
-        ground, ink = (
-            palette.color(role).name() for role in (QPalette.ColorRole.Window, QPalette.ColorRole.WindowText)
+    def paintEvent(self, event: object) -> None:
+        """Draw axes, ticks, legend and the three lines."""
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        ink = self.palette().color(self.foregroundRole())
+        font = painter.font()
+        font.setPixelSize(11)
+        painter.setFont(font)
+        line = painter.fontMetrics().height()
+        low, high = self.limits()
+        ticks = _ticks(low, high, 4)
+        labels = [f"{value:.{_decimals(ticks)}f}" for value in ticks]
+        left = max(
+            [line + 24, *(painter.fontMetrics().horizontalAdvance(label) + line + 14 for label in labels)]
         )
-        self.figure.set_facecolor(ground)
-        self._axes.set_facecolor(ground)
-        for spine in self._axes.spines.values():
-            spine.set_color(ink)
-        self._axes.tick_params(colors=ink)
-        for label in (self._axes.xaxis.label, self._axes.yaxis.label):
-            label.set(color=ink, fontsize=9)
-        self._axes.legend(
-            handles=[self._training, self._validation], fontsize=8, frameon=False, labelcolor=ink, loc="best"
-        )
+        area = QRectF(left, line + 8, self.width() - left - 12, self.height() - 3 * line - 18)
+
+        def place(step: float, loss: float) -> QPointF:
+            share = (loss - low) / (high - low)
+            return QPointF(
+                area.left() + area.width() * step / self._most, area.bottom() - area.height() * share
+            )
+
+        painter.setPen(ink)
+        painter.drawRect(area)
+        for value, label in zip(ticks, labels, strict=True):
+            at = place(0, value)
+            painter.drawLine(at, at + QPointF(4, 0))
+            box = QRectF(0, at.y() - line / 2, left - 6, line)
+            painter.drawText(box, (Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter).value, label)
+        for value in _ticks(0, self._most, 4):
+            at = place(value, low)
+            painter.drawLine(at, at - QPointF(0, 4))
+            box = QRectF(at.x() - 40, area.bottom() + 3, 80, line)
+            box.moveRight(min(box.right(), self.width() + 20.0))
+            painter.drawText(box, Qt.AlignmentFlag.AlignHCenter.value, f"{value:,.0f}")
+        below = QRectF(area.left(), area.bottom() + line + 4, area.width(), line)
+        painter.drawText(below, Qt.AlignmentFlag.AlignHCenter.value, "step")
+        painter.save()
+        painter.translate(line, area.center().y())
+        painter.rotate(-90)
+        painter.drawText(QRectF(-60, -line, 120, line), Qt.AlignmentFlag.AlignHCenter.value, "loss")
+        painter.restore()
+        self._draw_legend(painter, QRectF(area.left(), 2, area.width(), line))
+        painter.setClipRect(area)
+        _draw(painter, [place(*point) for point in self._steps], _TRAINING, faint=True)
+        _draw(painter, [place(*point) for point in self.training], _TRAINING)
+        _draw(painter, [place(*point) for point in self.validation], _VALIDATION)
+
+    def _draw_legend(self, painter: QPainter, where: QRectF) -> None:
+        ink, x = painter.pen(), where.left()
+        for name, colour in (("training", _TRAINING), ("validation", _VALIDATION)):
+            _draw(painter, [QPointF(x, where.center().y()), QPointF(x + 18, where.center().y())], colour)
+            painter.setPen(ink)
+            wide = painter.fontMetrics().horizontalAdvance(name)
+            painter.drawText(QRectF(x + 25, where.top(), wide + 4, where.height()), name)
+            x += wide + 45
+
+
+def _draw(painter: QPainter, points: list[QPointF], colour: str, faint: bool = False) -> None:
+    ink = QColor(colour)
+    ink.setAlphaF(0.45 if faint else 1.0)
+    painter.setPen(QPen(ink, 1.0 if faint else 1.8))
+    painter.drawPolyline(QPolygonF(points))
+    if not faint:
+        painter.setBrush(ink)
+        for point in points:
+            painter.drawEllipse(point, 2.0, 2.0)
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+
+
+def _ticks(low: float, high: float, number: int) -> list[float]:
+    """About so many round values between two others."""
+    raw = (high - low) / number
+    power = 10.0 ** np.floor(np.log10(raw))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
+    return [float(n * step) for n in range(int(np.ceil(low / step)), int(np.floor(high / step)) + 1)]
+
+
+def _decimals(ticks: list[float]) -> int:
+    gap = ticks[1] - ticks[0] if len(ticks) > 1 else abs(ticks[0]) if ticks and ticks[0] else 1.0
+    return max(0, -int(np.floor(np.log10(gap) + 1e-9)))

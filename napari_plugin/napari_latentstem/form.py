@@ -105,9 +105,10 @@ class ConfigForm(QWidget):
             advanced.addRow(label, self._editors[name])
         for form in (main, advanced):
             form.setContentsMargins(0, 0, 0, 0)
-            form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+            form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         self.fold = QCollapsible("Advanced")
         self.fold.setContent(inside)
+        self.fold.collapse(animate=False)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(main)

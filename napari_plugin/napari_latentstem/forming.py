@@ -8,7 +8,7 @@ import numpy as np
 
 from latentstem import Embedding
 
-from .layers import KIND, latent_layer, layer_of, robust_limits
+from .layers import latent_layer, layer_of, robust_limits, show_embedding
 from .state import KEY, Session, sessions_of
 
 if TYPE_CHECKING:
@@ -16,11 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FormingMaps"]
 
-_KIND = "forming"
-
 
 class FormingMaps:
-    """A layer beside the finished latents of a session, which goes when training is over.
+    """Shows unfinished latents in the layer of the finished ones, until training is over.
 
     Parameters
     ----------
@@ -30,7 +28,7 @@ class FormingMaps:
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = sessions_of(viewer).viewer
-        self._session: Session | None = None
+        self.session: Session | None = None  # whose maps are forming
         self._unwanted = False
         self._viewer.dims.events.current_step.connect(self._set_contrast)
 
@@ -40,11 +38,15 @@ class FormingMaps:
         self._viewer.dims.events.current_step.disconnect(self._set_contrast)
 
     def clear(self) -> None:
-        """Take the layer away."""
-        session, self._session, self._unwanted = self._session, None, False
-        layer = None if session is None else layer_of(self._viewer, session, _KIND)
-        if layer is not None:
+        """Show the finished latents again; where there are none, the layer goes."""
+        session, self.session, self._unwanted = self.session, None, False
+        layer = None if session is None else layer_of(self._viewer, session, "latents")
+        if layer is None:
+            return
+        if session.embedding is None:
             self._viewer.layers.remove(layer)
+        else:
+            show_embedding(self._viewer, session)
 
     def show(self, session: Session, maps: np.ndarray) -> None:
         """Add the layer, or update it; not again once the user has removed it.
@@ -56,20 +58,18 @@ class FormingMaps:
         maps : ndarray, shape (Ny, Nx, k), float32
             Latents so far; NaN where they are unknown.
         """
-        layer = layer_of(self._viewer, session, _KIND)
-        self._unwanted = self._unwanted or (self._session is session and layer is None)
-        self._session = session
+        layer = layer_of(self._viewer, session, "latents")
+        self._unwanted = self._unwanted or (self.session is session and layer is None)
+        self.session = session
         if session.closed or self._unwanted:
             return
-        forming = Session(session.scan, session.name, embedding=Embedding(maps, session.scan.axes[:2]))
-        arguments = latent_layer(forming)
         if layer is not None:
-            layer.data = arguments["data"]
+            layer.data = np.moveaxis(maps, -1, 0)
         else:
-            selected = self._viewer.layers.selection.active
-            arguments["name"] = f"{session.name} latents in training"
-            arguments["metadata"] = {KEY: session, KIND: _KIND}
-            flat = self._viewer.dims.ndim < 3
+            forming = Session(session.scan, session.name, embedding=Embedding(maps, session.scan.axes[:2]))
+            arguments = latent_layer(forming)
+            arguments["metadata"][KEY] = session
+            selected, flat = self._viewer.layers.selection.active, self._viewer.dims.ndim < 3
             self._viewer.add_image(**arguments)
             if flat:
                 self._viewer.dims.set_current_step(0, 0)
@@ -79,7 +79,8 @@ class FormingMaps:
 
     def _set_contrast(self, event: Any = None) -> None:
         """Each latent has a range of its own."""
-        layer = None if self._session is None else layer_of(self._viewer, self._session, _KIND)
+        layer = None if self.session is None else layer_of(self._viewer, self.session, "latents")
         if layer is not None:
-            shown = min(int(self._viewer.dims.current_step[self._viewer.dims.ndim - 3]), len(layer.data) - 1)
+            dims = self._viewer.dims
+            shown = min(int(dims.current_step[dims.ndim - 3]), len(layer.data) - 1)
             layer.contrast_limits = robust_limits(layer.data[shown])

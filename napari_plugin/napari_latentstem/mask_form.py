@@ -48,7 +48,7 @@ class MaskForm(QWidget):
         self.pixels.setToolTip("Layer whose labels or shapes cover detector pixels to leave out: a beam stop")
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         label = QLabel("Leave out")
         label.setToolTip("What is to be neither learnt from nor judged by")
         layout.addRow(label)

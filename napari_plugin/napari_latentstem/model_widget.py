@@ -116,6 +116,7 @@ class ModelWidget(Dock):
         for widget in (self.model_box, apply_box, tune_box, self.progress, self.state, self.message):
             layout.addWidget(widget)
         layout.addStretch(1)
+        self.progress.setVisible(False)
 
     def stop(self) -> None:
         """Give up what goes on, and let go of the viewer."""
@@ -180,11 +181,12 @@ class ModelWidget(Dock):
     def _begin(self, state: str) -> None:
         self.message.setText("")
         self.state.setText(state)
+        self.progress.setVisible(True)
         self.progress.setRange(0, 0)
 
     def _on_saved(self, path: Path) -> None:
         self.state.setText(f"Written: {path}")
-        self.progress.setRange(0, 1)
+        self.progress.setVisible(False)
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Progress):
@@ -202,14 +204,13 @@ class ModelWidget(Dock):
     def _on_ended(self) -> None:
         if self.state.text() != "Done.":
             self.state.setText("")
-        self.progress.setRange(0, 1)
-        self.progress.reset()
+        self.progress.setVisible(False)
         self._refresh()
 
     def _on_error(self, error: BaseException) -> None:
         self.message.setText(f"⚠ {message_of(error)}")
         self.state.setText("")
-        self.progress.setRange(0, 1)
+        self.progress.setVisible(False)
 
     def _refresh(self) -> None:
         """Tell about the model there is, and let the user do what can be done."""

@@ -32,7 +32,7 @@ from .job import Job
 from .mask_form import MaskForm
 from .scan_choice import ScanChoice
 from .state import sessions_of
-from .worker import Comparing, Event, Failed, Finished, Progress, Stopped, Validated
+from .worker import Comparing, Event, Failed, Finished, Progress, Stopped, Validated, import_training
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -64,6 +64,7 @@ class TrainWidget(Dock):
         self.job.told.connect(self._on_event)
         self.job.ended.connect(self._on_ended)
         self._enable()
+        import_training()
 
     # ---- what it is made of ----
 
@@ -114,6 +115,8 @@ class TrainWidget(Dock):
         for widget in (self.progress, self.state, self.message, self.curves, self.summary):
             layout.addWidget(widget)
         layout.addStretch(1)
+        self.progress.setVisible(False)
+        self._say("")
 
     def stop(self) -> None:
         """Stop training, and let go of the viewer."""
@@ -145,8 +148,8 @@ class TrainWidget(Dock):
         self._resumable.clear()  # the run writes to the folder anew
         self._step, self._outcome = 0, ""
         self.curves.clear()
-        for label in (self.message, self.summary):
-            label.setText("")
+        self._say("")
+        self.summary.setText("")
         self._work("Preparing: reading the scan …")
         self.job.train(
             session,
@@ -207,16 +210,20 @@ class TrainWidget(Dock):
 
     def _on_ended(self) -> None:
         self.forming.clear()
-        self.progress.setRange(0, 1)
-        self.progress.setValue(1 if self._outcome == "Done." else 0)
+        self.progress.setVisible(False)
         self.state.setText(self._outcome)
         self._enable()
 
     def _on_error(self, error: BaseException) -> None:
-        self.message.setText(f"⚠ {message_of(error)}")
+        self._say(f"⚠ {message_of(error)}")
+
+    def _say(self, message: str) -> None:
+        self.message.setText(message)
+        self.message.setVisible(bool(message))
 
     def _work(self, state: str) -> None:
         """Say what is going on, where there is no telling how long."""
+        self.progress.setVisible(True)
         self.progress.setRange(0, 0)
         self.state.setText(state)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import sys
 import tempfile
 import threading
 import traceback
@@ -28,6 +30,7 @@ __all__ = [
     "Stopped",
     "Validated",
     "embed_events",
+    "import_training",
     "train_events",
 ]
 
@@ -188,6 +191,24 @@ def train_events(
         raise
     finally:
         thread.join()
+
+
+def import_training() -> None:
+    """Import what training needs, which takes seconds, in a thread; it is ready then when it is needed."""
+
+    def work() -> None:
+        # A full collection, of which imports cause some, would hold up all other threads for half a second.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            import latentstem.report
+            import latentstem.training.fit  # noqa: F401
+        finally:
+            if collecting:
+                gc.enable()
+
+    if "latentstem.training.fit" not in sys.modules:
+        threading.Thread(target=work, name="latentstem-importing").start()
 
 
 def embed_events(scan: Scan, model: LatentModel, stop: threading.Event) -> Iterator[Event]:

@@ -14,6 +14,7 @@ import latentstem
 from latentstem.errors import MaskError
 from latentstem.training.module import Autoencoder
 from napari_latentstem import masks
+from napari_latentstem.curves import Curves
 from napari_latentstem.form import ConfigForm
 from napari_latentstem.layers import layer_of, scan_kwargs
 from napari_latentstem.train_widget import TrainWidget
@@ -56,7 +57,7 @@ def train(widget, qtbot, **how):
 def in_mid_run(widget, qtbot):
     widget.form.set_length("epochs", 100_000)
     widget.start()
-    qtbot.waitUntil(lambda: widget.forming._session is not None, timeout=WAIT)
+    qtbot.waitUntil(lambda: widget.forming.session is not None, timeout=WAIT)
 
 
 def no_thread():
@@ -76,7 +77,7 @@ def test_training_gives_a_model_and_calibrated_latent_maps(widget, session, view
     assert layer.data.shape == (3, 16, 16)
     assert tuple(layer.scale) == (1, 2, 2)
     assert [str(unit) for unit in layer.units[1:]] == ["nanometer"] * 2
-    assert layer_of(viewer, session, "forming") is None
+    np.testing.assert_array_equal(layer.data, np.moveaxis(session.embedding.maps, -1, 0))
     assert session.busy == ""
     assert "validation loss, best" in widget.summary.text()
 
@@ -84,7 +85,7 @@ def test_training_gives_a_model_and_calibrated_latent_maps(widget, session, view
 def test_progress_curves_and_forming_maps_are_live(widget, session, viewer, qtbot):
     in_mid_run(widget, qtbot)
     assert session.busy == "training"
-    layer = layer_of(viewer, session, "forming")
+    layer = layer_of(viewer, session, "latents")
     assert layer.data.shape == (3, 16, 16)
     assert tuple(layer.scale) == (1, 2, 2)
     before = layer.data.copy()
@@ -92,15 +93,15 @@ def test_progress_curves_and_forming_maps_are_live(widget, session, viewer, qtbo
     assert "left" in widget.state.text()
     assert widget.progress.maximum() == 1_500_000
     assert 0 < widget.progress.value() < 1_500_000
-    qtbot.waitUntil(lambda: len(widget.curves._validation.get_ydata()) > 2, timeout=WAIT)
-    assert len(widget.curves._training.get_ydata()) > 2
+    qtbot.waitUntil(lambda: len(widget.curves.validation) > 2, timeout=WAIT)
+    assert len(widget.curves.training) > 2
     assert widget.curves._steps
     assert viewer.layers.selection.active is not layer
-    np.testing.assert_allclose(np.diff(widget.curves._validation.get_xdata()), 15, rtol=0.2)
+    np.testing.assert_allclose(np.diff([step for step, _ in widget.curves.validation]), 15, rtol=0.2)
     viewer.layers.remove(layer)
-    count = len(widget.curves._validation.get_ydata())
-    qtbot.waitUntil(lambda: len(widget.curves._validation.get_ydata()) > count, timeout=WAIT)
-    assert layer_of(viewer, session, "forming") is None  # not forced on the user again
+    count = len(widget.curves.validation)
+    qtbot.waitUntil(lambda: len(widget.curves.validation) > count, timeout=WAIT)
+    assert layer_of(viewer, session, "latents") is None  # not forced on the user again
 
 
 def test_stop_keeps_the_model_so_far_and_continue_trains_it_on(widget, session, qtbot):
@@ -202,7 +203,7 @@ def test_closing_the_widget_stops_training_and_frees_memory(widget, session, vie
     qtbot.waitUntil(no_thread, timeout=WAIT)
     assert session.busy == ""
     assert session.model is None
-    assert layer_of(viewer, session, "forming") is None
+    assert layer_of(viewer, session, "latents") is None
     qtbot.wait(50)
     gc.collect()
     assert [ref() for ref in made] == [None]
@@ -226,6 +227,29 @@ def test_closing_the_viewer_stops_training(session, viewer, qtbot):
     while not no_thread() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert no_thread()
+
+
+def test_after_a_failure_the_latents_are_those_of_the_model_before(
+    widget, session, viewer, qtbot, monkeypatch
+):
+    train(widget, qtbot)
+    model, maps = session.model, session.embedding.maps
+    original = Autoencoder.training_step
+
+    def training_step(self, batch, index):
+        if self.current_epoch == 2:
+            raise ZeroDivisionError
+        return original(self, batch, index)
+
+    monkeypatch.setattr(Autoencoder, "training_step", training_step)
+    widget.form.set_value("latent_dim", 5)
+    in_mid_run(widget, qtbot)
+    layer = layer_of(viewer, session, "latents")
+    assert len(layer.data) == 5
+    qtbot.waitUntil(lambda: widget.job.session is None, timeout=WAIT)
+    assert session.model is model
+    assert "ZeroDivisionError" in widget.message.text()
+    np.testing.assert_array_equal(layer.data, np.moveaxis(maps, -1, 0))
 
 
 def test_removing_the_scan_stops_training(widget, session, viewer, qtbot):
@@ -363,3 +387,22 @@ def test_auto_latents(qtbot):
         pytest.skip("the library has no latent_dim='auto'")
     form.set_value("latent_dim", "auto")
     assert form.config().latent_dim == "auto"
+
+
+def test_curves_keep_the_first_losses_from_hiding_the_rest(qtbot):
+    curves = Curves()
+    qtbot.addWidget(curves)
+    assert curves.limits() == (0, 1)
+    curves.grab()
+    curves.add_step(0, 5000, 1000.0)
+    for step in range(1, 5000):
+        curves.add_step(step, 5000, 1.0 + step / 5000)
+    low, high = curves.limits()
+    assert 0.8 < low < 1 < 2 < high < 2.2
+    assert len(curves._steps) <= 2000
+    curves.set_history([1000, 2000], [1.5, 1.2], [1.6])
+    assert curves.training == [(1000, 1.5), (2000, 1.2)]
+    assert curves.validation == [(2000, 1.6)]
+    curves.grab()
+    curves.clear()
+    assert curves.limits() == (0, 1)

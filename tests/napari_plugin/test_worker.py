@@ -12,7 +12,7 @@ import latentstem
 from latentstem.errors import ModelMismatchError, TrainingError
 from latentstem.training import fit
 from latentstem.training.module import Autoencoder
-from napari_latentstem import worker
+from napari_latentstem import watch, worker
 from napari_latentstem.worker import Comparing, Failed, Finished, Progress, Stopped, Validated
 
 QUICK = {"latent_dim": 3, "epochs": 2, "batch_size": 16, "validation_fraction": 0.1}
@@ -74,7 +74,8 @@ def test_the_forming_maps_are_those_of_the_validated_weights(scan):
     assert not np.allclose(validated[0].latent_maps, validated[1].latent_maps)
 
 
-def test_forming_maps_of_a_large_scan_are_coarse():
+def test_forming_maps_of_a_large_scan_are_coarse(monkeypatch):
+    monkeypatch.setattr(watch, "_MOST", 64)
     data = latentstem.simulate((21, 18), (16, 12), dose=300, n_grains=2).counts
     mask = np.zeros((21, 18), bool)
     mask[:, :4] = True
