@@ -46,9 +46,13 @@ class Job(QObject):
         self._sessions = sessions_of(viewer)
         self._latest = Latest(self, self._on_error)
         self._stop = self._give_up = threading.Event()
+        self._to_set = to_set = [self._stop]  # what gives up the work that goes on
         self.session: Session | None = None
         self._sessions.removed.connect(self._on_removed)
         QApplication.instance().aboutToQuit.connect(self._abandon)
+        # the window's end comes after that of this object, which must therefore not be asked
+        window = self._sessions.viewer.window._qt_window
+        window.destroyed.connect(lambda *_: [event.set() for event in to_set])
 
     def train(self, session: Session, scan: Scan, config: TrainingConfig, **arguments: Any) -> None:
         """Train on a scan, and embed it with the model.
@@ -111,13 +115,15 @@ class Job(QObject):
         self._end()
 
     def _begin(self, session: Session, busy: str) -> tuple[threading.Event, threading.Event]:
-        self._stop, self._give_up = threading.Event(), threading.Event()
+        self._to_set[:] = self._stop, self._give_up = threading.Event(), threading.Event()
         self.session, session.busy, session.message = session, busy, ""
         return self._stop, self._give_up
 
     def _on_event(self, event: Event | None) -> None:
         session = self.session
-        if session is None:
+        if session is None:  # the scan has been closed meanwhile
+            if event is None:
+                self.ended.emit()
             return
         if isinstance(event, Finished | Stopped | Embedded) and event.model is not None:
             if session.model is not event.model:
@@ -148,6 +154,7 @@ class Job(QObject):
     def _on_removed(self, session: Session) -> None:
         if session is self.session:
             self._abandon()
+            self.session, session.busy = None, ""
 
     def _abandon(self) -> None:
         self._stop.set()

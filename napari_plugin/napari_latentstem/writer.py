@@ -30,17 +30,25 @@ def write_latents(path: str, data: Any, attributes: dict[str, Any]) -> list[str]
     -------
     list of str
         What was written.
+
+    Raises
+    ------
+    RuntimeError
+        If the layer holds no latents, or they cannot be written there; says what to do.
     """
     metadata = attributes.get("metadata") or {}
     session = metadata.get(KEY)
-    if not isinstance(session, Session) or metadata.get(KIND) != "latents":
-        raise ArgumentError(
-            "no latents to write",
-            expected="the layer with the latent maps of a scan",
-            received=repr(attributes.get("name", "a layer")),
-            advice="Select the layer whose name ends in 'latents'; other images are saved as .tif.",
-        )
-    return [str(export_latents(session, path))]
+    try:
+        if not isinstance(session, Session) or metadata.get(KIND) != "latents":
+            raise ArgumentError(
+                "no latents to write",
+                expected="the layer with the latent maps of a scan",
+                received=repr(attributes.get("name", "a layer")),
+                advice="Select the layer whose name ends in 'latents'; other images are saved as .tif.",
+            )
+        return [str(export_latents(session, path))]
+    except ValueError as error:  # napari takes it for "another plugin may write this", and does not show it
+        raise RuntimeError(str(error)) from error
 
 
 def export_latents(session: Session, path: str | Path) -> Path:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import latentstem
 from latentstem.errors import FileError
+from napari_latentstem.layers import show_embedding
 from napari_latentstem.reader import get_reader
 from napari_latentstem.state import KEY, sessions_of
 from napari_latentstem.waiting import wait_for
@@ -115,3 +117,25 @@ def test_errors_come_out_of_the_thread(qapp):
 
     with pytest.raises(FileError, match=r"no file: expected one; received none\. Look\."):
         wait_for(broken(), "Reading", "Enough")
+
+
+def test_the_layer_of_latents_can_be_saved_from_the_file_menu(
+    make_napari_viewer, tmp_path, calibrated, open_in
+):
+    viewer = make_napari_viewer()
+    session = open_in(viewer, calibrated)
+    maps = np.random.default_rng(0).random((16, 16, 3), np.float32)
+    session.embedding = latentstem.Embedding(maps, calibrated.axes[:2])
+    layer = show_embedding(viewer, session)
+    for suffix in (".npz", ".hspy"):
+        written = layer.save(str(tmp_path / f"latents{suffix}"), plugin="latentstem")
+        assert written == [str(tmp_path / f"latents{suffix}")]
+    saved = latentstem.Embedding.load(tmp_path / "latents.npz")
+    np.testing.assert_array_equal(saved.maps, maps)
+    assert saved.axes == calibrated.axes[:2]
+    hs = pytest.importorskip("hyperspy.api")
+    signal = hs.load(tmp_path / "latents.hspy")
+    np.testing.assert_array_equal(signal.data, np.moveaxis(maps, -1, 0))
+    assert signal.axes_manager.signal_axes[0].units == "nm"
+    with pytest.raises(RuntimeError, match=r"no latents to write: .*received 'scan'"):
+        viewer.layers["scan"].save(str(tmp_path / "image.npz"), plugin="latentstem")
