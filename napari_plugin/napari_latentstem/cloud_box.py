@@ -21,7 +21,6 @@ from .state import Session
 __all__ = ["Cloud", "CloudBox"]
 
 _MANY = 20_000  # scan positions from which the density is shown at first
-_NARROW = 76  # pixels that a box needs at least
 _HINT = "Train a model, or load one and apply it, to see the latents of this scan."
 
 
@@ -87,13 +86,13 @@ class CloudBox(QWidget):
         row, layout = QHBoxLayout(), QVBoxLayout(self)
         for widget in (self.projection, self.first, self.second, self.style):
             row.addWidget(widget)
-            widget.setMinimumWidth(_NARROW)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
         layout.addWidget(self.view, 1)
         self.projection.currentTextChanged.connect(self.project)
         for box in (self.first, self.second):
             box.valueChanged.connect(self._on_latents)
+            box.setStyleSheet("min-width: 62px")  # napari's own is wider
         self.style.currentTextChanged.connect(self.draw)
         self.view.moved.connect(self.draw)
         self.view.lassoed.connect(self._on_lasso)

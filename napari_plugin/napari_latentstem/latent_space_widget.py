@@ -26,8 +26,6 @@ __all__ = ["LatentSpaceWidget"]
 
 _PAUSE = 60  # ms without a stroke of the brush, after which what is painted is taken over
 
-_NARROW = 84  # pixels that a button needs at least
-
 
 class LatentSpaceWidget(Dock):
     """The latents of all scan positions as a cloud of points, with selection and clusters.
@@ -76,6 +74,7 @@ class LatentSpaceWidget(Dock):
         self.number.setRange(1, 200)
         self.number.setValue(8)
         self.number.setToolTip("Number of clusters")
+        self.number.setStyleSheet("min-width: 30px")  # napari's own is wider
         self.find = QPushButton("Find clusters")
         self.find.setToolTip("Clusters of all latents, each divided by its spread, as a layer on the map")
         self.paint = QPushButton("Select on map")
@@ -99,7 +98,6 @@ class LatentSpaceWidget(Dock):
         for row, widgets in enumerate(rows):
             for column, widget in enumerate(widgets):
                 buttons.addWidget(widget, row, column)
-                widget.setMinimumWidth(_NARROW)
         layout.addWidget(self.cloud, 1)
         layout.addLayout(buttons)
         for widget in (self.about, self.message, self.strip):

@@ -33,7 +33,6 @@ __all__ = ["PatternsWidget"]
 
 KEY = "h"  # held, it averages over the region
 _TITLES = ("raw", "reconstruction", "residual", "decoded latents")
-_NARROW = 84  # pixels that a button needs at least
 _WIDE = 2.0  # width over height from which pictures lie side by side
 
 
@@ -86,7 +85,7 @@ class PatternsWidget(Dock):
         self.draw_region.clicked.connect(self._on_draw_region)
         self.average = QPushButton(f"Hold to average ({KEY.upper()})")
         self.average.setToolTip(
-            f"Averages over the region while it, or the key {KEY.upper()} over the map, is held"
+            f"While it is held, or {KEY.upper()} over the map, the region is averaged over"
         )
         self.average.pressed.connect(lambda: self.set_averaging(True))
         self.average.released.connect(lambda: self.set_averaging(False))
@@ -102,7 +101,6 @@ class PatternsWidget(Dock):
         for row, widgets in ((first, (self.scale, self.shared)), (second, (self.draw_region, self.average))):
             for widget in widgets:
                 row.addWidget(widget)
-                widget.setMinimumWidth(_NARROW)
         layout = QVBoxLayout(self)
         layout.addLayout(self._grid, 3)
         layout.addWidget(self.where)
