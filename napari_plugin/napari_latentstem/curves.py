@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QWidget
 
 __all__ = ["Curves"]
 
-_MOST = 2000  # steps that are drawn
+_MOST = 600  # steps that are drawn
 _TRAINING, _VALIDATION = "#56b4e9", "#e69f00"  # told apart by the colour-blind, on dark and on light
 
 Line = list[tuple[float, float]]
@@ -56,6 +56,12 @@ class Curves(QWidget):
     def paintEvent(self, event: object) -> None:
         """Draw axes, ticks, legend and the three lines."""
         painter = QPainter(self)
+        try:
+            self._draw(painter)
+        finally:
+            painter.end()
+
+    def _draw(self, painter: QPainter) -> None:
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         ink = self.palette().color(self.foregroundRole())
         font = painter.font()
@@ -98,21 +104,21 @@ class Curves(QWidget):
         painter.restore()
         self._draw_legend(painter, QRectF(area.left(), 2, area.width(), line))
         painter.setClipRect(area)
-        _draw(painter, [place(*point) for point in self._steps], _TRAINING, faint=True)
-        _draw(painter, [place(*point) for point in self.training], _TRAINING)
-        _draw(painter, [place(*point) for point in self.validation], _VALIDATION)
+        _draw_line(painter, [place(*point) for point in self._steps], _TRAINING, faint=True)
+        _draw_line(painter, [place(*point) for point in self.training], _TRAINING)
+        _draw_line(painter, [place(*point) for point in self.validation], _VALIDATION)
 
     def _draw_legend(self, painter: QPainter, where: QRectF) -> None:
         ink, x = painter.pen(), where.left()
         for name, colour in (("training", _TRAINING), ("validation", _VALIDATION)):
-            _draw(painter, [QPointF(x, where.center().y()), QPointF(x + 18, where.center().y())], colour)
+            _draw_line(painter, [QPointF(x, where.center().y()), QPointF(x + 18, where.center().y())], colour)
             painter.setPen(ink)
             wide = painter.fontMetrics().horizontalAdvance(name)
             painter.drawText(QRectF(x + 25, where.top(), wide + 4, where.height()), name)
             x += wide + 45
 
 
-def _draw(painter: QPainter, points: list[QPointF], colour: str, faint: bool = False) -> None:
+def _draw_line(painter: QPainter, points: list[QPointF], colour: str, faint: bool = False) -> None:
     ink = QColor(colour)
     ink.setAlphaF(0.45 if faint else 1.0)
     painter.setPen(QPen(ink, 1.0 if faint else 1.8))

@@ -18,7 +18,7 @@ from .worker import Progress, Validated
 
 __all__ = ["Watch"]
 
-_EVERY = 0.1  # seconds between two reports of progress
+_EVERY = 0.25  # seconds between two reports of progress
 _SHARE = 2  # one position is embedded for so many patterns that were trained on: some percent of the time
 _FEWEST, _MOST = 64, 4096  # positions that are embedded after a validation
 _BATCH = 256

@@ -399,7 +399,7 @@ def test_curves_keep_the_first_losses_from_hiding_the_rest(qtbot):
         curves.add_step(step, 5000, 1.0 + step / 5000)
     low, high = curves.limits()
     assert 0.8 < low < 1 < 2 < high < 2.2
-    assert len(curves._steps) <= 2000
+    assert len(curves._steps) <= 600
     curves.set_history([1000, 2000], [1.5, 1.2], [1.6])
     assert curves.training == [(1000, 1.5), (2000, 1.2)]
     assert curves.validation == [(2000, 1.6)]
