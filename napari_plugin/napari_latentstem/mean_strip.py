@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MeanStrip", "means_of"]
 
-_SIZE = 132  # pixels of a picture
+_SIZE = 116  # pixels of a picture
 
 
 class MeanStrip(QScrollArea):
@@ -28,7 +28,7 @@ class MeanStrip(QScrollArea):
     def __init__(self) -> None:
         super().__init__()
         self.setWidgetResizable(True)
-        self.setFixedHeight(_SIZE + 62)
+        self.setFixedHeight(_SIZE + 58)
         self.pictures: list[Picture] = []
         self.clear()
 

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 
 from . import patterns as looking
 from .background import Latest, message_of
-from .dock import Dock
+from .dock import Dock, Note
 from .latent_sliders import LatentSliders
 from .marker import PositionMarker
 from .picture_widget import Picture, colours
@@ -64,9 +64,8 @@ class PatternsWidget(Dock):
     # ---- what it is made of ----
 
     def _build(self) -> None:
-        self.where, self.message = QLabel(), QLabel()
-        for label in (self.where, self.message):
-            label.setWordWrap(True)
+        self.where, self.message = QLabel(), Note()
+        self.where.setWordWrap(True)
         self.scale = QComboBox()
         self.scale.addItems(looking.SCALES)
         self.scale.setCurrentText("square root")
