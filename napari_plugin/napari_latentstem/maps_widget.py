@@ -86,6 +86,7 @@ class MapsWidget(Dock):
         self.clip.valueChanged.connect(self._on_clip)
         self.channels = [QComboBox() for _ in _CHANNELS]
         for channel in self.channels:
+            channel.setToolTip("Which latent has this colour")
             channel.activated.connect(lambda _: self._show_composite())
         self.show_composite = QPushButton("Show composite")
         self.show_composite.setToolTip("Three latents as red, green and blue in one picture")
@@ -200,7 +201,7 @@ class MapsWidget(Dock):
             chosen = channel.currentData()
             channel.clear()
             for latent in order:
-                channel.addItem(f"latent {latent}", int(latent))
+                channel.addItem(str(latent), int(latent))
             keep = not changed and chosen is not None and self._composite_is_shown()
             channel.setCurrentIndex(channel.findData(chosen) if keep else min(n, len(order) - 1))
         self._on_step()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QTabWidget, QVBoxLayout
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from .dock import Dock
 from .latent_space_widget import LatentSpaceWidget
@@ -30,6 +30,32 @@ _TABS = {
 }
 
 
+class _Column(QScrollArea):
+    """As wide as what it holds needs to be; scrolls up and down where the window is low."""
+
+    def __init__(self, widget: QWidget) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWidget(widget)
+
+    def minimumSizeHint(self) -> QSize:
+        """Room for the whole width and the scroll bar."""
+        bar = self.verticalScrollBar().sizeHint().width()
+        return QSize(self.widget().minimumSizeHint().width() + bar, 120)
+
+    def sizeHint(self) -> QSize:
+        """The same width, and the height of all of it."""
+        return QSize(self.minimumSizeHint().width(), self.widget().sizeHint().height())
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Take the new width where what it holds has changed."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return super().eventFilter(watched, event)
+
+
 class Panel(Dock):
     """The widgets of LatentSTEM as tabs, under the name of the scan they are about.
 
@@ -49,13 +75,12 @@ class Panel(Dock):
         self.widgets = {}
         for title, kind in _TABS.items():
             widget = self.widgets[title] = kind(viewer)
-            scrolled = QScrollArea()
-            scrolled.setWidgetResizable(True)
-            scrolled.setFrameShape(QFrame.Shape.NoFrame)
-            scrolled.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
-            scrolled.setWidget(widget)
-            self.tabs.addTab(scrolled, title)
+            self.tabs.addTab(_Column(widget), title)
+        training = self.widgets["Train"]
+        for button in (training.train, training.go_on):
+            button.clicked.connect(lambda: self.tabs.widget(0).ensureWidgetVisible(training.curves))
         layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 4, 4, 4)
         layout.addWidget(self.about)
         layout.addWidget(self.tabs, 1)
         show_scale_bar(self._sessions.viewer)
@@ -77,6 +102,6 @@ class Panel(Dock):
         (ny, nx), (height, width) = session.scan.scan_shape, session.scan.pattern_shape
         size = session.scan.nbytes / 2**20
         self.about.setText(
-            f"<b>{session.name}</b>: {ny} × {nx} positions of {height} × {width} pixels, "
+            f"<b>{session.name}</b>: {ny}\u202f×\u202f{nx} positions of {height}\u202f×\u202f{width} pixels, "
             f"{session.scan.dtype}, {f'{size / 1024:.1f} GiB' if size > 1024 else f'{size:.0f} MiB'}"
         )

@@ -85,7 +85,7 @@ def test_from_a_sample_to_files_and_back(panel_of, small_sample, qtbot, tmp_path
     viewer, panel = panel_of(show=True)
     viewer.open_sample("latentstem", "polycrystal")
     (session,) = sessions_of(viewer)
-    assert "16 × 16 positions of 32 × 32 pixels, uint16" in panel.about.text()
+    assert "16 × 16 positions of 32 × 32 pixels, uint16" in panel.about.text().replace("\u202f", " ")
 
     trained(panel, qtbot)
     latents = viewer.layers["simulated scan latents"]
