@@ -86,6 +86,7 @@ class CloudBox(QWidget):
         row, layout = QHBoxLayout(), QVBoxLayout(self)
         for widget in (self.projection, self.first, self.second, self.style):
             row.addWidget(widget)
+        row.setSpacing(4)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
         layout.addWidget(self.view, 1)

@@ -51,8 +51,8 @@ class CloudView(QWidget):
         )
 
     def sizeHint(self) -> QSize:
-        """Room for a plot."""
-        return QSize(300, 300)
+        """Room for a plot; there is mostly more."""
+        return QSize(200, 170)
 
     @property
     def shape(self) -> tuple[int, int]:

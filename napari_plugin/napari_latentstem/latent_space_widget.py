@@ -96,6 +96,8 @@ class LatentSpaceWidget(Dock):
         for row, widgets in enumerate(rows):
             for column, widget in enumerate(widgets):
                 buttons.addWidget(widget, row, column)
+        layout.setContentsMargins(4, 4, 4, 4)
+        buttons.setSpacing(4)
         layout.addWidget(self.cloud, 1)
         layout.addLayout(buttons)
         for widget in (self.about, self.message, self.strip):

@@ -97,10 +97,11 @@ class PatternsWidget(Dock):
             picture.hovered.connect(lambda row, column, p=picture: self._describe(p, row, column))
             picture.left.connect(self._describe_position)
         first, second = QHBoxLayout(), QHBoxLayout()
-        for row, widgets in ((first, (self.scale, self.shared)), (second, (self.draw_region, self.average))):
-            for widget in widgets:
-                row.addWidget(widget)
+        for above, below in ((self.scale, self.draw_region), (self.shared, self.average)):
+            first.addWidget(above)
+            second.addWidget(below)
         layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 4, 4, 4)
         layout.addLayout(self._grid, 3)
         layout.addWidget(self.where)
         layout.addLayout(first)
@@ -224,8 +225,10 @@ class PatternsWidget(Dock):
                 picture.show_hint("Open a scan." if session is None else "")
             return
         hint = "Train a model, or load one." if session.model is None else "This position is excluded."
-        axes = session.scan.axes[2:]
-        pixels = pixels or _pixels(seen, self._decoded, *self._look_of_pictures())
+        axes, pixels = (
+            session.scan.axes[2:],
+            pixels or _pixels(seen, self._decoded, *self._look_of_pictures()),
+        )
         for picture, shown in zip(self.pictures, pixels, strict=True):
             if shown is None:
                 picture.show_hint(hint)

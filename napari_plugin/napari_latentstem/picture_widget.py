@@ -59,8 +59,8 @@ class Picture(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
     def sizeHint(self) -> QSize:
-        """Room for a pattern."""
-        return QSize(160, 196)
+        """Room for a pattern; there is mostly more."""
+        return QSize(128, 160)
 
     def show_pixels(
         self,
