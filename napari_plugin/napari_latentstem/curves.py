@@ -25,16 +25,20 @@ class Curves(QWidget):
 
     def clear(self) -> None:
         """Begin anew."""
-        self._steps, self._most = [], 1
+        self._steps: Line = []
+        self._told, self._every, self._most = 0, 1, 1
         self.training: Line = []
         self.validation: Line = []
         self.update()
 
     def add_step(self, step: int, steps: int, loss: float) -> None:
         """The loss of one step, of so many in the whole run."""
-        self._steps.append((step, loss))
-        if len(self._steps) > _MOST:
+        if self._told % self._every == 0:
+            self._steps.append((step, loss))
+        self._told += 1
+        if len(self._steps) > _MOST:  # every other one from now on
             self._steps = self._steps[::2]
+            self._every *= 2
         self._most = max(1, steps)
         self.update()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QCheckBox,
     QFileDialog,
@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QProgressBar,
     QPushButton,
+    QScrollArea,
     QToolButton,
     QVBoxLayout,
 )
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainWidget"]
 
+_SETTLED = 500  # ms
+
 
 class TrainWidget(Dock):
     """Trains on the active scan, with progress, curves and forming latent maps.
@@ -64,7 +67,10 @@ class TrainWidget(Dock):
         self.job.told.connect(self._on_event)
         self.job.ended.connect(self._on_ended)
         self._enable()
-        import_training()
+        self._importing = QTimer(self)  # once the window is there
+        self._importing.setSingleShot(True)
+        self._importing.timeout.connect(import_training)
+        self._importing.start(_SETTLED)
 
     # ---- what it is made of ----
 
@@ -120,6 +126,7 @@ class TrainWidget(Dock):
 
     def stop(self) -> None:
         """Stop training, and let go of the viewer."""
+        self._importing.stop()
         self.job.close()
         self.forming.close()
         self.masks.let_go()
@@ -159,6 +166,15 @@ class TrainWidget(Dock):
             output_dir=self._folder,
             baselines=self.baselines.isChecked(),
         )
+        self._show_curves()
+
+    def _show_curves(self) -> None:
+        """Scroll to where the progress is, in a small window."""
+        parent = self.parentWidget()
+        while parent is not None and not isinstance(parent, QScrollArea):
+            parent = parent.parentWidget()
+        if parent is not None:
+            parent.ensureWidgetVisible(self.curves)
 
     def stop_training(self) -> None:
         """End the run with the best model so far."""

@@ -9,6 +9,7 @@ import weakref
 
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QScrollArea
 
 import latentstem
 from latentstem.errors import MaskError
@@ -102,6 +103,20 @@ def test_progress_curves_and_forming_maps_are_live(widget, session, viewer, qtbo
     count = len(widget.curves.validation)
     qtbot.waitUntil(lambda: len(widget.curves.validation) > count, timeout=WAIT)
     assert layer_of(viewer, session, "latents") is None  # not forced on the user again
+
+
+def test_in_a_small_window_the_curves_come_into_view(session, viewer, qtbot):
+    widget, area = docked(viewer, qtbot), QScrollArea()
+    qtbot.addWidget(area)
+    area.setWidget(widget)
+    area.setWidgetResizable(True)
+    area.resize(360, 300)
+    area.show()
+    assert area.verticalScrollBar().value() == 0
+    widget.start()
+    top = widget.curves.mapTo(area.viewport(), widget.curves.rect().topLeft()).y()
+    assert 0 <= top <= 300 - widget.curves.minimumHeight()
+    widget.close()
 
 
 def test_stop_keeps_the_model_so_far_and_continue_trains_it_on(widget, session, qtbot):
@@ -400,6 +415,7 @@ def test_curves_keep_the_first_losses_from_hiding_the_rest(qtbot):
     low, high = curves.limits()
     assert 0.8 < low < 1 < 2 < high < 2.2
     assert len(curves._steps) <= 600
+    assert np.ptp(np.diff([step for step, _ in curves._steps])) == 0
     curves.set_history([1000, 2000], [1.5, 1.2], [1.6])
     assert curves.training == [(1000, 1.5), (2000, 1.2)]
     assert curves.validation == [(2000, 1.6)]
