@@ -87,6 +87,7 @@ class MapsWidget(Dock):
         self.channels = [QComboBox() for _ in _CHANNELS]
         for channel in self.channels:
             channel.setToolTip("Which latent has this colour")
+            channel.setMinimumWidth(70)
             channel.activated.connect(lambda _: self._show_composite())
         self.show_composite = QPushButton("Show composite")
         self.show_composite.setToolTip("Three latents as red, green and blue in one picture")
