@@ -12,12 +12,8 @@ import pytest
 from qtpy.QtWidgets import QScrollArea
 
 import latentstem
-from latentstem.errors import MaskError
 from latentstem.training.module import Autoencoder
-from napari_latentstem import masks
-from napari_latentstem.curves import Curves
-from napari_latentstem.form import ConfigForm
-from napari_latentstem.layers import layer_of, scan_kwargs
+from napari_latentstem.layers import layer_of
 from napari_latentstem.train_widget import TrainWidget
 
 WAIT = 60_000  # ms
@@ -40,9 +36,10 @@ def widget(viewer, session, qtbot):
     widget.close()
 
 
-def docked(viewer, qtbot):
+def docked(viewer, qtbot=None):
     widget = TrainWidget(viewer)
-    qtbot.addWidget(widget)
+    if qtbot is not None:
+        qtbot.addWidget(widget)
     widget.form.set_value("latent_dim", 3)
     widget.form.set_value("batch_size", 32)
     widget.form.set_length("epochs", 2)
@@ -234,7 +231,7 @@ def test_taking_the_dock_away_stops_training(session, viewer, qtbot):
 
 
 def test_closing_the_viewer_stops_training(session, viewer, qtbot):
-    widget = docked(viewer, qtbot)
+    widget = docked(viewer)  # goes with the viewer
     viewer.window.add_dock_widget(widget)
     in_mid_run(widget, qtbot)
     viewer.close()
@@ -290,135 +287,16 @@ def test_of_two_open_scans_the_chosen_one_is_trained(widget, session, viewer, op
     assert widget.train.isEnabled()
 
 
-# ---- masks ----
-
-
 def test_what_is_drawn_is_left_out(widget, session, viewer, qtbot):
-    widget.masks.draw_positions()
-    layer = viewer.layers["scan excluded positions"]
-    layer.data[:, :3] = 1
-    assert widget.masks.positions.currentData() is layer
-    widget.masks.draw_pixels()
-    qtbot.waitUntil(lambda: "scan excluded pixels" in viewer.layers, timeout=WAIT)
-    pattern = viewer.layers["scan mean pattern"]
-    np.testing.assert_allclose(pattern.data, session.scan.source.array.mean((0, 1)), rtol=1e-5)
-    viewer.layers["scan excluded pixels"].data[10:13, :] = 2
-    scan = widget.masks.masked(session)
-    np.testing.assert_array_equal(scan.scan_mask, np.broadcast_to(np.arange(16) < 3, (16, 16)))
-    np.testing.assert_array_equal(np.flatnonzero(scan.pattern_mask.all(1)), [10, 11, 12])
-    train(widget, qtbot)
-    assert np.isnan(session.embedding.maps[:, :3]).all()
-    assert np.isfinite(session.embedding.maps[:, 3:]).all()
-    assert not session.model.module.preprocessing.detector.used[10:13].any()
-
-
-def test_the_mean_pattern_lies_beside_the_scan_and_is_as_tall(widget, session, viewer, qtbot):
-    widget.masks.draw_pixels()
-    qtbot.waitUntil(lambda: "scan mean pattern" in viewer.layers, timeout=WAIT)
-    image, pattern = (layer_of(viewer, session, kind) for kind in ("sum", "mean pattern"))
-    (top, _), (bottom, right) = image.extent.world
-    (pattern_top, pattern_left), (pattern_bottom, _) = pattern.extent.world
-    tall = bottom - top + 2  # extents are between the centres of pixels
-    np.testing.assert_allclose(pattern_bottom - pattern_top + pattern.scale[0], tall)
-    np.testing.assert_allclose(pattern_top - pattern.scale[0] / 2, top - 1)
-    assert pattern_left > right
-
-
-@pytest.mark.parametrize("scale", [(1.0, 1.0), (0.5, 0.25)])
-def test_shapes_of_any_scale_cover_scan_positions(session, viewer, scale):
-    over = scan_kwargs(session)
-    rows, columns = np.array([[3.0, 8.0], [2.0, 5.0]])  # scan positions
-    corners = np.array([[r, c] for r, c in zip(rows[[0, 0, 1, 1]], columns[[0, 1, 1, 0]], strict=True)])
-    world = corners * over["scale"] + over["translate"]
-    layer = viewer.add_shapes([world / scale], shape_type="rectangle", scale=scale)
-    want = np.zeros((16, 16), bool)
-    want[3:9, 2:6] = True
-    np.testing.assert_array_equal(masks.mask_of(layer, over, (16, 16)), want)
-
-
-def test_labels_over_a_stack_and_of_another_extent(session, viewer):
-    over = scan_kwargs(session)
-    stack = np.zeros((4, 16, 16), np.uint8)
-    stack[2, 5, 7] = 1
-    kwargs = {"scale": (1, *over["scale"]), "translate": (0, *over["translate"])}
-    layer = viewer.add_labels(stack, **kwargs)
-    assert np.argwhere(masks.mask_of(layer, over, (16, 16))).tolist() == [[5, 7]]
-    small = viewer.add_labels(np.ones((2, 3), np.uint8), scale=over["scale"], translate=(8.0, 4.0))
-    want = np.zeros((16, 16), bool)
-    want[4:6, 2:5] = True
-    np.testing.assert_array_equal(masks.mask_of(small, over, (16, 16)), want)
-
-
-def test_an_empty_drawing_is_told_of(widget, session, viewer):
     widget.masks.draw_positions()
     widget.train.click()
     assert "nothing is excluded: expected labels or shapes in the layer" in widget.message.text()
-    viewer.layers["scan excluded positions"].data[:] = 1
-    widget.train.click()
-    assert "scan_mask excludes everything" in widget.message.text()
-    with pytest.raises(MaskError, match="nothing is excluded"):
-        masks.mask_of(viewer.add_shapes([]), scan_kwargs(session), (16, 16))
-
-
-# ---- the form ----
-
-
-@pytest.mark.parametrize("preset", ["default", "reference", "fast", "quality", "low-memory"])
-def test_a_preset_fills_in_the_form(qtbot, preset):
-    form = ConfigForm()
-    qtbot.addWidget(form)
-    form.set_preset(preset)
-    assert form.config() == latentstem.TrainingConfig.from_arguments(preset)
-
-
-def test_what_is_filled_in_is_the_config(qtbot):
-    form = ConfigForm()
-    qtbot.addWidget(form)
-    for name, value in {
-        "latent_dim": 5,
-        "crop": (1, 20, 2, 30),
-        "split_counts": False,
-        "patience": 4,
-    }.items():
-        form.set_value(name, value)
-    form.set_length("minutes at most", 3)
-    config = form.config()
-    assert (config.latent_dim, config.crop, config.split_counts, config.patience) == (
-        5,
-        (1, 20, 2, 30),
-        False,
-        4,
-    )
-    assert (config.epochs, config.max_patterns, config.max_time) == (None, None, "00:00:03:00")
-    assert "latent_dim" not in form.config_to_train_on().model_fields_set
-    assert form.config_to_resume().model_fields_set == {"epochs", "max_patterns", "max_time", "device"}
-    assert all(editor.toolTip() for editor in form._editors.values())
-
-
-def test_auto_latents(qtbot):
-    form = ConfigForm()
-    qtbot.addWidget(form)
-    if form._editors["latent_dim"].minimum():
-        pytest.skip("the library has no latent_dim='auto'")
-    form.set_value("latent_dim", "auto")
-    assert form.config().latent_dim == "auto"
-
-
-def test_curves_keep_the_first_losses_from_hiding_the_rest(qtbot):
-    curves = Curves()
-    qtbot.addWidget(curves)
-    assert curves.limits() == (0, 1)
-    curves.grab()
-    curves.add_step(0, 5000, 1000.0)
-    for step in range(1, 5000):
-        curves.add_step(step, 5000, 1.0 + step / 5000)
-    low, high = curves.limits()
-    assert 0.8 < low < 1 < 2 < high < 2.2
-    assert len(curves._steps) <= 600
-    assert np.ptp(np.diff([step for step, _ in curves._steps])) == 0
-    curves.set_history([1000, 2000], [1.5, 1.2], [1.6])
-    assert curves.training == [(1000, 1.5), (2000, 1.2)]
-    assert curves.validation == [(2000, 1.6)]
-    curves.grab()
-    curves.clear()
-    assert curves.limits() == (0, 1)
+    viewer.layers["scan excluded positions"].data[:, :3] = 1
+    widget.masks.draw_pixels()
+    qtbot.waitUntil(lambda: "scan excluded pixels" in viewer.layers, timeout=WAIT)
+    viewer.layers["scan excluded pixels"].data[10:13, :] = 2
+    train(widget, qtbot)
+    assert widget.message.text() == ""
+    assert np.isnan(session.embedding.maps[:, :3]).all()
+    assert np.isfinite(session.embedding.maps[:, 3:]).all()
+    assert not session.model.module.preprocessing.detector.used[10:13].any()
