@@ -170,7 +170,7 @@ class PatternsWidget(Dock):
             self._draw()
             return
         scan, model, position, region = session.scan, session.model, session.position, session.region
-        averaging, look = self._averaging, self._look_of_pictures()
+        averaging, look = self._averaging, (self.scale.currentText(), self.shared.isChecked())
         if averaging and (region is None or not region.any()):
             self.message.setText(
                 "There is no region to average over: draw one on the map first (Draw region)."
@@ -213,9 +213,6 @@ class PatternsWidget(Dock):
         self._draw()
         self.message.setText(message_of(error))
 
-    def _look_of_pictures(self) -> tuple[str, bool]:
-        return self.scale.currentText(), self.shared.isChecked()
-
     def _draw(self, *_: Any, pixels: list[Any] | None = None) -> None:
         """Show what there is."""
         self._describe_position()
@@ -227,7 +224,7 @@ class PatternsWidget(Dock):
         hint = "Train a model, or load one." if session.model is None else "This position is excluded."
         axes, pixels = (
             session.scan.axes[2:],
-            pixels or _pixels(seen, self._decoded, *self._look_of_pictures()),
+            pixels or _pixels(seen, self._decoded, self.scale.currentText(), self.shared.isChecked()),
         )
         for picture, shown in zip(self.pictures, pixels, strict=True):
             if shown is None:
