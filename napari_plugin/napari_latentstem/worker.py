@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .interrupt import Interrupted, Interruptible, unless_stopped
+
 if TYPE_CHECKING:
     from latentstem import Embedding, LatentModel, Scan, TrainingConfig
-    from latentstem.scan import PatternSource
 
 __all__ = [
     "Comparing",
@@ -114,32 +115,6 @@ class Embedded:
 Event = Progress | Validated | Comparing | Finished | Stopped | Failed | Embedded
 
 
-class _Interrupted(Exception):
-    """Work on a scan was given up because somebody asked for it."""
-
-
-class _Interruptible:
-    """A pattern source that raises `_Interrupted` instead of reading, once that is asked for.
-
-    So whatever streams over a scan can be stopped, without knowing of it.
-    """
-
-    def __init__(self, source: PatternSource, stop: threading.Event) -> None:
-        self._source, self._stop = source, stop
-        self.shape, self.dtype, self.array, self.chunks = (
-            source.shape,
-            source.dtype,
-            source.array,
-            source.chunks,
-        )
-        self.active = True
-
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        if self.active and self._stop.is_set():
-            raise _Interrupted
-        return self._source.read(indices)
-
-
 def train_events(
     scan: Scan,
     config: TrainingConfig,
@@ -229,8 +204,8 @@ def embed_events(scan: Scan, model: LatentModel, stop: threading.Event) -> Itera
         Exactly one.
     """
     try:
-        yield Embedded(model, model.embed(replace(scan, source=_Interruptible(scan.source, stop))))
-    except _Interrupted:
+        yield Embedded(model, model.embed(replace(scan, source=Interruptible(scan.source, stop))))
+    except Interrupted:
         yield Stopped(None)
     except Exception as error:
         yield Failed(_told(error))
@@ -240,7 +215,7 @@ def _train(events: SimpleQueue[Event], *run: Any) -> None:
     """Whatever happens, the last event is a terminal one."""
     try:
         events.put(_run(events, *run))
-    except _Interrupted:
+    except Interrupted:
         events.put(Stopped(None))
     except BaseException as error:
         events.put(Failed(_told(error)))
@@ -268,7 +243,7 @@ def _run(
 
     from .watch import Watch
 
-    source = _Interruptible(scan.source, stop)
+    source = Interruptible(scan.source, stop)
     scan = replace(scan, source=source)
 
     def began() -> None:
@@ -286,11 +261,7 @@ def _run(
         )
     if baselines and not stop.is_set():
         events.put(Comparing())
-        source.active = True
-        try:
-            model.evidence = evidence(model, scan)
-        except _Interrupted:
-            pass
+        model.evidence = unless_stopped(lambda: evidence(model, scan), stop)
     if stop.is_set():
         return Stopped(model if watch.stepped else None)
     return Finished(model)

@@ -13,6 +13,7 @@ from latentstem.errors import ModelMismatchError, TrainingError
 from latentstem.training import fit
 from latentstem.training.module import Autoencoder
 from napari_latentstem import watch, worker
+from napari_latentstem.interrupt import unless_stopped
 from napari_latentstem.worker import Comparing, Failed, Finished, Progress, Stopped, Validated
 
 QUICK = {"latent_dim": 3, "epochs": 2, "batch_size": 16, "validation_fraction": 0.1}
@@ -206,12 +207,28 @@ def test_the_comparison_with_pca_is_told_of_and_kept(scan):
     assert "PCA" in events[-1].model.evidence["verdict"]
 
 
-def test_stopped_in_the_comparison_the_model_is_kept(scan):
-    events = run(
-        scan, lambda event: isinstance(event, Progress) and event.step == event.steps, baselines=True
-    )
+def test_stopped_in_the_comparison_the_model_is_kept(scan, monkeypatch):
+    def evidence(model, scan):
+        for _ in range(3000):
+            time.sleep(0.01)
+        raise RuntimeError
+
+    monkeypatch.setattr("latentstem.report.evidence", evidence)
+    began = time.monotonic()
+    events = run(scan, lambda event: isinstance(event, Comparing), baselines=True)
+    assert time.monotonic() - began < 20
     assert isinstance(events[-1], Stopped)
     assert events[-1].model.evidence is None
+    assert np.isfinite(events[-1].model.embed(scan).maps).all()
+
+
+def test_what_is_not_stopped_comes_back():
+    stop = threading.Event()
+    assert unless_stopped(lambda: 7, stop) == 7
+    with pytest.raises(ZeroDivisionError):
+        unless_stopped(lambda: 1 / 0, stop)
+    assert unless_stopped(lambda: stop.set() or time.sleep(0.3), stop) is None
+    time.sleep(0.2)  # nothing arrives late
 
 
 def test_embedding_ends_with_latents_or_the_error_or_nothing(scan):
