@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QSpinBox, QVBoxLayout, QWidget
-
-from latentstem import Embedding
 
 from . import latent_space as space
 from .background import Latest
@@ -17,6 +15,9 @@ from .cloud_picture import STYLES, draw
 from .cloud_view import CloudView
 from .cluster_layers import prepare
 from .state import Session
+
+if TYPE_CHECKING:
+    from latentstem import Embedding
 
 __all__ = ["Cloud", "CloudBox"]
 

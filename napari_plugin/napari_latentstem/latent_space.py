@@ -1,18 +1,19 @@
 """The latents of all scan positions as a cloud of points: projections, pictures of it, clusters.
 
-Nothing here knows of Qt or napari. The points are the rows of a table of shape (n, k): one per scan position that is
-not excluded, in row-major order of the scan. For a million of them everything takes less than a second, but UMAP and
-the clusters, which take from seconds to minutes.
+Nothing here knows of Qt or napari. The points are the rows of a table (n, k): one per scan position that is not
+excluded, in row-major order. UMAP and clusters take from seconds to minutes, the rest less than a second for a million.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from latentstem import Embedding
 from latentstem.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from latentstem import Embedding
 
 __all__ = [
     "CLUSTERINGS",
@@ -238,7 +239,7 @@ def cluster_features(labels: np.ndarray, table: np.ndarray) -> dict[str, Any]:
     Parameters
     ----------
     labels, table : ndarray, shapes (n,) and (n, k)
-        Numbers of the clusters from 1 (0 is left out), and latents.
+        Numbers of the clusters from 1, and latents.
 
     Returns
     -------

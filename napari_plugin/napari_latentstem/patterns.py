@@ -10,12 +10,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latentstem import LatentModel, Scan
 from latentstem.pictures import residual
-from latentstem.scan import Axis, PatternSource
+from latentstem.scan import Axis, PatternSource, Scan
+
+if TYPE_CHECKING:
+    from latentstem import LatentModel
 
 __all__ = [
     "SCALES",
