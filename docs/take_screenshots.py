@@ -51,7 +51,7 @@ def take(viewer: napari.Viewer, part: str) -> None:
             pause(0.7)
             picture = Image.fromarray(viewer.window.screenshot(canvas_only=False, flash=False)[..., :3])
             name = f"panel-{part}-{theme}-{width}.png"
-            picture.quantize(256, Image.Quantize.MAXCOVERAGE).save(FOLDER / name, optimize=True)
+            picture.save(FOLDER / name, optimize=True)
             print(f"{name}: {picture.width} x {picture.height} pixels", flush=True)
 
 

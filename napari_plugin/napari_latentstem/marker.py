@@ -72,7 +72,7 @@ class PositionMarker:
             name=f"{session.name} position",
             size=1,
             canvas_size_limits=(_SIZE, _SIZE),
-            face_color="transparent",
+            face_color="#ffffff70",  # so that it stands out from a map of its own colour
             border_color="#ff3b30",
             border_width=0.15,
             **{**arguments, "metadata": {}},  # a scan is open without it, and closed with it

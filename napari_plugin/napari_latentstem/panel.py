@@ -76,9 +76,6 @@ class Panel(Dock):
         for title, kind in _TABS.items():
             widget = self.widgets[title] = kind(viewer)
             self.tabs.addTab(_Column(widget), title)
-        training = self.widgets["Train"]
-        for button in (training.train, training.go_on):
-            button.clicked.connect(lambda: self.tabs.widget(0).ensureWidgetVisible(training.curves))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
         layout.addWidget(self.about)
