@@ -103,7 +103,7 @@ class TrainingConfig(BaseModel):
     max_patterns: int | None = Field(None, ge=1)
     max_time: str | None = None
     schedule: Literal["cosine", "constant"] = "cosine"
-    weight_decay: float = Field(0.3, ge=0)
+    weight_decay: float = Field(1.0, ge=0)
     gradient_clip: float = Field(1.0, ge=0)
     patience: int | None = Field(None, ge=1)
     validation_fraction: float = Field(0.05, gt=0, lt=0.9)

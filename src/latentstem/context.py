@@ -1,97 +1,126 @@
-"""Which neighbouring scan positions show the same thing as a position: the context of its pattern."""
+"""Patterns in a few principal components: what the encoder sees, and which neighbouring scan positions are alike."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from .preprocessing import Detector
-
-if TYPE_CHECKING:
-    from .training.reader import Batch
+from .preprocessing import Preprocessing
 
 __all__ = ["Context"]
 
-_DIRECTIONS = 16  # principal components that patterns are compared in
+_COMPARED = 16  # leading components that patterns are compared in
 _THRESHOLD = 2.1  # mean squared distance, in units of its noise, up to which two patterns are alike
 _PIXEL_FLOOR = 0.05  # share of the mean variance that every pixel is given at least
+_DAMPING = 0.3  # of components weaker than the sixteenth
 
 
 class Context(nn.Module):
-    r"""Tells which patterns are alike, up to noise.
+    r"""Scores of patterns, and which patterns are alike up to noise.
 
-    Two scan positions i, j are alike if their distance in the leading principal components is no more than noise
-    explains,
+    A score s is how much of a principal component is in a pattern, centred and on a common scale. The components are
+    those of Poisson-weighted patterns (Keenan and Kotula, Surf. Interface Anal. 36, 203, 2004).
+
+    Two scan positions i, j are alike if their distance in the leading q = 16 scores is no more than noise explains,
 
     .. math:: \frac{1}{q} \sum_a \frac{(s_{ia} - s_{ja})^2}{v_{ia} + v_{ja}} < 2.1,
 
-    with scores s and their noise variances v, so that a mean over alike neighbours stops at grain boundaries and
-    leaves a single deviating position to itself. The components are those of Poisson-weighted patterns (Keenan and
-    Kotula, Surf. Interface Anal. 36, 203, 2004); the noise of a score follows from the detector values, as for
-    counts, times one fitted factor.
+    with the variances v of their noise, so that a mean over alike neighbours stops at grain boundaries and leaves a
+    single deviating position to itself. The variance follows from the pattern, as for counts, times one factor that is
+    estimated where the data are not counts.
 
     Parameters
     ----------
-    detector : Detector
-        Crop, mask and bin.
+    preprocessing : Preprocessing
+        Detector values to what the components are of.
+    components : int
+        How many; 0 where the network sees the patterns themselves.
     radius : int
         Neighbours up to this many scan positions away are looked at; 0 looks at none.
     """
 
     directions: Tensor
+    centre: Tensor
     gain: Tensor
+    noise: Tensor
 
-    def __init__(self, detector: Detector, radius: int) -> None:
+    def __init__(self, preprocessing: Preprocessing, components: int, radius: int) -> None:
         super().__init__()
-        self.radius, self._detector = (
-            radius,
-            [detector],
-        )  # in a list: its buffers are saved with the preprocessing
-        pixels = detector.shape[0] * detector.shape[1]
-        self.register_buffer("directions", torch.zeros(pixels, min(_DIRECTIONS, pixels)))
+        self.radius, self._preprocessing = radius, [preprocessing]  # in a list: saved where it belongs
+        pixels = preprocessing.shape[0] * preprocessing.shape[1]
+        self.register_buffer("directions", torch.zeros(pixels, components))
+        self.register_buffer("centre", torch.zeros(components))
         self.register_buffer("gain", torch.ones(()))
+        self.register_buffer("noise", torch.zeros(components))
 
     @torch.no_grad()
-    def forward(self, patterns: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores and their noise variances, each (B, q), of patterns (B, H, W)."""
-        values = self._detector[0](patterns).flatten(1)
-        return values @ self.directions, self.gain * (values.abs() @ self.directions.square())
+    def scores(self, values: Tensor) -> Tensor:
+        """Scores (B, q) of detector values (B, h, w)."""
+        return self._input(values) @ self.directions - self.centre
+
+    @torch.no_grad()
+    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (B, q) of detector values (B, h, w), and the variances (B, 16) of the leading ones' noise."""
+        x = self._input(values)
+        return x @ self.directions - self.centre, self._variance(x, self.directions[:, :_COMPARED])
 
     def alike(self, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
-        """Whether scores (..., q) with their noise are those of like patterns, shape (...)."""
+        """Whether scores (..., q) with their variances (..., 16) are those of like patterns, shape (...)."""
         (s, v), (t, w) = first, second
-        return ((s - t).square() / (v + w + 1e-30)).mean(-1) < _THRESHOLD
+        return ((s - t)[..., :_COMPARED].square() / (v + w + 1e-30)).mean(-1) < _THRESHOLD
 
     @torch.no_grad()
-    def fit(self, sample: Batch, *, counts: bool, seed: int) -> None:
+    def fit(self, single: Tensor, mean: Tensor, *, counts: bool, seed: int) -> None:
         """Find the components.
 
         Parameters
         ----------
-        sample : Batch
-            Patterns with the sum of all their neighbours.
+        single : Tensor, shape (n, h, w)
+            Detector values of a sample of patterns.
+        mean : Tensor, shape (n, h, w)
+            Each averaged with its neighbours on the scan.
         counts : bool
-            Whether values are electron counts; else the noise is estimated from how patterns differ from their
+            Whether values are electron counts; else their noise is estimated from how patterns differ from their
             neighbours' mean.
         seed : int
             Seed of the randomised decomposition.
         """
-        single = self._detector[0](sample.patterns).flatten(1)
-        mean = single
-        if sample.neighbours is not None and sample.members is not None:
-            mean = (single + self._detector[0](sample.neighbours).flatten(1)) / (1 + sample.members)[:, None]
-        level = mean.abs().mean(0)
+        x, smooth = self._input(single), self._input(mean)
+        level = self._signal(smooth).mean(0)
         weight = (level + _PIXEL_FLOOR * level.mean()).sqrt().clamp_min(1e-30)
-        weighted = (mean - mean.mean(0)) / weight
-        q = min(self.directions.shape[1], len(weighted) - 1)
+        weighted = (smooth - smooth.mean(0)) / weight
+        count = min(self.directions.shape[1], *(n - 1 for n in weighted.shape))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            components = torch.svd_lowrank(weighted, q=min(q + 8, *weighted.shape), niter=3)[2][:, :q]
-        self.directions.zero_()[:, :q] = components / weight[:, None]
+            found = torch.svd_lowrank(weighted, q=min(count + 8, *weighted.shape), niter=3)[2][:, :count]
+        directions = found / weight[:, None]
+        spread = (smooth @ directions).std(0)
+        scale = 1 / (spread + _DAMPING * spread[min(_COMPARED, count) - 1] + 1e-30)
+        self.directions.zero_()[:, :count] = directions * scale
+        self.centre.copy_(smooth.mean(0) @ self.directions)
         self.gain.fill_(1.0)
-        if not counts:
-            difference, noise = (single - mean) @ self.directions, single.abs() @ self.directions.square()
-            ratio = difference.square().median(0).values / noise.median(0).values.clamp_min(1e-30)
-            self.gain.copy_(ratio[:q].mean() / 0.455)  # the median of chi squared with one degree of freedom
+        if not (counts and self._preprocessing[0].linear):
+            leading = self.directions[:, : min(_COMPARED, count)]
+            ratio = ((x - smooth) @ leading).square().median(0).values
+            ratio = ratio / self._variance(x, leading).median(0).values.clamp_min(1e-30)
+            self.gain.copy_(ratio.mean() / 0.455)  # the median of chi squared with one degree of freedom
+        self.measure_noise(single)
+
+    @torch.no_grad()
+    def measure_noise(self, single: Tensor) -> None:
+        """Take the mean noise of scores from a sample of detector values (n, h, w)."""
+        self.noise.copy_(self._variance(self._input(single), self.directions).mean(0).sqrt())
+
+    def _variance(self, x: Tensor, directions: Tensor) -> Tensor:
+        electron = 1 / self._preprocessing[0].scale if self._preprocessing[0].linear else 1.0
+        return electron * self.gain * (self._signal(x) @ directions.square())
+
+    def _input(self, values: Tensor) -> Tensor:
+        preprocessing = self._preprocessing[0]
+        return torch.where(preprocessing.detector.used > 0, preprocessing(values), 0.0).flatten(1)
+
+    def _signal(self, x: Tensor) -> Tensor:
+        """What the noise grows with: how far the input is from that of an empty pixel."""
+        preprocessing = self._preprocessing[0]
+        empty = preprocessing(torch.zeros_like(preprocessing.detector.used)[None])
+        return (x - torch.where(preprocessing.detector.used > 0, empty, 0.0).flatten(1)).abs()

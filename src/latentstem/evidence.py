@@ -21,6 +21,7 @@ from .baselines import (
     svd,
     thin,
 )
+from .preprocessing import as_tensor
 from .scan import Scan
 from .scan_statistics import mean_and_error, ratio_and_error, tiles
 from .training.data import split_positions
@@ -131,7 +132,7 @@ class _Bench:
             trained.get(key) == this[key] for key in ("scan_shape", "pattern_shape", "dtype")
         )
         self.rng, self.offset = np.random.default_rng([config.seed, 5]), 0.0
-        self.reader = model.reader(scan)
+        self.reader = model.reader(scan, whole=True)
         training, held_out = split_positions(scan, config.validation_fraction, config.seed)
         if not self.same_scan:
             held_out = np.sort(np.concatenate([training, held_out]))
@@ -150,7 +151,7 @@ class _Bench:
         found = []
         for part in _parts(positions):
             batch = self.reader(part)
-            given, target = thin(self._flat(self.module.values(batch.patterns)), self.variance, self.rng)
+            given, target = thin(self._flat(self.module.values(batch.recorded)), self.variance, self.rng)
             found.append((given, target, self._through_model(given, batch)))
         given, target, own = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return _Halves(given, target, own, self._blocks(positions))
@@ -179,7 +180,7 @@ class _Bench:
         return tiles(self.scan.scan_shape).ravel()[positions]
 
     def _values(self, patterns: np.ndarray) -> np.ndarray:
-        return self._flat(self.module.values(Batch.of(patterns).patterns))
+        return self._flat(self.module.values(as_tensor(patterns)))
 
     def _flat(self, values: torch.Tensor) -> np.ndarray:
         return values.numpy().reshape(len(values), -1)[:, self.used] - np.float32(self.offset)
@@ -189,8 +190,7 @@ class _Bench:
         whole = np.zeros((len(given), len(self.used)), np.float32)
         whole[:, self.used] = given + self.offset
         values = torch.from_numpy(whole).reshape(-1, *self.module.preprocessing.shape)
-        neighbours = None if batch.neighbours is None else self.module.values(batch.neighbours)
-        return self._flat(self.module.decode(self.module.encode(values, neighbours, batch.members)))
+        return self._flat(self.module.decode(self.module.encode(values, batch.rings, batch.members)))
 
 
 def _baselines(

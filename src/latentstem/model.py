@@ -14,6 +14,7 @@ from .checkpoint import read_checkpoint, write_checkpoint
 from .config import TrainingConfig
 from .embedding import Embedding
 from .errors import ModelMismatchError
+from .preprocessing import as_tensor
 from .scan import Scan, as_scan
 from .summary import Summary
 from .training.module import Autoencoder
@@ -147,9 +148,9 @@ class LatentModel:
         scan = _unchecked(patterns, scan_mask)
         return self._apply(scan, self.reconstruct_batch, patterns.shape[2:], False)
 
-    def reader(self, scan: Scan) -> PatternReader:
-        """What reads the patterns of a scan with the context that this model looks at."""
-        return PatternReader(scan, self.module.context)
+    def reader(self, scan: Scan, *, whole: bool = False) -> PatternReader:
+        """What reads the patterns of a scan with the context that this model looks at; `whole` to read all of it."""
+        return PatternReader(scan, self.module.context, self.module.preprocessing.detector, whole=whole)
 
     def decode(self, latents: Any) -> np.ndarray:
         """Patterns that latents stand for.
@@ -230,7 +231,7 @@ class LatentModel:
         if scan.scan_mask is not None:
             included = included[~scan.scan_mask.ravel()]
         sample = included[np.linspace(0, len(included) - 1, min(64, len(included))).astype(int)]
-        values = self.module.values(Batch.of(scan.read(sample)).patterns)
+        values = self.module.values(as_tensor(scan.read(sample)))
         mean, trained = float(values.sum((1, 2)).mean()), float(self.module.preprocessing.mean_total)
         if trained > 0 and not 0.1 < mean / trained < 10:
             warnings.warn(
@@ -244,7 +245,7 @@ class LatentModel:
         self, scan: Scan, function: Callable[[Batch], torch.Tensor], shape: tuple[int, ...], progress: bool
     ) -> np.ndarray:
         """A function of batches at every scan position that is not excluded."""
-        reader = self.reader(scan)
+        reader, scored = self.reader(scan, whole=True), self.module.network.components > 0
         out = np.full((scan.n_positions, *shape), np.nan, np.float32)
         excluded = reader.excluded.ravel()
         with tqdm(total=scan.n_positions, disable=not progress, unit="pattern") as bar:
@@ -253,7 +254,7 @@ class LatentModel:
                     positions = block[at : at + _BATCH]
                     positions = positions[~excluded[positions]]
                     if len(positions):
-                        out[positions] = function(reader(positions)).numpy()
+                        out[positions] = function(reader(positions, patterns=not scored)).numpy()
                     bar.update(len(block[at : at + _BATCH]))
         return out.reshape(*scan.scan_shape, *shape)
 

@@ -151,6 +151,11 @@ class Preprocessing(nn.Module):
         """(h, w): rows and columns of the network input."""
         return self.detector.shape
 
+    @property
+    def linear(self) -> bool:
+        """Whether the map is linear."""
+        return self.kind not in ("sqrt", "log")
+
     def forward(self, values: Tensor) -> Tensor:
         """Detector values (B, h, w), as `Detector` gives them, to network input of the same shape."""
         values = values - self.offset

@@ -57,7 +57,7 @@ def examples_of(model: LatentModel, scan: Scan) -> Examples:
     """
     from .pictures import residual
 
-    reader = model.reader(scan)
+    reader = model.reader(scan, whole=True)
     blocks = list(scan.blocks(32))
     every = max(1, round(scan.n_positions / _LOOKED_AT))
     looked_at, left_over = [], []
@@ -66,7 +66,7 @@ def examples_of(model: LatentModel, scan: Scan) -> Examples:
             positions = positions[~reader.excluded.ravel()[positions]]
             if len(positions):
                 batch = reader(positions)
-                difference = residual(batch.patterns.numpy(), model.reconstruct_batch(batch).numpy())
+                difference = residual(batch.recorded.numpy(), model.reconstruct_batch(batch).numpy())
                 looked_at.append(positions)
                 left_over.append(np.nanmean(difference**2, axis=(1, 2)))
     order = np.argsort(np.concatenate(left_over), kind="stable")

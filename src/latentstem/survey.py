@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .baselines import noise_variance
+from .preprocessing import as_tensor
 from .scan import Scan
 from .scan_statistics import mean_and_error, tiles
-from .training.reader import Batch
 from .virtual import DISK_REACH, direct_beam
 
 if TYPE_CHECKING:
@@ -89,17 +89,17 @@ def survey(model: LatentModel, scan: Scan, counts: bool) -> Survey:
     counts : bool
         Whether the data are counts, so that their variance is their expectation.
     """
-    module, reader = model.module, model.reader(scan)
+    module, reader = model.module, model.reader(scan, whole=True)
     detector = module.preprocessing.detector
     used = (detector.used > 0).numpy().ravel()
     included = np.flatnonzero(~reader.excluded.ravel())
     sample = included[np.linspace(0, len(included) - 1, min(len(included), 1024)).astype(int)]
-    mean = module.values(Batch.of(scan.read(sample)).patterns).mean(0).numpy()
+    mean = module.values(as_tensor(scan.read(sample))).mean(0).numpy()
     disk = direct_beam(mean, used.reshape(mean.shape))
     apertures = _apertures(mean.shape, disk, used)
     variance = None
     if not counts:
-        variance = noise_variance(scan, lambda stored: _flat(module.values(Batch.of(stored).patterns)))
+        variance = noise_variance(scan, lambda stored: _flat(module.values(as_tensor(stored))))
     soft = float(np.abs(mean).mean())
     offset = min(0.0, float(mean.ravel()[used].min()))
     images = {name: np.full((2, scan.n_positions), np.nan) for name in apertures}
@@ -111,7 +111,7 @@ def survey(model: LatentModel, scan: Scan, counts: bool) -> Survey:
             if not len(positions):
                 continue
             batch = reader(positions)
-            recorded = _flat(module.values(batch.patterns))
+            recorded = _flat(module.values(batch.recorded))
             restored = _flat(module.decode(module.encode_batch(batch))) * used
             for which, patterns in enumerate((recorded, restored)):
                 for name, values in _sums(patterns, apertures, offset).items():

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 __all__ = ["build_network"]
 
 
-def build_network(name: str, shape: tuple[int, int], latent_dim: int, channels: int) -> Network:
+def build_network(
+    name: str, shape: tuple[int, int], latent_dim: int, *, context: int = 0, counts: bool = False
+) -> Network:
     """The network of that name.
 
     Parameters
@@ -18,16 +20,18 @@ def build_network(name: str, shape: tuple[int, int], latent_dim: int, channels: 
     name : {"compact", "resnet"}
         Which network.
     shape : (int, int)
-        Rows and columns (h, w) of its input.
+        Rows and columns (h, w) of its output.
     latent_dim : int
         Number of latents.
-    channels : int
-        Input channels: 1, or 2 with the neighbouring scan positions as context.
+    context : int
+        Radius of the neighbourhood that a ``compact`` network sees, in scan positions.
+    counts : bool
+        Whether the output is the square root of expected counts.
     """
     if name == "resnet":
         from .resnet import ResNetAutoencoder
 
-        return ResNetAutoencoder(shape, latent_dim, channels)
+        return ResNetAutoencoder(shape, latent_dim)
     from .compact import CompactAutoencoder
 
-    return CompactAutoencoder(shape, latent_dim, channels)
+    return CompactAutoencoder(shape, latent_dim, context=context, counts=counts)

@@ -16,36 +16,40 @@ class Network(nn.Module):
         Rows and columns (h, w) of the patterns, at least 8 x 8.
     latent_dim : int
         Number of latents k.
-    channels : int
-        Input channels C.
     """
 
     #: whether weights made for one pattern shape serve another
     any_shape = False
+    #: how many principal components the encoder sees of a pattern; 0 where it sees the preprocessed pattern
+    components = 0
 
-    def __init__(self, shape: tuple[int, int], latent_dim: int, channels: int = 1) -> None:
+    def __init__(self, shape: tuple[int, int], latent_dim: int) -> None:
         super().__init__()
-        self.shape, self.latent_dim, self.channels = shape, latent_dim, channels
+        self.shape, self.latent_dim = shape, latent_dim
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Network input (B, C, h, w) to latents (B, k)."""
+    def encode(self, x: Tensor, rings: Tensor | None = None, members: Tensor | None = None) -> Tensor:
+        """Latents (B, k) of preprocessed patterns (B, h, w), or of scores (B, q) amid their neighbours'.
+
+        Parameters
+        ----------
+        x : Tensor, shape (B, h, w) or (B, q)
+            Scores if the network has `components`.
+        rings, members : Tensor, optional
+            See `RingMeans.forward`.
+        """
         raise NotImplementedError
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents (B, k) to patterns (B, h, w) in the network's output space."""
         raise NotImplementedError
 
-    def initialise(self, x: Tensor, smooth: Tensor, y: Tensor, unit: Tensor | None) -> None:
+    def initialise(self, y: Tensor, unit: Tensor | None) -> None:
         """Start from a sample.
 
         Parameters
         ----------
-        x : Tensor, shape (n, C, h, w)
-            Inputs.
-        smooth : Tensor, shape (n, h, w)
-            Each pattern averaged with its neighbours, as input.
         y : Tensor, shape (n, h, w)
-            The same, as the decoder should give it.
+            Patterns averaged with their neighbours, as the decoder should give them.
         unit : Tensor or None
             What one electron makes in the decoder's output, where that is known.
         """

@@ -46,16 +46,16 @@ class ResNetAutoencoder(Network):
 
     Parameters
     ----------
-    shape, latent_dim, channels
+    shape, latent_dim
         See `Network`. `latent_dim` up to 1024 adds capacity.
     """
 
     any_shape = True
 
-    def __init__(self, shape: tuple[int, int], latent_dim: int, channels: int = 1) -> None:
-        super().__init__(shape, latent_dim, channels)
+    def __init__(self, shape: tuple[int, int], latent_dim: int) -> None:
+        super().__init__(shape, latent_dim)
         half = _WIDTH // 2
-        self.stem = nn.Sequential(_conv(channels, half), _conv(half, _WIDTH))
+        self.stem = nn.Sequential(_conv(1, half), _conv(half, _WIDTH))
         self.down = nn.ModuleList(_Residual(_WIDTH) for _ in range(3))
         self.squeeze = _conv(_WIDTH, half)
         self.embed = nn.Linear(half * _GRID**2, latent_dim)
@@ -63,9 +63,9 @@ class ResNetAutoencoder(Network):
         self.up = nn.ModuleList(_Residual(_WIDTH) for _ in range(3))
         self.head = nn.Conv2d(_WIDTH, 1, 3, padding=1)
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Network input (B, C, h, w) to non-negative latents (B, k)."""
-        x = self.stem(x)
+    def encode(self, x: Tensor, rings: Tensor | None = None, members: Tensor | None = None) -> Tensor:
+        """Preprocessed patterns (B, h, w) to non-negative latents (B, k)."""
+        x = self.stem(x[:, None])
         for block in self.down:
             x = block(x)
             x = F.adaptive_avg_pool2d(x, (max(_GRID, x.shape[-2] // 4), max(_GRID, x.shape[-1] // 4)))
@@ -79,7 +79,7 @@ class ResNetAutoencoder(Network):
             x = block(F.interpolate(x, size, mode="bilinear", align_corners=False))
         return self.head(x)[:, 0]
 
-    def initialise(self, x: Tensor, smooth: Tensor, y: Tensor, unit: Tensor | None) -> None:
+    def initialise(self, y: Tensor, unit: Tensor | None) -> None:
         """Start the output at the mean value, and the latents alive: positive on average."""
         with torch.no_grad():
             nn.init.constant_(self.head.bias, y.mean().item())  # type: ignore[arg-type]

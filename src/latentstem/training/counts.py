@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["split_counts", "thinned_sum"]
+__all__ = ["split_counts"]
 
 
 def split_counts(counts: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -31,20 +31,3 @@ def split_counts(counts: Tensor, generator: torch.Generator) -> tuple[Tensor, Te
     values = counts[hit]
     first[hit] = torch.binomial(values, torch.full_like(values, 0.5), generator=generator)
     return first, counts - first
-
-
-def thinned_sum(counts: Tensor, generator: torch.Generator) -> Tensor:
-    """What a sum of patterns may look like at half the dose, scaled back to the whole.
-
-    The sum is the context of a pattern, not what is predicted, so the normal approximation to the binomial will do:
-    noise of variance n on counts n.
-
-    Parameters
-    ----------
-    counts : Tensor, shape (B, h, w), float32
-        Non-negative.
-    generator : torch.Generator
-        Source of randomness, on the tensor's device.
-    """
-    noise = torch.randn(counts.shape, generator=generator, device=counts.device)
-    return counts + counts.sqrt() * noise

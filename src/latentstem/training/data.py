@@ -118,7 +118,7 @@ class _StreamedBatches(IterableDataset[Batch]):
         batches = self.batches
         scan, size = batches.reader.scan, batches.batch_size
         rng = np.random.default_rng([batches.seed, 3, self.start, worker])
-        pattern_bytes = 4 * int(np.prod(scan.pattern_shape)) * (2 if batches.reader.context else 1)
+        pattern_bytes = 4 * int(np.prod(scan.pattern_shape))
         room = max(size, _BUFFER_BYTES // workers // pattern_bytes)
         blocks = [np.intersect1d(block, batches.positions) for block in scan.blocks(max(1, room // 4))]
         blocks = [block for block in blocks if len(block)][worker::workers] or [batches.positions[:size]]
@@ -127,10 +127,10 @@ class _StreamedBatches(IterableDataset[Batch]):
         while True:
             for turn in rng.permutation(len(blocks)):
                 waiting.append(batches.reader(blocks[turn]))
-                if sum(len(part.patterns) for part in waiting) < room:
+                if sum(len(part.recorded) for part in waiting) < room:
                     continue
                 together = Batch.join(waiting)
-                order = torch.from_numpy(rng.permutation(len(together.patterns)))
+                order = torch.from_numpy(rng.permutation(len(together.recorded)))
                 for start in range(0, len(order) - size + 1, size):
                     yield together.take(order[start : start + size])
                 waiting = [together.take(order[len(order) - len(order) % size :])]

@@ -18,7 +18,6 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from ..config import TrainingConfig
-from ..context import Context
 from ..errors import ArgumentError, TrainingError
 from ..model import LatentModel
 from ..quality import Quality, inspect
@@ -27,7 +26,7 @@ from ..summary import summarise
 from .callbacks import Checkpoints, HistoryRecorder, TimeLimit
 from .data import ScanDataModule, in_memory, split_positions
 from .module import Autoencoder
-from .reader import PatternReader
+from .reader import PatternReader, sample_with_means
 from .resolve import resolve
 from .start import Start, requested_config
 
@@ -36,6 +35,7 @@ __all__ = ["train_autoencoder"]
 log = logging.getLogger("latentstem")
 
 _SAMPLE = 2048  # patterns that the network starts from
+_SAMPLE_VALUES = 2**26  # detector values of those, at most
 _PASSES = 30  # over the scan, in a run that nothing else is asked of; many more and noise is learnt
 _BUDGET = 60_000, 300_000  # patterns that such a run sees, at least and at most
 _VALIDATIONS = 20  # in a run that is budgeted in patterns
@@ -168,7 +168,7 @@ class _Run:
         )
         self._prepare(module, start)
         batches = ScanDataModule(
-            PatternReader(self.scan, module.context, keep=True),
+            PatternReader(self.scan, module.context, module.preprocessing.detector, whole=True),
             self.training,
             self.validation,
             batch_size=cfg.batch_size,
@@ -221,16 +221,21 @@ class _Run:
         cfg, counts = self.config, self.quality.counts
         module.preprocessing.detector.set_mask(self.scan.pattern_mask)
         module.preprocessing.fit(self.scan, self.training, counts=counts, seed=cfg.seed)
-        chosen = np.random.default_rng([cfg.seed, 5]).permutation(self.training)[:_SAMPLE]
-        # A context that has not been fitted takes all neighbours for alike.
-        sample = PatternReader(self.scan, Context(module.preprocessing.detector, 2))(np.sort(chosen))
-        module.context.fit(sample, counts=counts, seed=cfg.seed)
+        detector = module.preprocessing.detector
+        most = min(_SAMPLE, max(64, _SAMPLE_VALUES // int(np.prod(detector.shape))))
+        chosen = np.random.default_rng([cfg.seed, 5]).permutation(self.training)[:most]
+        single, mean = sample_with_means(self.scan, np.sort(chosen), detector)
+        enough = len(chosen) > 1  # one pattern has no principal components to start from
         if start is None:
-            if len(chosen) > 1:  # one pattern has no principal components to start from
-                module.initialise(sample)
+            if enough and module.network.components:
+                module.context.fit(single, mean, counts=counts, seed=cfg.seed)
+            if enough:
+                module.initialise(mean)
         else:
             module.preprocessing.adopt(start.module.preprocessing)
             module.network.load_state_dict(start.module.network.state_dict())
+            module.context.load_state_dict(start.module.context.state_dict())
+            module.context.measure_noise(single)
 
     def _trainer(self, accelerator: str, max_epochs: int, best: Checkpoints) -> L.Trainer:
         cfg = self.config

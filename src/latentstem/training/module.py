@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as L
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import TrainingConfig
 from ..context import Context
@@ -18,7 +18,7 @@ from ..losses import Objective
 from ..metrics import image_quality
 from ..networks import build_network
 from ..preprocessing import Detector, Preprocessing
-from .counts import split_counts, thinned_sum
+from .counts import split_counts
 from .reader import Batch
 
 __all__ = ["FORMAT_VERSION", "Autoencoder"]
@@ -62,10 +62,14 @@ class Autoencoder(L.LightningModule):
         )
         self.config = cfg = TrainingConfig(**config)
         self.preprocessing = Preprocessing(cfg.preprocessing, Detector(pattern_shape, cfg.bin, cfg.crop))
-        self.context = Context(self.preprocessing.detector, cfg.context)
         self.network = build_network(
-            cfg.network, self.preprocessing.shape, int(cfg.latent_dim), 2 if cfg.context else 1
+            cfg.network,
+            self.preprocessing.shape,
+            int(cfg.latent_dim),
+            context=cfg.context,
+            counts=cfg.reconstruction == "poisson",
         )
+        self.context = Context(self.preprocessing, self.network.components, cfg.context)
         self.objective = Objective(cfg.reconstruction, cfg.lambda_act, cfg.lambda_sim, cfg.lambda_div)
         self.history: dict[str, list[float]] = {}
         self.versions = {
@@ -116,31 +120,26 @@ class Autoencoder(L.LightningModule):
         """Patterns (B, H, W) to detector values on the network's pixels (B, h, w)."""
         return self.preprocessing.detector(patterns)
 
-    def encode(
-        self, values: Tensor, neighbours: Tensor | None = None, members: Tensor | None = None
-    ) -> Tensor:
+    def encode(self, values: Tensor, rings: Tensor | None = None, members: Tensor | None = None) -> Tensor:
         """Latents (B, k) of detector values.
 
         Parameters
         ----------
         values : Tensor, shape (B, h, w)
-        neighbours : Tensor, shape (B, h, w), optional
-            Sum over alike neighbours; the network sees the mean of these and the values themselves.
-        members : Tensor, shape (B,), optional
-            How many neighbours were summed.
+        rings, members : Tensor, optional
+            Of their surroundings; see `Batch`.
         """
-        return self.network.encode(self._input(values, _pooled(values, neighbours, members)))
-
-    def _input(self, values: Tensor, pooled: Tensor) -> Tensor:
-        channels = [values, pooled][: self.network.channels]
-        x = torch.stack([self.preprocessing(channel) for channel in channels], 1)
-        return torch.where(self.preprocessing.detector.used > 0, x, 0.0)
+        if self.network.components:
+            return self.network.encode(self.context.scores(values), rings, members)
+        x = torch.where(self.preprocessing.detector.used > 0, self.preprocessing(values), 0.0)
+        return self.network.encode(x)
 
     @torch.no_grad()
     def encode_batch(self, batch: Batch) -> Tensor:
-        """Patterns as they were recorded, with their neighbours, to latents (B, k)."""
-        neighbours = None if batch.neighbours is None else self.values(batch.neighbours)
-        return self.encode(self.values(batch.patterns), neighbours, batch.members)
+        """Patterns as they were recorded, with their surroundings, to latents (B, k)."""
+        if batch.scores is not None:
+            return self.network.encode(batch.scores, batch.rings, batch.members)
+        return self.encode(self.values(batch.recorded))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, k) to expected detector values (B, h, w)."""
@@ -160,17 +159,12 @@ class Autoencoder(L.LightningModule):
         return (values / self.preprocessing.fitted_range[1]).sqrt()
 
     @torch.no_grad()
-    def initialise(self, batch: Batch) -> None:
-        """Let the network start from a sample of patterns with their neighbours."""
-        values = self.values(batch.patterns)
-        neighbours = None if batch.neighbours is None else self.values(batch.neighbours)
-        pooled = _pooled(values, neighbours, batch.members)
+    def initialise(self, mean: Tensor) -> None:
+        """Let the network start from a sample of detector values (n, h, w), averaged with their neighbours."""
         unit = None
         if self.config.reconstruction == "poisson":  # one electron, in the space of the network's output
             unit = (self.preprocessing.unit / self.preprocessing.fitted_range[1]).sqrt()
-        self.network.initialise(
-            self._input(values, pooled), self._input(pooled, pooled)[:, 0], self._output(pooled), unit
-        )
+        self.network.initialise(self._output(mean), unit)
 
     # ---- Lightning ----
 
@@ -182,15 +176,16 @@ class Autoencoder(L.LightningModule):
         TrainingError
             If their sum is not finite.
         """
-        values = self.values(batch.patterns)
-        neighbours = None if batch.neighbours is None else self.values(batch.neighbours)
+        values, rings = self.values(batch.recorded), batch.rings
         cfg, pre = self.config, self.preprocessing
         seen, target, share = values, values, 1.0
         if cfg.split_counts:
             seen, target = split_counts(values, generator)
             seen, share = seen * 2, 0.5
-            neighbours = None if neighbours is None else thinned_sum(neighbours, generator)
-        latents = self.encode(seen, neighbours, batch.members).float()
+            if rings is not None and batch.members is not None:  # as noisy as the halves that are seen
+                noise = torch.randn(rings.shape, generator=generator, device=rings.device)
+                rings = rings + batch.members.sqrt()[:, :, None] * self.context.noise * noise
+        latents = self.encode(seen, rings, batch.members).float()
         output = self.network.decode(latents).float()
         if cfg.reconstruction == "poisson":
             predicted, target = share * self._expected(output) / pre.unit, target / pre.unit
@@ -216,7 +211,7 @@ class Autoencoder(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The same objective on held-out scan positions, always with the same thinning."""
         terms = self.losses(batch, self._generator(-1 - batch_idx))
-        self.log_dict({f"val/{name}": value for name, value in terms.items()}, batch_size=len(batch.patterns))
+        self.log_dict({f"val/{name}": value for name, value in terms.items()}, batch_size=len(batch.recorded))
         if self.config.realtime_metrics and batch_idx == 0:
             self.log_dict(
                 {f"val/{name}": value for name, value in self.image_quality(batch).items()}, batch_size=1
@@ -228,28 +223,24 @@ class Autoencoder(L.LightningModule):
         losses = [
             float(self.losses(batch, self._generator(-1 - i))["loss"]) for i, batch in enumerate(batches)
         ]
-        weights = [len(batch.patterns) for batch in batches]
+        weights = [len(batch.recorded) for batch in batches]
         return sum(loss * n for loss, n in zip(losses, weights, strict=True)) / sum(weights)
 
     @torch.no_grad()
     def image_quality(self, batch: Batch, limit: int = 128) -> dict[str, float]:
         """PSNR and SSIM of the reconstructions of at most `limit` patterns, in the preprocessed space."""
         batch = batch.take(slice(limit))
-        values, pre = self.values(batch.patterns), self.preprocessing
+        values, pre = self.values(batch.recorded), self.preprocessing
         low, high = (float(v) for v in pre(pre.fitted_range.reshape(2, 1, 1)).flatten())
         restored = pre(self.decode(self.encode_batch(batch)))
         return image_quality(restored, pre(values), high - low, pre.detector.used > 0)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with warm-up and the configured schedule, stepped at every batch; only matrices decay."""
-        matrices = [
-            weight for weight in self.parameters() if weight.ndim > 1 and weight.shape != self.network.shape
-        ]
-        others = [
-            weight
-            for weight in self.parameters()
-            if not (weight.ndim > 1 and weight.shape != self.network.shape)
-        ]
+        """AdamW with warm-up and the configured schedule, stepped at every batch; only layers' weights decay."""
+        layers = (nn.Linear, nn.Conv2d)
+        matrices = [layer.weight for layer in self.network.modules() if isinstance(layer, layers)]
+        chosen = {id(weight) for weight in matrices}
+        others = [weight for weight in self.parameters() if id(weight) not in chosen]
         optimiser = torch.optim.AdamW(
             [
                 {"params": matrices, "weight_decay": self.config.weight_decay},
@@ -290,10 +281,3 @@ class Autoencoder(L.LightningModule):
         # The step's own number seeds it, so that a resumed run draws what an uninterrupted one would have drawn.
         seed = (self.config.seed * 1_000_003 + number) % 2**63
         return torch.Generator(device=self.device).manual_seed(seed)
-
-
-def _pooled(values: Tensor, neighbours: Tensor | None, members: Tensor | None) -> Tensor:
-    """Mean of patterns and the alike ones among their neighbours."""
-    if neighbours is None or members is None:
-        return values
-    return (values + neighbours) / (1 + members)[:, None, None]

@@ -2,150 +2,200 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
 from ..context import Context
-from ..preprocessing import as_tensor
+from ..networks.rings import neighbourhood
+from ..preprocessing import Detector, as_tensor
 from ..scan import Scan
 
-__all__ = ["Batch", "PatternReader"]
+__all__ = ["Batch", "PatternReader", "sample_with_means"]
 
 Scores = tuple[Tensor, Tensor]
 
+_READ = 512  # patterns that are read together
+_SAMPLED = 2  # neighbours up to so many scan positions away smooth the sample
+
 
 class Batch(NamedTuple):
-    """Patterns of one step.
+    """Patterns of one step, and what is known of them and of their surroundings on the scan.
 
     Parameters
     ----------
-    patterns : Tensor, shape (B, H, W)
-        Detector values.
-    neighbours : Tensor, shape (B, H, W), float32, or None
-        Sum of the patterns at the neighbouring scan positions that show the same thing.
-    members : Tensor, shape (B,), float32, or None
-        How many neighbours that are.
+    patterns : Tensor, shape (B, H, W), or None
+        Detector values; None where only the scores are wanted.
+    scores : Tensor, shape (B, q), float32, or None
+        Of the patterns as recorded; see `Context`.
+    rings : Tensor, shape (B, R, q), float32, or None
+        Sums of the scores of those neighbours that show the same thing, by distance.
+    members : Tensor, shape (B, R), float32, or None
+        How many neighbours those are.
     """
 
-    patterns: Tensor
-    neighbours: Tensor | None = None
+    patterns: Tensor | None = None
+    scores: Tensor | None = None
+    rings: Tensor | None = None
     members: Tensor | None = None
+
+    @property
+    def recorded(self) -> Tensor:
+        """The patterns, where they were read."""
+        if self.patterns is None:
+            raise RuntimeError("this batch was read without its patterns")
+        return self.patterns
 
     def take(self, chosen: slice | Tensor) -> Batch:
         """Some of the patterns."""
-        if self.neighbours is None or self.members is None:
-            return Batch(self.patterns[chosen])
-        return Batch(self.patterns[chosen], self.neighbours[chosen], self.members[chosen])
+        return Batch(*(None if part is None else part[chosen] for part in self))
 
     @classmethod
     def of(cls, patterns: np.ndarray) -> Batch:
-        """A batch of patterns without neighbours."""
+        """A batch of patterns without their surroundings."""
         return cls(as_tensor(patterns))
 
     @classmethod
     def join(cls, parts: list[Batch]) -> Batch:
         """One batch of several."""
-        patterns = torch.cat([part.patterns for part in parts])
-        neighbours = [part.neighbours for part in parts if part.neighbours is not None]
-        members = [part.members for part in parts if part.members is not None]
-        return cls(patterns, torch.cat(neighbours), torch.cat(members)) if neighbours else cls(patterns)
+        columns = [[value for value in column if value is not None] for column in zip(*parts, strict=True)]
+        return cls(*(torch.cat(column) if column else None for column in columns))
 
 
 class PatternReader:
-    """Reads patterns with the sum of the alike ones among their neighbours.
-
-    Where patterns are read at random (memory, memory map), the scores that likeness is judged by are computed once for
-    the whole scan; from chunked storage, each block is read once, with its surroundings.
+    """Reads patterns with the scores of the alike ones among their neighbours.
 
     Parameters
     ----------
     scan : Scan
         Where from. Excluded positions are nobody's neighbours.
     context : Context, optional
-        Which neighbours are alike; None, or a radius of 0, reads no neighbours.
-    keep : bool
-        Keep the sums of the whole scan in memory if they fit into a quarter of what is free, for repeated passes.
+        Components, and which neighbours are alike; None, or no components, reads patterns alone.
+    detector : Detector, optional
+        Crop, mask and bin; needed with a context.
+    whole : bool
+        Compute the scores of the whole scan once, in one pass over the storage, for reading all of it; else those of
+        the patterns asked for and of their neighbours are computed at each call.
     """
 
-    def __init__(self, scan: Scan, context: Context | None = None, *, keep: bool = False) -> None:
-        self.scan = scan
+    def __init__(
+        self,
+        scan: Scan,
+        context: Context | None = None,
+        detector: Detector | None = None,
+        *,
+        whole: bool = False,
+    ) -> None:
+        self.scan, self._detector = scan, detector
         self.excluded = np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
-        self.context = context if context is not None and context.radius else None
-        self._scores: Scores | None = None
-        self._kept: Batch | None = None
+        self.context = context if context is not None and context.directions.shape[1] else None
+        self._whole: Scores | None = None
         if self.context is None:
             return
-        around = range(-self.context.radius, self.context.radius + 1)
-        self._steps = np.array([(dy, dx) for dy in around for dx in around if (dy, dx) != (0, 0)])
-        if scan.source.array is not None:
-            everything = [self.context(as_tensor(scan.read(block))) for block in scan.blocks(512)]
-            self._scores = torch.cat([s for s, _ in everything]), torch.cat([v for _, v in everything])
-            size = 4 * scan.n_positions * int(np.prod(scan.pattern_shape))
-            if keep and size < psutil.virtual_memory().available / 4:
-                sums = [self._summed(block) for block in scan.blocks(512)]
-                self._kept = Batch.join([Batch(s, s, m) for s, m in sums])
+        self._steps, ring = neighbourhood(self.context.radius)
+        rings = int(ring.max(initial=-1)) + 1
+        self._on_ring = torch.from_numpy(ring == np.arange(rings)[:, None]).float()  # (R, J)
+        if whole:
+            scores: Scores | None = None
+            for block in scan.blocks(_READ):
+                found = self._scored(block)
+                if scores is None:
+                    scores = tuple(torch.zeros(scan.n_positions, part.shape[1]) for part in found)  # type: ignore[assignment]
+                for part, values in zip(scores, found, strict=True):  # type: ignore[arg-type]
+                    part[torch.from_numpy(block)] = values
+            self._whole = scores
 
-    def __call__(self, positions: np.ndarray) -> Batch:
-        """Patterns at flat scan positions, and their neighbours."""
+    def __call__(self, positions: np.ndarray, *, patterns: bool = True) -> Batch:
+        """Patterns at flat scan positions, and their surroundings.
+
+        Parameters
+        ----------
+        positions : ndarray of int
+            Flat scan positions.
+        patterns : bool
+            Whether the patterns themselves are wanted, where their scores are known.
+        """
         if self.context is None:
             return Batch.of(self.scan.read(positions))
-        if self._kept is not None:
-            at = torch.from_numpy(positions)
-            kept = self._kept.take(at)
-            return Batch(as_tensor(self.scan.read(positions)), kept.neighbours, kept.members)
-        if self._scores is not None:
-            return Batch(as_tensor(self.scan.read(positions)), *self._summed(positions))
-        exists, neighbours = self._neighbours(positions)
+        exists, neighbours = _neighbours(self.scan.scan_shape, self.excluded, positions, self._steps)
+        if self._whole is not None:
+            read = as_tensor(self.scan.read(positions)) if patterns else None
+            own, at = torch.from_numpy(positions), torch.from_numpy(neighbours)
+            return Batch(read, *self._around(own, torch.from_numpy(exists), at, self._whole))
         wanted = np.unique(np.concatenate([positions, neighbours[exists]]))
-        patterns = self.scan.read(wanted)
-        scores = self.context(as_tensor(patterns))
+        stored = self.scan.read(wanted)
+        own, at = (
+            torch.from_numpy(np.searchsorted(wanted, p))
+            for p in (positions, np.where(exists, neighbours, positions[:, None]))
+        )
+        scores = self.context(self._values(stored))
+        return Batch(as_tensor(stored[own.numpy()]), *self._around(own, torch.from_numpy(exists), at, scores))
 
-        def place(at: np.ndarray) -> np.ndarray:
-            return np.searchsorted(wanted, at)
-
-        sums = self._sum(positions, exists, neighbours, lambda at: patterns[place(at)], scores, place)
-        return Batch(as_tensor(patterns[place(positions)]), *sums)
-
-    def _summed(self, positions: np.ndarray) -> tuple[Tensor, Tensor]:
-        exists, neighbours = self._neighbours(positions)
-        if self._scores is None:
-            raise RuntimeError("scores are computed at construction")
-        return self._sum(positions, exists, neighbours, self.scan.read, self._scores, lambda at: at)
-
-    def _sum(
-        self,
-        positions: np.ndarray,
-        exists: np.ndarray,
-        neighbours: np.ndarray,
-        read: Callable[[np.ndarray], np.ndarray],
-        scores: Scores,
-        place: Callable[[np.ndarray], np.ndarray],
-    ) -> tuple[Tensor, Tensor]:
-        """Sum of the alike neighbours, and their number; `place` finds a position among the scores."""
+    def _around(
+        self, own: Tensor, exists: Tensor, at: Tensor, scores: Scores
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Scores of patterns, ring sums over their alike neighbours, and the numbers of those."""
         if self.context is None:
             raise RuntimeError("neighbours need a context")
-        total = np.zeros((len(positions), *self.scan.pattern_shape), np.float32)
-        members = np.zeros(len(positions), np.float32)
-        own = torch.from_numpy(place(positions))
-        mine = scores[0][own], scores[1][own]
-        for there, at in zip(exists, neighbours, strict=True):
-            other = torch.from_numpy(place(np.where(there, at, positions)))
-            alike = there & self.context.alike(mine, (scores[0][other], scores[1][other])).numpy()
-            if alike.any():
-                total[alike] += read(at[alike])
-                members += alike
-        return torch.from_numpy(total), torch.from_numpy(members)
+        values, variances = scores
+        mine = values[own]
+        if not self.context.radius:
+            return mine, None, None
+        others = values[at]
+        alike = exists & self.context.alike((mine[:, None], variances[own][:, None]), (others, variances[at]))
+        rings = self._on_ring * alike[:, None].float()  # (B, R, J)
+        return mine, rings @ others, rings.sum(2)
 
-    def _neighbours(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Whether each neighbour is on the scan and included, and its flat position; shape (neighbours, n)."""
-        (ny, nx), (y, x) = self.scan.scan_shape, np.divmod(positions, self.scan.scan_shape[1])
-        dy, dx = self._steps.T[:, :, None]
-        y, x = y + dy, x + dx
-        exists = (y >= 0) & (y < ny) & (x >= 0) & (x < nx)
-        flat = np.where(exists, y * nx + x, 0)
-        return exists & ~self.excluded.ravel()[flat], flat
+    def _scored(self, positions: np.ndarray) -> Scores:
+        if self.context is None:
+            raise RuntimeError("scores need a context")
+        return self.context(self._values(self.scan.read(positions)))
+
+    def _values(self, stored: np.ndarray) -> Tensor:
+        if self._detector is None:
+            raise RuntimeError("scores need a detector")
+        return self._detector(as_tensor(stored))
+
+
+def sample_with_means(scan: Scan, positions: np.ndarray, detector: Detector) -> tuple[Tensor, Tensor]:
+    """Detector values of a sample of patterns, and of each averaged with its neighbours.
+
+    Parameters
+    ----------
+    scan : Scan
+        Where from. Excluded positions are nobody's neighbours.
+    positions : ndarray of int
+        Flat scan positions, sorted.
+    detector : Detector
+        Crop, mask and bin.
+
+    Returns
+    -------
+    single, mean : Tensor, shape (n, h, w), float32
+    """
+    excluded = np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
+    single, mean = [], []
+    for part in np.array_split(positions, -(-len(positions) // (_READ // 2)) or 1):
+        exists, neighbours = _neighbours(scan.scan_shape, excluded, part, neighbourhood(_SAMPLED)[0])
+        wanted = np.unique(np.concatenate([part, neighbours[exists]]))
+        values = detector(as_tensor(scan.read(wanted)))
+        own = values[torch.from_numpy(np.searchsorted(wanted, part))]
+        total = own.clone()
+        for there, at in zip(exists.T, neighbours.T, strict=True):
+            total[torch.from_numpy(there)] += values[torch.from_numpy(np.searchsorted(wanted, at[there]))]
+        single.append(own)
+        mean.append(total / torch.from_numpy(1 + exists.sum(1))[:, None, None])
+    return torch.cat(single), torch.cat(mean)
+
+
+def _neighbours(
+    scan_shape: tuple[int, int], excluded: np.ndarray, positions: np.ndarray, steps: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each neighbour is on the scan and included, and its flat position; shape (n, neighbours)."""
+    (ny, nx), (y, x) = scan_shape, np.divmod(positions, scan_shape[1])
+    y, x = y[:, None] + steps[:, 0], x[:, None] + steps[:, 1]
+    exists = (y >= 0) & (y < ny) & (x >= 0) & (x < nx)
+    flat = np.where(exists, y * nx + x, 0)
+    return exists & ~excluded.ravel()[flat], flat
