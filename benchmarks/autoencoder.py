@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,7 @@ import latentstem
 from latentstem.model import LatentModel
 from latentstem.scan import Scan
 from latentstem.simulation import SimulatedScan
-from latentstem.training import fit
-from latentstem.training.reader import PatternReader
+from latentstem.training.reader import Batch, PatternReader
 
 from .scans import masked
 from .scores import all_scores
@@ -38,23 +35,6 @@ def scores_of(model: LatentModel, scan: SimulatedScan) -> dict[str, Any]:
     """Every score of a model on the scan it was trained on."""
     data = masked(scan)
     return all_scores(model.reconstruct(data), model.embed(data).maps, scan)
-
-
-@contextmanager
-def watched_by(callback: L.Callback) -> Iterator[None]:
-    """Let a Lightning callback watch the training runs within."""
-    original = fit._Run._trainer
-
-    def with_callback(self: Any, *arguments: Any) -> L.Trainer:
-        trainer = original(self, *arguments)
-        trainer.callbacks.append(callback)
-        return trainer
-
-    fit._Run._trainer = with_callback  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        fit._Run._trainer = original  # type: ignore[method-assign]
 
 
 class StepClock(L.Callback):
@@ -99,6 +79,7 @@ class EfficiencyClock(L.Callback):
         )
         self.floor, self.start = scan.n_parameters / 4, start
         self.own, self.next = 0.0, 0.0
+        self.batch: Batch | None = None
         self.curve: list[tuple[float, float]] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -118,8 +99,10 @@ class EfficiencyClock(L.Callback):
         seconds = begun - self.start - self.own
         training = module.training
         module.eval()
-        batch = PatternReader(self.data, module.context)(self.positions)
-        found = module.preprocessing.detector.restore(module.decode(module.encode_batch(batch))).numpy()
+        if self.batch is None:
+            reader = PatternReader(self.data, module.context, module.preprocessing.detector)
+            self.batch = reader(self.positions)
+        found = module.preprocessing.detector.restore(module.decode(module.encode_batch(self.batch))).numpy()
         module.train(training)
         error = (np.sqrt(np.maximum(found[:, self.used], 0)) - self.clean) ** 2
         self.curve.append((seconds, float(self.floor / error.sum(1).mean())))

@@ -51,8 +51,7 @@ def passing(quick: bool) -> dict[str, Any]:
         scan = benchmark_scan(name, quick)
         level = best_baseline(_decompositions(name, quick))
         clock = ae.EfficiencyClock(scan, time.perf_counter())
-        with ae.watched_by(clock):
-            ae.train(masked(scan), quick, max_time="00:00:01:00")
+        ae.train(masked(scan), quick, max_time="00:00:01:00", callbacks=[clock])
         found[name] = {"best baseline": level, "seconds": clock.seconds_to(level), "curve": clock.curve}
         say(f"{name}: passes {level:.3f} after {found[name]['seconds']} s")
     return found
@@ -62,16 +61,14 @@ def speed(quick: bool) -> dict[str, Any]:
     """Patterns per second in training and embedding, and against the reference network."""
     scan = benchmark_scan(TYPICAL, quick)
     clock = ae.StepClock()
-    with ae.watched_by(clock):
-        model, seconds = ae.train(masked(scan), quick, max_patterns=TRAINED, max_time=None)
+    model, seconds = ae.train(masked(scan), quick, max_patterns=TRAINED, max_time=None, callbacks=[clock])
     batch = model.config.batch_size
     embedding = min(_seconds(lambda: model.embed(scan.counts)) for _ in range(3))
     few = scan.counts[:3, :4]
     steps = {}
     for preset, shortest in (("default", {"max_patterns": 20}), ("reference", {"epochs": 1})):
         watch = ae.StepClock()
-        with ae.watched_by(watch):
-            ae.train(few, False, preset=preset, batch_size=2, max_time=None, **shortest)
+        ae.train(few, False, preset=preset, batch_size=2, max_time=None, callbacks=[watch], **shortest)
         steps[preset] = watch.seconds_per_step
     own, reference = batch / clock.seconds_per_step, 2 / steps["reference"]
     return {

@@ -90,7 +90,10 @@ def resolve(
         )
     chosen["batch_size"] = batch
 
-    if config.context and min(scan.scan_shape) == 1 and max(scan.scan_shape) == 1:
+    if config.context and config.network != "compact":
+        chosen["context"] = 0
+        choices.append(f"context=0: network='{config.network}' sees single patterns")
+    if scan.n_positions == 1:
         chosen["context"] = 0
     return config.model_copy(update=chosen), choices
 
