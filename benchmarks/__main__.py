@@ -40,6 +40,8 @@ def main(arguments: list[str] | None = None) -> Path:
         say(f"== {part}")
         start = time.perf_counter()
         values = PARTS[part](asked.quick)
+        if asked.scans and part in results:  # of the other scans
+            values = {**results[part]["values"], **values}
         results[part] = {"values": values, "machine": machine(time.perf_counter() - start)}
         results = json.loads(json.dumps(results))  # as they will be read
         stored.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -13,6 +13,7 @@ _COMPARED = 16  # leading components that patterns are compared in
 _THRESHOLD = 2.1  # mean squared distance, in units of its noise, up to which two patterns are alike
 _PIXEL_FLOOR = 0.05  # share of the mean variance that every pixel is given at least
 _DAMPING = 0.3  # of components weaker than the sixteenth
+_NOISE_SHARE = 0.02  # of a component's noise that its scale is at least
 
 
 class Context(nn.Module):
@@ -94,16 +95,16 @@ class Context(nn.Module):
             torch.manual_seed(seed)
             found = torch.svd_lowrank(weighted, q=min(count + 8, *weighted.shape), niter=3)[2][:, :count]
         directions = found / weight[:, None]
-        spread = (smooth @ directions).std(0)
-        scale = 1 / (spread + _DAMPING * spread[min(_COMPARED, count) - 1] + 1e-30)
-        self.directions.zero_()[:, :count] = directions * scale
-        self.centre.copy_(smooth.mean(0) @ self.directions)
         self.gain.fill_(1.0)
         if not (counts and self._preprocessing[0].linear):
-            leading = self.directions[:, : min(_COMPARED, count)]
-            ratio = ((x - smooth) @ leading).square().median(0).values
-            ratio = ratio / self._variance(x, leading).median(0).values.clamp_min(1e-30)
-            self.gain.copy_(ratio.mean() / 0.455)  # the median of chi squared with one degree of freedom
+            ratio = ((x - smooth) @ directions).square().median(0).values
+            ratio = ratio / self._variance(x, directions).median(0).values.clamp_min(1e-30)
+            # In a tenth of the components, neighbours differ by noise alone.
+            self.gain.copy_(ratio.quantile(0.1) / 0.455)  # the median of chi squared with one degree of freedom
+        spread, noise = (smooth @ directions).std(0), self._variance(x, directions).mean(0).sqrt()
+        damping = _DAMPING * spread[min(_COMPARED, count) - 1] + _NOISE_SHARE * noise
+        self.directions.zero_()[:, :count] = directions / (spread + damping + 1e-30)
+        self.centre.copy_(smooth.mean(0) @ self.directions)
         self.measure_noise(single)
 
     @torch.no_grad()
