@@ -9,7 +9,7 @@ import numpy as np
 
 from .cloud_picture import SELECTED, cluster_colours
 from .latent_space import cluster_features, label_map, position_features
-from .layers import KIND, scan_kwargs
+from .layers import KIND, layer_of, scan_kwargs
 from .state import Session, sessions_of
 
 if TYPE_CHECKING:
@@ -23,12 +23,6 @@ __all__ = ["kind_of", "layer_of", "prepare", "show_clusters", "show_positions", 
 def kind_of(layer: Layer) -> str:
     """Which picture of a scan a layer is: "clusters", "selection" ...; empty for others."""
     return str(layer.metadata.get(KIND, ""))
-
-
-def layer_of(viewer: Viewer, session: Session, kind: str) -> Any:
-    """The layer "clusters", "selection" or "positions" of a session, or None."""
-    layers = sessions_of(viewer).layers_of(session)
-    return next((layer for layer in layers if kind_of(layer) == kind), None)
 
 
 def show_clusters(

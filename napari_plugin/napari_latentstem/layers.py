@@ -178,7 +178,7 @@ def show_scale_bar(viewer: Viewer) -> None:
     viewer.canvas.overlays.scale_bar.visible = True
 
 
-def layer_of(viewer: Viewer, session: Session, kind: str) -> Image | None:
+def layer_of(viewer: Viewer, session: Session, kind: str) -> Any:
     """The layer that shows this picture of a session, if there is one."""
     layers = sessions_of(viewer).layers_of(session)
     return next((layer for layer in layers if layer.metadata.get(KIND) == kind), None)
