@@ -28,7 +28,7 @@ def neighbourhood(radius: int) -> tuple[np.ndarray, np.ndarray]:
         Neighbours at the same distance share a ring; 0 is the nearest.
     """
     around = range(-radius, radius + 1)
-    steps = np.array([(dy, dx) for dy in around for dx in around if (dy, dx) != (0, 0)]).reshape(-1, 2)
+    steps = np.array([(dy, dx) for dy in around for dx in around if (dy, dx) != (0, 0)], int).reshape(-1, 2)
     return steps, np.unique((steps**2).sum(1), return_inverse=True)[1]
 
 

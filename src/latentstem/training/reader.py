@@ -120,16 +120,14 @@ class PatternReader:
         if self.context is None:
             return Batch.of(self.scan.read(positions))
         exists, neighbours = _neighbours(self.scan.scan_shape, self.excluded, positions, self._steps)
+        neighbours = np.where(exists, neighbours, positions[:, None])  # what is excluded may be NaN
         if self._whole is not None:
             read = as_tensor(self.scan.read(positions)) if patterns else None
-            own, at = torch.from_numpy(positions), torch.from_numpy(neighbours)
+            own, at = (torch.from_numpy(p) for p in (positions, neighbours))
             return Batch(read, *self._around(own, torch.from_numpy(exists), at, self._whole))
         wanted = np.unique(np.concatenate([positions, neighbours[exists]]))
         stored = self.scan.read(wanted)
-        own, at = (
-            torch.from_numpy(np.searchsorted(wanted, p))
-            for p in (positions, np.where(exists, neighbours, positions[:, None]))
-        )
+        own, at = (torch.from_numpy(np.searchsorted(wanted, p)) for p in (positions, neighbours))
         scores = self.context(self._values(stored))
         return Batch(as_tensor(stored[own.numpy()]), *self._around(own, torch.from_numpy(exists), at, scores))
 
