@@ -13,6 +13,7 @@ _COMPARED = 16  # leading components that patterns are compared in
 _THRESHOLD = 2.1  # mean squared distance, in units of its noise, up to which two patterns are alike
 _PIXEL_FLOOR = 0.05  # share of the mean variance that every pixel is given at least
 _DAMPING = 0.3  # of components weaker than the sixteenth
+_ROUNDING = 1e-6  # relative change of the input that is none
 _NOISE_SHARE = 0.02  # of a component's noise that its scale is at least
 
 
@@ -103,7 +104,8 @@ class Context(nn.Module):
             self.gain.copy_(ratio.quantile(0.1) / 0.455)  # the median of chi squared with one degree of freedom
         spread, noise = (smooth @ directions).std(0), self._variance(x, directions).mean(0).sqrt()
         damping = _DAMPING * spread[min(_COMPARED, count) - 1] + _NOISE_SHARE * noise
-        self.directions.zero_()[:, :count] = directions / (spread + damping + 1e-30)
+        real = spread > _ROUNDING * (smooth.square().mean(0) @ directions.square()).sqrt()
+        self.directions.zero_()[:, :count] = torch.where(real, directions / (spread + damping + 1e-30), 0.0)
         self.centre.copy_(smooth.mean(0) @ self.directions)
         self.measure_noise(single)
 
