@@ -168,21 +168,23 @@ def train(request, patterns):
         with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
             patch.setattr(resnet, "_WIDTH", 8)
             torch.manual_seed(0)
-            network = build_network(request.param, SHAPE, 6, 1)
-            noisy = patterns[:, None] + 0.1 * torch.randn(64, 1, *SHAPE)
+            network = build_network(request.param, SHAPE, 6)
             with torch.no_grad():
-                network.initialise(noisy, patterns, patterns, None)
+                network.initialise(patterns, None)
+            seen = patterns
+            if network.components:  # each pixel as one component
+                seen = (patterns - patterns.mean(0)).flatten(1) / patterns.std()
             none = dict.fromkeys(("lambda_act", "lambda_sim", "lambda_div"), 0.0)
             objective = Objective("mse", **{**none, **weights})
             optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
             for _ in range(150):
-                a = network.encode(patterns[:, None])
+                a = network.encode(seen)
                 loss = objective(network.decode(a), patterns, torch.ones(SHAPE), a)["loss"]
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
             with torch.no_grad():
-                return network.eval().encode(patterns[:, None])
+                return network.eval().encode(seen)
 
     return run
 

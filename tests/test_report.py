@@ -36,13 +36,13 @@ class Stub:
         self.module = self
         self.preprocessing = SimpleNamespace(detector=self.detector, shape=self.detector.shape)
 
-    def reader(self, scan):
-        return PatternReader(scan)
+    def reader(self, scan, *, whole=False):
+        return PatternReader(scan, whole=whole)
 
     def values(self, patterns):
         return self.detector(patterns)
 
-    def encode(self, values, neighbours, members):
+    def encode(self, values, rings, members):
         return values
 
     def encode_batch(self, batch):

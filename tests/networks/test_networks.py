@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentstem.networks import build_network, resnet
+from latentstem.networks.rings import neighbourhood
 
 NETWORKS = ["compact", "resnet"]
 
@@ -20,41 +22,53 @@ def narrow():
         yield
 
 
-def network(name, shape=(16, 20), latent_dim=4, channels=1, initialise=True):
+def network(name, shape=(16, 20), latent_dim=4, initialise=True, **arguments):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = build_network(name, shape, latent_dim, channels)
+        net = build_network(name, shape, latent_dim, **arguments)
         if initialise:
-            y = torch.rand(2 * latent_dim + 20, *shape)
             with torch.no_grad():
-                x = y[:, None] + 0.1 * torch.randn(len(y), channels, *shape)
-                net.initialise(x, y, y, None)
+                net.initialise(torch.rand(2 * latent_dim + 20, *shape), None)
         return net
+
+
+def inputs(net, n, radius=0, **options):
+    """What the network sees of n patterns: the patterns, or their scores amid those of neighbours."""
+    if not net.components:
+        return (torch.rand(n, *net.shape, **options),)
+    scores = torch.randn(n, net.components, **options)
+    if not radius:
+        return (scores,)
+    rings = int(neighbourhood(radius)[1].max()) + 1
+    members = torch.randint(0, 5, (n, rings)).to(scores)
+    return scores, members[:, :, None] * torch.randn(n, rings, net.components, **options), members
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 @settings(max_examples=12, deadline=None)
 @given(
-    height=st.integers(8, 70), width=st.integers(8, 70), channels=st.sampled_from([1, 2]), k=st.integers(1, 5)
+    height=st.integers(8, 70),
+    width=st.integers(8, 70),
+    k=st.integers(1, 5),
+    radius=st.integers(0, 3),
+    counts=st.booleans(),
 )
-def test_any_pattern_shape(name, height, width, channels, k):
-    net = network(name, (height, width), k, channels).eval()
-    x = torch.rand(2, channels, height, width)
+def test_any_pattern_shape(name, height, width, k, radius, counts):
+    net = network(name, (height, width), k, context=radius, counts=counts).eval()
     with torch.no_grad():
-        z = net.encode(x)
+        z = net.encode(*inputs(net, 2, radius))
         y = net.decode(z)
     assert z.shape == (2, k)
     assert y.shape == (2, height, width)
     assert torch.isfinite(z).all()
     assert torch.isfinite(y).all()
-    assert (net.shape, net.latent_dim, net.channels) == ((height, width), k, channels)
+    assert (net.shape, net.latent_dim) == ((height, width), k)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_part_of_the_network_learns(name):
-    net = network(name)
-    x = torch.rand(6, 1, 16, 20)
-    (net.decode(net.encode(x)) - x[:, 0]).square().mean().backward()
+    net = network(name, context=1, counts=True)
+    (net.decode(net.encode(*inputs(net, 6, 1))) - torch.rand(6, 16, 20)).square().mean().backward()
     idle = [
         n
         for n, p in net.named_parameters()
@@ -65,27 +79,76 @@ def test_every_part_of_the_network_learns(name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_patterns_do_not_see_each_other_in_use(name):
-    net = network(name)
+    net = network(name, context=1)
     with torch.no_grad():
         for _ in range(3):  # batch statistics, where there are any
-            net.encode(torch.rand(8, 1, 16, 20))
+            net.encode(*inputs(net, 8, 1))
         net.eval()
-        x = torch.rand(5, 1, 16, 20)
-        other = torch.cat([x[:2], 9 * torch.rand(7, 1, 16, 20)])
-        z = net.encode(x)
-        torch.testing.assert_close(net.encode(other)[:2], z[:2], rtol=1e-4, atol=1e-5)
+        x = inputs(net, 5, 1)
+        others = inputs(net, 7, 1)
+        z = net.encode(*x)
+        mixed = [torch.cat([one[:2], 9 * other]) for one, other in zip(x, others, strict=True)]
+        torch.testing.assert_close(net.encode(*mixed)[:2], z[:2], rtol=1e-4, atol=1e-5)
         y = net.decode(z)
         torch.testing.assert_close(net.decode(z[1:2]), y[1:2], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_context_channel_is_seen(name):
-    net = network(name, channels=2).eval()
-    x = torch.rand(3, 2, 16, 20)
-    changed = x.clone()
-    changed[:, 1] = torch.rand(3, 16, 20)
+def test_compact_sees_the_neighbours():
+    net = network("compact", context=1).eval()
+    scores, rings, members = inputs(net, 3, 1)
+    members = members + 1
     with torch.no_grad():
-        assert not torch.allclose(net.encode(x), net.encode(changed))
+        z = net.encode(scores, rings, members)
+        assert not torch.allclose(z, net.encode(scores, rings + members[:, :, None], members))
+        assert not torch.allclose(z, net.encode(scores + 1, rings, members))
+        none = torch.zeros_like(rings), torch.zeros_like(members)
+        torch.testing.assert_close(net.encode(scores), net.encode(scores, *none))
+
+
+def test_compact_starts_from_the_leading_components():
+    for context in (0, 2):
+        net = network("compact", context=context).eval()
+        scores = inputs(net, 5)[0]
+        with torch.no_grad():
+            torch.testing.assert_close(net.encode(scores), scores[:, :4])
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_compact_starts_from_the_mean_pattern(counts):
+    y, x = np.mgrid[:16, :20]
+    spot = np.exp(-((y - 5) ** 2 + (x - 12) ** 2) / 6)
+    strength = np.random.default_rng(0).uniform(1, 3, (300, 1, 1)) * (np.arange(300) % 3 == 0)[:, None, None]
+    intensity = torch.from_numpy(0.4 + 4 * strength * spot).float()
+    net = network("compact", initialise=False, counts=counts).eval()
+    with torch.no_grad():
+        net.initialise(intensity.sqrt() if counts else intensity, torch.tensor(2.0) if counts else None)
+        net.head.weight.zero_()
+        got = net.decode(torch.zeros(1, 4))[0]
+    mean, median = intensity.mean(0), intensity.median(0).values
+    assert mean.max() > 4 * median.max()
+    if counts:  # in intensity; between the median and the mean
+        got = got.square()
+        assert (got > 0.98 * median).all()
+        assert (got < 1.05 * mean).all()
+        assert got[5, 12] > 0.5 * mean[5, 12]
+    else:
+        torch.testing.assert_close(got, mean, rtol=1e-3, atol=1e-3)
+
+
+def test_the_background_of_counts_varies_smoothly_with_the_latents():
+    """As diffuse scattering does: by a factor of each pixel's own level, changing slowly over the detector."""
+    net = network("compact", shape=(40, 48), initialise=False, counts=True).eval()
+    with torch.no_grad():
+        net.head.weight.zero_()
+        net.level.fill_(-1e-6)
+        net.background.copy_(torch.rand(40, 48) + 0.5)
+        assert torch.allclose(net.decode(torch.ones(1, 4))[0], net.background, atol=1e-5)
+        net.diffuse[-1].bias.copy_(torch.linspace(-1, 1, 6).repeat(6))  # brighter to the right
+        ratio = (net.decode(torch.ones(1, 4)) / net.background)[0].log()
+    assert ratio[:, -1].mean() - ratio[:, 0].mean() > 1.5
+    assert ratio.diff(dim=0).abs().max() < 1e-3
+    assert 0 < ratio.diff(dim=1).min()
+    assert ratio.diff(dim=1).max() < 0.2
 
 
 def rank(vectors):
@@ -103,8 +166,7 @@ def test_no_narrower_bottleneck_than_the_latents(name, shape):
             net.embed.bias.fill_(1e3)  # lift every latent above its ReLU
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        x = torch.rand(200, 1, *shape, generator=generator, dtype=torch.float64)
-        assert rank(net.encode(x)) == k
+        assert rank(net.encode(*inputs(net, 200, generator=generator, dtype=torch.float64))) == k
         z = torch.rand(200, k, generator=generator, dtype=torch.float64)
         assert rank(net.decode(z)) >= k
 
@@ -115,13 +177,13 @@ def test_latents_add_capacity():
     errors = []
     for k in (4, 16, 48):
         net = network("compact", (8, 8), k, initialise=False)
-        y = torch.rand(512, 8, 8, generator=generator)
         with torch.no_grad():
-            net.initialise(y[:, None] + 0.1 * torch.randn(512, 1, 8, 8, generator=generator), y, y, None)
+            net.initialise(torch.rand(512, 8, 8, generator=generator), None)
         optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
         for _ in range(300):
-            x = torch.rand(128, 1, 8, 8, generator=generator)
-            error = (net.decode(net.encode(x)) - x[:, 0]).square().mean()
+            x = torch.rand(128, 8, 8, generator=generator)
+            scores = 12**0.5 * (x - 0.5).flatten(1)  # each pixel is a component, of unit variance
+            error = (net.decode(net.encode(scores)) - x).square().mean()
             optimiser.zero_grad()
             error.backward()
             optimiser.step()
@@ -144,7 +206,7 @@ def test_resnet_latents_are_non_negative():
     net = network("resnet")
     with torch.no_grad():
         net.embed.bias.zero_()
-        z = net.encode(5 * torch.randn(20, 1, 16, 20))
+        z = net.encode(5 * torch.randn(20, 16, 20))
     assert z.min() == 0
     assert z.max() > 0
 

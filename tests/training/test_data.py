@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 
 import dask.array as da
@@ -16,11 +17,12 @@ from scipy.ndimage import label
 from latentstem import as_scan
 from latentstem.context import Context
 from latentstem.errors import MaskError
-from latentstem.preprocessing import Detector
+from latentstem.preprocessing import Detector, Preprocessing
 from latentstem.training import data as module
+from latentstem.training import reader as reader_module
 from latentstem.training.counts import split_counts
 from latentstem.training.data import ScanDataModule, in_memory, split_positions
-from latentstem.training.reader import PatternReader
+from latentstem.training.reader import Batch, PatternReader, sample_with_means
 
 SHAPE = (7, 5, 32, 24)
 
@@ -85,49 +87,151 @@ def test_one_position_cannot_be_split():
 # ---- neighbours ----
 
 
-def reader(scan, radius, *, choosy=False, **arguments):
-    """All neighbours are taken for alike, or those of like brightness."""
-    context = Context(Detector(scan.pattern_shape), radius)
+COMPONENTS = 18
+
+
+def context(shape, radius, *, choosy=False):
+    """Scores along random directions; all patterns are alike, or those of like brightness."""
+    made = Context(Preprocessing("none", Detector(shape)), COMPONENTS, radius)
+    rng = np.random.default_rng(7)
+    made.directions.copy_(torch.from_numpy(rng.normal(size=made.directions.shape)))
+    made.directions[:, :16] *= float(choosy)
     if choosy:
-        context.directions.fill_(1.0)
-    return PatternReader(scan, context, **arguments)
+        made.directions[:, :16] = made.directions[:, :16].abs()
+    made.centre.copy_(torch.from_numpy(rng.normal(size=COMPONENTS)))
+    made.gain.fill_(1.0 if choosy else 0.0)
+    return made
 
 
-def neighbours_of(patterns, excluded, position, radius):
-    ny, nx = patterns.shape[:2]
+def reader(scan, radius, *, choosy=False, whole=False):
+    made = context(scan.pattern_shape, radius, choosy=choosy)
+    return PatternReader(scan, made, made._preprocessing[0].detector, whole=whole)
+
+
+def surroundings(patterns, excluded, position, made):
+    """Ring sums (R, q) and members (R,) of one scan position, by a plain loop."""
+    (ny, nx), radius = patterns.shape[:2], made.radius
+    distances = sorted(
+        {
+            j**2 + i**2
+            for j in range(-radius, radius + 1)
+            for i in range(-radius, radius + 1)
+            if (j, i) != (0, 0)
+        }
+    )
+    sums, members = np.zeros((len(distances), COMPONENTS)), np.zeros(len(distances))
     y, x = divmod(int(position), nx)
-    return [
-        patterns[j, i].astype(float)
-        for j in range(max(0, y - radius), min(ny, y + radius + 1))
-        for i in range(max(0, x - radius), min(nx, x + radius + 1))
-        if (j, i) != (y, x) and not excluded[j, i]
-    ]
+    own = made(torch.from_numpy(patterns[y, x].astype("f4"))[None])
+    for j in range(max(0, y - radius), min(ny, y + radius + 1)):
+        for i in range(max(0, x - radius), min(nx, x + radius + 1)):
+            if (j, i) == (y, x) or excluded[j, i]:
+                continue
+            other = made(torch.from_numpy(patterns[j, i].astype("f4"))[None])
+            if made.alike(own, other):
+                ring = distances.index((j - y) ** 2 + (i - x) ** 2)
+                sums[ring] += other[0][0].double().numpy()
+                members[ring] += 1
+    return sums, members
 
 
 @settings(max_examples=40, deadline=None)
-@given(scan=masked_scans(), radius=st.integers(0, 3), seed=st.integers(0, 9), keep=st.booleans())
-def test_sums_of_neighbours_equal_a_plain_loop(scan, radius, seed, keep):
+@given(
+    scan=masked_scans(),
+    radius=st.integers(0, 3),
+    seed=st.integers(0, 9),
+    whole=st.booleans(),
+    choosy=st.booleans(),
+)
+def test_ring_sums_equal_a_plain_loop(scan, radius, seed, whole, choosy):
     patterns = scan.source.array
     positions = np.random.default_rng(seed).permutation(scan.n_positions)[:7]
-    batch = reader(scan, radius, keep=keep)(positions)
+    read = reader(scan, radius, whole=whole, choosy=choosy)
+    batch = read(positions)
     np.testing.assert_array_equal(batch.patterns.numpy(), patterns.reshape(-1, 8, 9)[positions])
+    values = torch.from_numpy(patterns.reshape(-1, 8, 9)[positions].astype("f4"))
+    want = (values.flatten(1).double() @ read.context.directions.double() - read.context.centre).numpy()
+    np.testing.assert_allclose(batch.scores.numpy(), want, rtol=1e-4, atol=1e-3)
     if not radius:
-        assert batch.neighbours is None
+        assert batch.rings is None
+        assert batch.members is None
         return
-    want = [neighbours_of(patterns, scan.scan_mask, p, radius) for p in positions]
-    np.testing.assert_array_equal(batch.members.numpy(), [len(found) for found in want])
-    sums = [np.sum(found, 0) if found else np.zeros((8, 9)) for found in want]
-    np.testing.assert_allclose(batch.neighbours.numpy(), sums, rtol=1e-5, atol=1e-6)
+    for i, position in enumerate(positions):
+        sums, members = surroundings(patterns, scan.scan_mask, position, read.context)
+        np.testing.assert_array_equal(batch.members[i].numpy(), members)
+        np.testing.assert_allclose(batch.rings[i].numpy(), sums, rtol=1e-4, atol=1e-2)
 
 
-def test_excluded_positions_are_nobodys_neighbours():
+@pytest.mark.parametrize("radius", [0, 1, 2])
+@pytest.mark.parametrize("whole", [True, False])
+def test_patterns_are_left_out_where_they_are_not_wanted(radius, whole):
+    read = reader(as_scan(counts()), radius, whole=whole, choosy=True)
+    positions = np.array([3, 17, 34])
+    with_patterns, without = read(positions), read(positions, patterns=False)
+    assert without.patterns is None or not whole
+    for one, other in zip(with_patterns[1:], without[1:], strict=True):
+        assert one is other is None or torch.equal(one, other)
+
+
+def test_a_batch_without_patterns_says_so():
+    batch = reader(as_scan(counts()), 1, whole=True)(np.arange(4), patterns=False)
+    with pytest.raises(RuntimeError, match="read without its patterns"):
+        batch.recorded  # noqa: B018
+
+
+@pytest.mark.parametrize("made", [None, Context(Preprocessing("none", Detector(SHAPE[2:])), 0, 1)])
+def test_without_components_patterns_are_read_alone(made):
+    batch = PatternReader(as_scan(counts()), made, Detector(SHAPE[2:]), whole=True)(np.arange(5, 9))
+    np.testing.assert_array_equal(batch.patterns.numpy(), counts().reshape(-1, 32, 24)[5:9])
+    assert batch.scores is batch.rings is batch.members is None
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("garbage", [1e9, np.nan])
+@pytest.mark.parametrize("position", [(3, 2), (0, 0)])
+def test_excluded_positions_are_nobodys_neighbours(whole, garbage, position):
     values = counts().astype("float32")
+    clean = reader(as_scan(values), 1)(np.arange(35)).members.sum()
     mask = np.zeros((7, 5), bool)
-    mask[3, 2] = True
-    values[3, 2] = 1e9
-    batch = reader(as_scan(values, scan_mask=mask), 1)(np.flatnonzero(~mask))
-    assert batch.neighbours.max() < 1e3
-    assert batch.members.sum() == reader(as_scan(values), 1)(np.flatnonzero(~mask)).members.sum() - 8
+    mask[position] = True
+    values[position] = garbage
+    batch = reader(as_scan(values, scan_mask=mask), 1, whole=whole)(np.flatnonzero(~mask))
+    assert batch.rings.abs().max() < 1e5
+    assert batch.members.sum() == clean - 2 * (8 if position == (3, 2) else 3)
+
+
+def test_taken_and_joined_batches_are_the_same_as_read_ones():
+    for radius in (0, 1):
+        read = reader(as_scan(counts()), radius)
+        want = read(np.arange(20))
+        joined = Batch.join([want.take(slice(0, 9)), want.take(torch.arange(9, 20))])
+        for one, other in zip(joined, want, strict=True):
+            assert one is other is None or torch.equal(one, other)
+
+
+@settings(max_examples=20, deadline=None)
+@given(scan=masked_scans(), seed=st.integers(0, 9))
+def test_a_sample_and_its_means_equal_a_plain_loop(scan, seed):
+    patterns, (ny, nx) = scan.source.array.astype(float), scan.scan_shape
+    positions = np.sort(np.random.default_rng(seed).permutation(scan.n_positions)[:5])
+    single, mean = sample_with_means(scan, positions, Detector((8, 9)))
+    np.testing.assert_array_equal(single.numpy(), patterns.reshape(-1, 8, 9)[positions])
+    for position, got in zip(positions, mean.numpy(), strict=True):
+        y, x = divmod(int(position), nx)
+        seen = [
+            patterns[j, i]
+            for j in range(max(0, y - 2), min(ny, y + 3))
+            for i in range(max(0, x - 2), min(nx, x + 3))
+            if (j, i) == (y, x) or not scan.scan_mask[j, i]
+        ]
+        np.testing.assert_allclose(got, np.mean(seen, 0), rtol=1e-5)
+
+
+def test_a_large_sample_is_read_in_parts(monkeypatch):
+    scan, positions = as_scan(counts()), np.arange(3, 31)
+    want = sample_with_means(scan, positions, Detector(SHAPE[2:]))
+    monkeypatch.setattr(reader_module, "_READ", 6)
+    for one, other in zip(sample_with_means(scan, positions, Detector(SHAPE[2:])), want, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.fixture(params=["dask", "h5py", "big-endian"])
@@ -144,16 +248,32 @@ def stored(request, tmp_path):
 
 def test_storage_makes_no_difference(stored):
     positions = np.random.default_rng(0).permutation(35)
-    want, got, kept = (
-        reader(as_scan(data), 1, choosy=True, keep=keep)(positions)
-        for data, keep in ((counts(), False), (stored, False), (counts(), True))
+    want, *others = (
+        reader(as_scan(data), 1, choosy=True, whole=whole)(positions)
+        for data, whole in ((counts(), False), (stored, False), (counts(), True), (stored, True))
     )
     assert as_scan(stored).source.array is None
     at = np.flatnonzero(positions == 3 * 5 + 2)[0]
-    assert want.members[at] == 5  # of eight neighbours, those on this side of the edge
-    for batch in (got, kept):
-        for one, other in zip(batch, want, strict=True):
-            assert torch.equal(one, other)
+    assert want.members[at].sum() == 5  # of eight neighbours, those on this side of the edge
+    for batch in others:
+        assert torch.equal(batch.patterns, want.patterns)
+        assert torch.equal(batch.members, want.members)
+        torch.testing.assert_close(batch.scores, want.scores, rtol=1e-4, atol=1e-2)
+        torch.testing.assert_close(batch.rings, want.rings, rtol=1e-4, atol=1e-2)
+
+
+def test_the_whole_scan_is_scored_in_one_pass():
+    source = as_scan(counts()).source
+    reads = []
+    counting = type("Counting", (), {
+        "shape": source.shape, "dtype": source.dtype, "chunks": source.chunks, "array": source.array,
+        "read": staticmethod(lambda at: (reads.append(at), source.read(at))[1]),
+    })()  # fmt: skip
+    read = reader(replace(as_scan(counts()), source=counting), 1, whole=True)
+    assert sorted(np.concatenate(reads)) == list(range(35))
+    reads.clear()
+    read(np.arange(35), patterns=False)
+    assert not reads
 
 
 def test_chunked_patterns_that_fit_are_read_into_memory_once(stored):
@@ -227,7 +347,8 @@ def test_streamed_batches(stored, workers, monkeypatch):
     assert np.mean([len(set(part)) for part in seen]) > 3.5
     assert np.bincount(list(chain(*seen)))[5:33].max() <= 7  # 120 patterns of 28
     want = reader(as_scan(counts()), 1)(np.array(seen[3]))
-    assert torch.equal(streamed[3].neighbours, want.neighbours)
+    assert torch.equal(streamed[3].members, want.members)
+    torch.testing.assert_close(streamed[3].rings, want.rings, rtol=1e-4, atol=1e-2)
     assert positions_of(batches(scan, training, steps=30, workers=workers), counts()) == seen
     assert positions_of(batches(scan, training, start=30, steps=30, workers=workers), counts()) != seen
     assert any(max(part) - min(part) > 15 for part in seen)  # chunks are shuffled among each other

@@ -12,7 +12,8 @@ from latentstem import Autoencoder, TrainingConfig, as_scan
 from latentstem.errors import TrainingError
 from latentstem.losses import poisson_deviance
 from latentstem.metrics import image_quality
-from latentstem.training.reader import Batch, PatternReader
+from latentstem.training.counts import split_counts
+from latentstem.training.reader import Batch, PatternReader, sample_with_means
 
 
 def module(scan, **arguments):
@@ -30,9 +31,16 @@ def module(scan, **arguments):
         view = as_scan(scan)
         made = Autoencoder(config.model_dump(), view.pattern_shape, view.signature(), ["a choice"])
         made.preprocessing.fit(view, np.arange(120), counts=True)
-        batch = PatternReader(view, made.context)(np.arange(120))
-        made.initialise(batch)
-    return made, batch
+        single, mean = sample_with_means(view, np.arange(120), made.preprocessing.detector)
+        if made.network.components:
+            made.context.fit(single, mean, counts=True, seed=0)
+        made.initialise(mean)
+    return made, read(made, scan)
+
+
+def read(made, scan):
+    """All of its patterns, and their surroundings, as one batch."""
+    return PatternReader(as_scan(scan), made.context, made.preprocessing.detector)(np.arange(120))
 
 
 def seeded(seed):
@@ -48,9 +56,27 @@ def test_hyperparameters_are_plain_values(scan):
     again.load_state_dict(made.state_dict())
 
 
-@pytest.mark.parametrize(("context", "channels"), [(0, 1), (1, 2), (3, 2)])
-def test_context_is_an_input_channel(scan, context, channels):
-    assert module(scan, context=context)[0].network.channels == channels
+@pytest.mark.parametrize("context", [0, 1, 3])
+def test_neighbours_are_seen_as_far_as_the_context_goes(scan, context):
+    made, _ = module(scan, context=context)
+    at = 5 * 10 + 4
+    with torch.no_grad():
+        made.context.gain.fill_(1e6)  # all are alike
+        before = made.encode_batch(read(made, scan))[at]
+        for distance in (1, 2, 3):
+            other = scan.copy()
+            other[5, 4 + distance] = other[5, 4 + distance, ::-1]
+            changed = not torch.equal(made.encode_batch(read(made, other))[at], before)
+            assert changed == (distance <= context)
+
+
+def test_resnet_sees_patterns_by_themselves(scan, narrow):
+    made, batch = module(scan, network="resnet", context=0)
+    made.eval()
+    assert batch.scores is None
+    torch.testing.assert_close(made.encode_batch(batch)[7:9], made.encode_batch(batch.take(slice(7, 9))))
+    made.losses(batch, seeded(0))["loss"].backward()
+    assert all(torch.isfinite(p.grad).all() for p in made.network.parameters())
 
 
 @pytest.mark.parametrize("reconstruction", ["poisson", "mse", "mae", "huber"])
@@ -91,7 +117,7 @@ def test_split_counts_predict_the_other_half(scan):
 def test_the_likelihood_is_that_of_the_counts_in_every_space(scan, preprocessing):
     made, batch = module(scan + 3, preprocessing=preprocessing, split_counts=False)
     with torch.no_grad():
-        expected = made.decode(made.encode(made.values(batch.patterns), batch.neighbours, batch.members))
+        expected = made.decode(made.encode(made.values(batch.patterns), batch.rings, batch.members))
         loss = made.losses(batch, seeded(0))["poisson"].item()
     assert (expected >= 0).all()
     assert loss == pytest.approx(poisson_deviance(expected, batch.patterns.float()).mean().item(), rel=1e-5)
@@ -106,7 +132,7 @@ def test_what_lies_under_the_mask_is_not_seen(scan):
     for garbage in (0.0, np.nan, 1e30):
         values = scan.astype("float32")
         values[:, :, mask] = garbage
-        batch = PatternReader(as_scan(values), made.context)(np.arange(120))
+        batch = read(made, values)
         terms = made.losses(batch, seeded(0))
         terms["loss"].backward()
         gradient = torch.cat([p.grad.flatten() for p in made.parameters() if p.grad is not None])
@@ -192,6 +218,48 @@ def test_short_runs_warm_up_quickly(scan):
 def test_a_pattern_alone_has_itself_as_context(scan):
     made, batch = module(scan)
     alone = Batch.of(scan[3, :4])
-    none = torch.zeros(4, 16, 20), torch.zeros(4)
-    assert torch.equal(made.encode_batch(alone), made.encode_batch(Batch(alone.patterns, *none)))
+    rings = torch.zeros(4, 2, made.network.components), torch.zeros(4, 2)
+    scores = made.context.scores(made.values(alone.patterns))
+    torch.testing.assert_close(made.encode_batch(alone), made.encode_batch(Batch(None, scores, *rings)))
     assert not torch.allclose(made.encode_batch(alone), made.encode_batch(batch)[30:34])
+
+
+def test_latents_of_a_batch_are_those_of_its_patterns(scan):
+    made, batch = module(scan)
+    with torch.no_grad():
+        want = made.encode(made.values(batch.patterns), batch.rings, batch.members)
+    torch.testing.assert_close(made.encode_batch(batch), want)
+    torch.testing.assert_close(made.encode_batch(batch._replace(patterns=None)), want)
+
+
+def test_the_neighbours_of_halves_are_as_noisy_as_halves(scan):
+    """A half of the electrons, doubled, has twice the noise variance: as much is added to each neighbour."""
+    made, batch = module(scan, preprocessing="minmax")
+    seen, encode = [], made.encode
+    made.encode = lambda half, rings, members: seen.append(rings) or encode(half, rings, members)
+    for seed in range(60):
+        made.losses(batch, seeded(seed))
+    added = torch.stack(seen) - batch.rings
+    assert not torch.equal(seen[0], seen[1])
+    none = batch.members == 0
+    assert none.any()
+    assert not added[:, none].any()
+    scaled = added[:, ~none] / batch.members[~none].sqrt()[:, None]
+    spread = scaled.flatten(0, 1).std(0)
+    known = made.context.noise > 0
+    torch.testing.assert_close(spread[known], made.context.noise[known], rtol=0.05, atol=0)
+    assert scaled.mean(1).abs().max() < spread.max()
+    # as much as halves have more than whole patterns, on average over patterns
+    halves = torch.stack([2 * split_counts(made.values(batch.patterns), seeded(s))[0] for s in range(60)])
+    with torch.no_grad():
+        extra = torch.stack([made.context.scores(h) for h in halves]) - batch.scores
+    measured = extra.square().mean((0, 1)).sqrt()
+    torch.testing.assert_close(made.context.noise[known], measured[known], rtol=0.1, atol=0)
+
+
+def test_neighbours_are_seen_as_recorded_where_counts_are_not_split(scan):
+    made, batch = module(scan, split_counts=False)
+    seen, encode = [], made.encode
+    made.encode = lambda values, rings, members: seen.append(rings) or encode(values, rings, members)
+    made.losses(batch, seeded(0))
+    assert torch.equal(seen[0], batch.rings)
