@@ -100,8 +100,8 @@ class Context(nn.Module):
         if not (counts and self._preprocessing[0].linear):
             ratio = ((x - smooth) @ directions).square().median(0).values
             ratio = ratio / self._variance(x, directions).median(0).values.clamp_min(1e-30)
-            # In a tenth of the components, neighbours differ by noise alone.
-            self.gain.copy_(ratio.quantile(0.1) / 0.455)  # the median of chi squared with one degree of freedom
+            # In a tenth of the components, neighbours differ by noise alone; 0.455 is the median of chi squared.
+            self.gain.copy_(ratio.quantile(0.1) / 0.455)
         spread, noise = (smooth @ directions).std(0), self._variance(x, directions).mean(0).sqrt()
         damping = _DAMPING * spread[min(_COMPARED, count) - 1] + _NOISE_SHARE * noise
         real = spread > _ROUNDING * (smooth.square().mean(0) @ directions.square()).sqrt()

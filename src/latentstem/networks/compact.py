@@ -19,6 +19,7 @@ _COMPONENTS = 128  # that the encoder sees
 _PATCH = 4  # detector pixels that share one place on the decoder's grid
 _MAPS = 16  # feature maps on that grid
 _KNOTS = 6  # control points of the diffuse background along each axis
+_MOST = 4.0  # logarithm of the background's factor, at most: latents of what was never seen may be far off
 _SLOPE = 0.003  # what is left of changes below the background
 _WIDTH = 128  # of the dense layers, at least
 
@@ -109,7 +110,7 @@ class CompactAutoencoder(Network):
         if not self.counts:
             return self.unit * (self.background + change)
         factor = self.rows @ self.diffuse(z).unflatten(1, (_KNOTS, _KNOTS)) @ self.columns.T
-        background = self.background * factor.exp()
+        background = self.background * factor.clamp(-_MOST, _MOST).exp()
         added = (background.square() + change.square() + 1e-9).sqrt()  # intensities add
         return self.unit * torch.where(change > 0, added, background + _SLOPE * change)
 

@@ -234,8 +234,9 @@ class _Run:
         else:
             module.preprocessing.adopt(start.module.preprocessing)
             module.network.load_state_dict(start.module.network.state_dict())
-            module.context.load_state_dict(start.module.context.state_dict())
-            module.context.measure_noise(single)
+            if module.network.components:
+                module.context.load_state_dict(start.module.context.state_dict())
+                module.context.measure_noise(single)
 
     def _trainer(self, accelerator: str, max_epochs: int, best: Checkpoints) -> L.Trainer:
         cfg = self.config
