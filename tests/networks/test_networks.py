@@ -151,6 +151,18 @@ def test_the_background_of_counts_varies_smoothly_with_the_latents():
     assert ratio.diff(dim=1).max() < 0.2
 
 
+@pytest.mark.parametrize("counts", [True, False])
+def test_what_is_far_off_is_finite(counts):
+    """A cosmic ray in a pattern, and latents that no training pattern has."""
+    net = network("compact", counts=counts).eval()
+    with torch.no_grad():
+        for layer in (net.bend[-1], net.diffuse[-1]):
+            layer.weight.normal_()
+        y = net.decode(net.encode(1e5 * inputs(net, 20)[0]))
+    assert torch.isfinite(y).all()
+    assert torch.isfinite(y.square()).all()
+
+
 def rank(vectors):
     values = torch.linalg.svdvals((vectors - vectors.mean(0)).flatten(1).double())
     return int((values > 1e-6 * values[0]).sum())

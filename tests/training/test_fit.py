@@ -323,6 +323,38 @@ def test_mixed_precision_trains(scan, precision):
 # ---- choices and refusals ----
 
 
+def test_resnet_sees_single_patterns_and_says_so(scan, narrow):
+    model = train(scan, network="resnet", context=2, epochs=1)
+    assert model.context == 0
+    assert "context=0: network='resnet' sees single patterns" in model.summary.choices
+    np.testing.assert_allclose(maps(model, scan)[3:5, 2:4], maps(model, scan[3:5, 2:4]), atol=1e-4)
+    asked = train(scan, network="resnet", context=0, epochs=1)
+    assert not any("context" in choice for choice in asked.summary.choices)
+
+
+def test_compact_keeps_the_context_that_is_asked_for(scan):
+    model = train(scan, context=2, epochs=1)
+    assert model.context == 2
+    assert not any("context" in choice for choice in model.summary.choices)
+
+
+@pytest.mark.parametrize("context", [0, 3])
+def test_a_single_position_wide_scan_trains(scan, context):
+    model = train(scan[:1], context=context, epochs=2)
+    assert np.isfinite(maps(model, scan[:1])).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_a_specimen_that_does_not_vary_trains(dtype):
+    data = np.broadcast_to(
+        latentstem.simulate((2, 2), (16, 20), n_grains=1).expectation[0, 0], (8, 9, 16, 20)
+    )
+    data = (20 * data).astype(dtype)
+    model = train(data, epochs=2)
+    assert np.isfinite(maps(model, data)).all()
+    assert np.isfinite(model.reconstruct(data)).all()
+
+
 def test_auto_is_resolved_and_stated(scan):
     model = train(scan, batch_size=2000)
     config = model.config
@@ -722,6 +754,21 @@ def test_fine_tuning_starts_from_the_weights_on_another_scan(scan, finished, sav
     assert tuned.history["epoch"] == [0, 1]
     assert tuned.config.learning_rate == 1e-4
     assert tuned.scan_signature["scan_shape"] == [7, 9]
+
+
+def test_fine_tuning_takes_over_the_components(scan, saved):
+    """With the weights go what they weigh; only how noisy it is, is of the new scan."""
+    before = latentstem.load(saved).module.context
+    after = train(3 * scan, init_from=saved, epochs=1).module.context
+    for name in ("directions", "centre", "gain"):
+        assert torch.equal(getattr(after, name), getattr(before, name)), name
+    torch.testing.assert_close(after.noise, 3**0.5 * before.noise, rtol=0.1, atol=0)
+
+
+def test_a_pattern_that_is_far_off_is_reconstructed_finitely(scan, finished):
+    other = scan.copy()
+    other[4, 4, 5, 5] = 60000
+    assert np.isfinite(finished[0].reconstruct(other)).all()
 
 
 def test_fine_tuning_takes_the_structure_of_the_checkpoint(scan, saved):
