@@ -16,7 +16,6 @@ from benchmarks.scores import best_baseline, efficiency, grain_ari, probe_r2, ps
 from benchmarks.table import written
 
 from latentstem.simulation import simulate
-from latentstem.training import fit
 
 
 @pytest.fixture(scope="module")
@@ -142,11 +141,8 @@ def test_seeds_are_held_out():
 def test_clocks_watch_a_run_and_take_no_part_in_it(linear):
     data = scans.masked(linear)
     steps, clock = autoencoder.StepClock(), autoencoder.EfficiencyClock(linear, time.perf_counter(), 50)
-    original = fit._Run._trainer
     arguments = {"max_patterns": 600, "max_time": None, "latent_dim": 3}
-    with autoencoder.watched_by(steps), autoencoder.watched_by(clock):
-        model, seconds = autoencoder.train(data, False, **arguments)
-    assert fit._Run._trainer is original
+    model, seconds = autoencoder.train(data, False, callbacks=[steps, clock], **arguments)
     assert steps.seconds_per_step > 0
     times, values = zip(*clock.curve, strict=True)
     assert list(times) == sorted(times)
