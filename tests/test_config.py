@@ -80,11 +80,11 @@ def test_max_time_takes_what_lightning_takes(given, stored):
 
 
 OUT_OF_RANGE = [
-    ("latent_dim", 0, "a value >= 1"),
-    ("latent_dim", 2000, "a value <= 1024"),
-    ("latent_dim", 3.5, "a whole number"),
-    ("latent_dim", "many", "a whole number"),
-    ("latent_dim", True, "a number"),
+    ("latent_dim", 0, "a whole number from 1 to 1024, or 'auto'"),
+    ("latent_dim", 2000, "a whole number from 1 to 1024, or 'auto'"),
+    ("latent_dim", 3.5, "a whole number from 1 to 1024, or 'auto'"),
+    ("latent_dim", "many", "a whole number from 1 to 1024, or 'auto'"),
+    ("latent_dim", True, "a whole number from 1 to 1024, or 'auto'"),
     ("latent_dim", None, "a whole number"),
     ("epochs", 0, "a value >= 1"),
     ("batch_size", -4, "a value >= 1"),

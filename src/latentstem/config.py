@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -32,8 +32,9 @@ class TrainingConfig(BaseModel):
     network : {"compact", "resnet"}
         ``compact``: convolutional, down-sampling early, made for one pattern shape; ``resnet``: the reference
         architecture, any pattern shape, many times slower.
-    latent_dim : int
-        Number of latents per scan position.
+    latent_dim : int or "auto"
+        Number of latents per scan position. ``auto`` trains shortly with 2, 4, 8, ... and takes the smallest number
+        that predicts held-out patterns as well as twice as many; it states its choice.
     preprocessing : {"auto", "minmax", "sqrt", "log", "zscore", "none"}
         Invertible map from detector values to network input; ``auto`` states its choice.
     reconstruction : {"auto", "mse", "mae", "huber", "poisson"}
@@ -87,7 +88,7 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     network: Literal["compact", "resnet"] = "compact"
-    latent_dim: int = Field(32, ge=1, le=1024)
+    latent_dim: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = 32
     preprocessing: Literal["auto", "minmax", "sqrt", "log", "zscore", "none"] = "auto"
     reconstruction: Literal["auto", "mse", "mae", "huber", "poisson"] = "auto"
     split_counts: StrictBool | Literal["auto"] = "auto"
@@ -222,6 +223,7 @@ _EXPECTED = {
 }
 #: what is expected of fields of more than one value
 _TAKES = {
+    "latent_dim": "a whole number from 1 to 1024, or 'auto'",
     "split_counts": "True, False or 'auto'",
     "crop": "row start, row stop, column start, column stop in pixels, each stop greater than its start",
     "max_time": "'DD:HH:MM:SS', a dict such as {{'minutes': 2}} or a timedelta, of at least one second",

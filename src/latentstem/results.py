@@ -57,7 +57,7 @@ def examples_of(model: LatentModel, scan: Scan) -> Examples:
     """
     from .pictures import residual
 
-    reader = model.reader(scan, whole=True)
+    reader = model.reader(scan)
     blocks = list(scan.blocks(32))
     every = max(1, round(scan.n_positions / _LOOKED_AT))
     looked_at, left_over = [], []

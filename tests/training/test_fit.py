@@ -372,7 +372,7 @@ def test_auto_is_resolved_and_stated(scan):
 
 REFUSED = [
     ({"latnt_dim": 3}, "Did you mean 'latent_dim'"),
-    ({"latent_dim": 0}, "a value >= 1; received 0"),
+    ({"latent_dim": 0}, "a whole number from 1 to 1024, or 'auto'; received 0"),
     ({"crop": (0, 99, 0, 20)}, "inside 16 x 20 pixels"),
     ({"bin": 3}, "divisor of 16 and 20"),
     ({"split_counts": True, "reconstruction": "mse"}, "contradict"),

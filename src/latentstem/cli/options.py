@@ -14,7 +14,7 @@ from ..config import TrainingConfig
 __all__ = ["given", "training_options"]
 
 _SHORT = {"latent_dim": "--latent", "learning_rate": "--lr", "batch_size": "--batch"}
-_METAVAR = {"crop": "Y0 Y1 X0 X1", "max_time": "DD:HH:MM:SS"}
+_METAVAR = {"latent_dim": "NUMBER|auto", "crop": "Y0 Y1 X0 X1", "max_time": "DD:HH:MM:SS"}
 _PARAMETER = re.compile(r"^(?P<names>[a-z_, ]+) : .*\n(?P<text>(?:    .*\n)+)", re.MULTILINE)
 
 
@@ -32,8 +32,12 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that the user gave, as values of the fields of `TrainingConfig`."""
-    words = {"true": True, "false": False}
-    return {name: words.get(value, value) for name, value in options.items() if value is not None}
+    words: dict[Any, Any] = {"true": True, "false": False}
+    return {
+        name: int(value) if name == "latent_dim" and value.isdecimal() else words.get(value, value)
+        for name, value in options.items()
+        if value is not None
+    }
 
 
 def _options() -> list[inspect.Parameter]:
@@ -53,6 +57,8 @@ def _options() -> list[inspect.Parameter]:
 def _type(name: str, annotation: Any) -> Any:
     if name == "split_counts":  # on, off or auto
         annotation = Literal["auto", "true", "false"]
+    if name == "latent_dim":  # a number or auto
+        annotation = str
     return annotation | None
 
 

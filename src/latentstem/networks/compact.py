@@ -124,5 +124,8 @@ class CompactAutoencoder(Network):
             mean = y.square().mean(0)
             mean = (mean + 0.01 * mean.mean()).sqrt()
         level = mean - background
+        if self.counts:  # intensities add
+            above = (mean.square() - background.square()).clamp_min(0).sqrt()
+            level = torch.where(level < 0, level / _SLOPE, above)
         self.background.copy_(background)
-        self.level.copy_(torch.where(level < 0, level / _SLOPE, level) if self.counts else level)
+        self.level.copy_(level)

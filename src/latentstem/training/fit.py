@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from ..config import TrainingConfig
-from ..errors import ArgumentError, TrainingError
+from ..errors import TrainingError
 from ..model import LatentModel
 from ..quality import Quality, inspect
 from ..scan import Scan, as_scan
@@ -28,7 +26,11 @@ from .data import ScanDataModule, in_memory, split_positions
 from .module import Autoencoder
 from .reader import PatternReader, sample_with_means
 from .resolve import resolve
+from .size import choose_latent_dim
 from .start import Start, requested_config
+from .surroundings import accelerator as find_accelerator
+from .surroundings import folder as checkpoint_folder
+from .surroundings import quiet_lightning
 
 __all__ = ["train_autoencoder"]
 
@@ -39,6 +41,8 @@ _SAMPLE_VALUES = 2**26  # detector values of those, at most
 _PASSES = 30  # over the scan, in a run that nothing else is asked of; many more and noise is learnt
 _BUDGET = 60_000, 300_000  # patterns that such a run sees, at least and at most
 _VALIDATIONS = 20  # in a run that is budgeted in patterns
+_TRIAL = 30_000  # patterns of each short training that chooses the number of latents
+_TRIAL_HELD_OUT = 512  # held-out patterns that such are compared on
 _AVERAGE = 0.995  # of the running mean of the weights, per step
 
 
@@ -108,16 +112,19 @@ def train_autoencoder(
     """
     start = Start.read(init_from, resume_from)
     config = requested_config(start, preset, config, training_arguments)
-    accelerator = _accelerator(config.device)
+    accelerator = find_accelerator(config.device)
     scan = as_scan(data, scan_shape, scan_mask=scan_mask, pattern_mask=pattern_mask)
     if start is not None:
         start.check(scan)
     quality = inspect(scan)
     for line in quality.lines():
         log.info(line)
-    with torch.random.fork_rng(devices=[]), _quiet_lightning():
+    with torch.random.fork_rng(devices=[]), quiet_lightning():
         torch.default_generator.manual_seed(config.seed)
-        model = _Run(config, scan, quality, output_dir, progress, callbacks).fit(accelerator, start)
+        run = _Run(config, scan, quality, output_dir, progress, callbacks)
+        if config.latent_dim == "auto":
+            run.choose_latent_dim(accelerator)
+        model = run.fit(accelerator, start)
     if baselines:
         from ..report import evidence
 
@@ -150,6 +157,24 @@ class _Run:
             for line in [*quality.lines(), *self.choices]:
                 print(line)
 
+    def choose_latent_dim(self, accelerator: str) -> None:
+        """Settle ``latent_dim="auto"`` by short trainings without a progress bar or files."""
+        trial = {"max_patterns": _TRIAL, "epochs": None, "max_time": None, "realtime_metrics": False}
+        parts = np.array_split(self.validation[:_TRIAL_HELD_OUT], max(2, len(self.validation) // 16))
+
+        def losses_of(size: int) -> np.ndarray:
+            config = self.config.model_copy(update={**trial, "latent_dim": size})
+            model = _Run(config, self.scan, self.quality, None, False, ()).fit(accelerator, None)
+            reader = model.reader(self.scan)
+            return np.array([model.module.validation_loss([reader(part)]) for part in parts if len(part)])
+
+        size, why = choose_latent_dim(losses_of)
+        self.config = self.config.model_copy(update={"latent_dim": size})
+        self.choices.append(f"latent_dim={size}: {why}")
+        log.info(self.choices[-1])
+        if self.progress:
+            print(self.choices[-1])
+
     def fit(self, accelerator: str, start: Start | None) -> LatentModel:
         cfg = self.config
         module = Autoencoder(cfg.model_dump(), self.scan.pattern_shape, self.scan.signature(), self.choices)
@@ -176,7 +201,7 @@ class _Run:
             workers=cfg.workers,
             seed=cfg.seed,
         )
-        with _folder(self.output_dir) as folder:
+        with checkpoint_folder(self.output_dir) as folder:
             best = Checkpoints(folder, None if done is None else done.path)
             trainer = self._trainer(accelerator, epochs_left + (done.epochs if done else 0), best)
             try:
@@ -277,23 +302,6 @@ def _running_mean(mean: list[Tensor], weights: list[Tensor], number: Tensor) -> 
     torch._foreach_lerp_(mean, weights, 1 - min(_AVERAGE, (1 + float(number)) / (10 + float(number))))
 
 
-def _accelerator(device: str) -> str:
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    available["gpu"] = any(available.values())
-    if not available.get(device, True):
-        raise ArgumentError(
-            f"there is no {device} device",
-            expected="a device of this machine: "
-            + ", ".join(["auto", "cpu", *(n for n, ok in available.items() if ok)]),
-            received=f"device={device!r}",
-            advice="Use device='cpu' or 'auto'.",
-        )
-    return device
-
-
 def _is_out_of_memory(error: BaseException) -> bool:
     kinds = (MemoryError, torch.cuda.OutOfMemoryError)
     return isinstance(error, kinds) or "allocate memory" in str(error)  # torch's words on a CPU
@@ -307,30 +315,3 @@ def _out_of_memory(error: BaseException, config: TrainingConfig) -> TrainingErro
         advice=f"Reduce batch_size (it is {config.batch_size}), set bin=2, use device='cpu', or "
         "preset='low-memory'.",
     )
-
-
-@contextlib.contextmanager
-def _folder(output_dir: Path | None) -> Iterator[Path]:
-    """Where checkpoints go: under the output folder, or for the run alone."""
-    if output_dir is not None:
-        yield output_dir / "checkpoints"
-        return
-    with tempfile.TemporaryDirectory(prefix="latentstem-") as folder:
-        yield Path(folder)
-
-
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Without Lightning's hints on hardware and loaders, which are no news to a microscopist."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "pytorch_lightning")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning")
-            warnings.filterwarnings("ignore", ".*does not have many workers.*")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

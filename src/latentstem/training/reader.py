@@ -144,7 +144,10 @@ class PatternReader:
         others = values[at]
         alike = exists & self.context.alike((mine[:, None], variances[own][:, None]), (others, variances[at]))
         rings = self._on_ring * alike[:, None].float()  # (B, R, J)
-        return mine, rings @ others, rings.sum(2)
+        sums = rings @ others
+        if not torch.isfinite(sums).all():  # a pattern of NaN is nobody's like, but 0 times NaN is NaN
+            sums = rings @ others.nan_to_num(0.0, 0.0, 0.0)
+        return mine, sums, rings.sum(2)
 
     def _scored(self, positions: np.ndarray) -> Scores:
         if self.context is None:
