@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from latentstem.pictures import residual
-from latentstem.scan import Axis, PatternSource, Scan
+from latentstem.scan import Axis, Scan
 
 if TYPE_CHECKING:
     from latentstem import LatentModel
@@ -141,7 +141,7 @@ def mean_patterns(scan: Scan, groups: np.ndarray, model: LatentModel | None = No
     raw = np.zeros((len(size), *scan.pattern_shape))
     rec = None if model is None else np.zeros_like(raw)
     n = np.zeros_like(size)
-    reader = None if model is None else model.reader(replace(scan, source=_Directly(scan.source)))
+    reader = None if model is None else model.reader(scan)
     order = np.random.default_rng(0).permutation(len(blocks))
     batches = [blocks[i][start : start + _BATCH] for i in order for start in range(0, len(blocks[i]), _BATCH)]
     told = -math.inf
@@ -268,21 +268,3 @@ def _add(sums: np.ndarray, number: np.ndarray, patterns: np.ndarray) -> None:
 def _over(sums: np.ndarray, n: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         return (sums / n[:, None, None]).astype(np.float32)
-
-
-class _Directly:
-    """A source that is read as if it were stored in pieces.
-
-    The neighbours that a model looks at are then compared where they are needed; for patterns in memory, a
-    `PatternReader` would compare those of the whole scan first.
-    """
-
-    array = None
-
-    def __init__(self, source: PatternSource) -> None:
-        self.shape, self.dtype, self.chunks, self.read = (
-            source.shape,
-            source.dtype,
-            source.chunks,
-            source.read,
-        )
