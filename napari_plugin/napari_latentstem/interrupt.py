@@ -43,14 +43,18 @@ class Interruptible:
         self.array, self.chunks = source.array, source.chunks
         self.active = True
 
+    def is_set(self) -> bool:
+        """Whether it is asked for, as `unless_stopped` wants to know."""
+        return self.active and self._stop.is_set()
+
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Patterns at flat scan positions; see `PatternSource.read`."""
-        if self.active and self._stop.is_set():
+        if self.is_set():
             raise Interrupted
         return self._source.read(indices)
 
 
-def unless_stopped(function: Callable[[], T], stop: threading.Event) -> T | None:
+def unless_stopped(function: Callable[[], T], stop: threading.Event | Interruptible) -> T | None:
     """The result of a function, or None if `stop` was set before it was there.
 
     `Interrupted` is raised in the midst of it, at the next line of Python that it comes to.
@@ -74,8 +78,8 @@ def unless_stopped(function: Callable[[], T], stop: threading.Event) -> T | None
         result = function()
         with lock:
             done.set()
-        while sent.is_set():  # it is on its way, and is not to arrive anywhere else
-            time.sleep(0.001)
+        if sent.is_set():  # it is on its way, and is not to arrive anywhere else
+            time.sleep(0.01)
         return result
     except Interrupted:
         return None

@@ -256,9 +256,15 @@ def _run(
             start["init_from"] = start_from.save(Path(folder) / "start.ckpt")
         elif start_from is not None:
             start["resume_from"] = start_from
-        model = train_autoencoder(
-            scan, config=config, output_dir=output_dir, progress=False, callbacks=[watch], **start
+        # what is read into memory at first is not given up by its source: the search for a number of latents
+        model = unless_stopped(
+            lambda: train_autoencoder(
+                scan, config=config, output_dir=output_dir, progress=False, callbacks=[watch], **start
+            ),
+            source,
         )
+    if model is None:
+        return Stopped(None)
     if baselines and not stop.is_set():
         events.put(Comparing())
         model.evidence = unless_stopped(lambda: evidence(model, scan), stop)

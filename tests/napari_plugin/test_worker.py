@@ -242,3 +242,25 @@ def test_embedding_ends_with_latents_or_the_error_or_nothing(scan):
     stop.set()
     (stopped,) = worker.embed_events(scan, model, stop)
     assert isinstance(stopped, Stopped)
+
+
+def test_stop_ends_the_search_for_a_number_of_latents(scan, monkeypatch, tmp_path):
+    import h5py
+
+    monkeypatch.setattr(fit, "_TRIAL", 16_000)  # 1000 steps for each number
+    stop, steps = threading.Event(), []
+    original = Autoencoder.training_step
+
+    def training_step(self, batch, index):
+        steps.append(index)
+        if len(steps) == 3:
+            stop.set()
+        return original(self, batch, index)
+
+    monkeypatch.setattr(Autoencoder, "training_step", training_step)
+    with h5py.File(tmp_path / "scan.h5", "w") as file:  # which is read into memory first
+        stored = file.create_dataset("data", data=scan.source.array, chunks=(2, 5, 32, 24))
+        events = run(latentstem.as_scan(stored), stop=stop, latent_dim="auto")
+    assert [type(event) for event in events] == [Stopped]
+    assert events[0].model is None
+    assert len(steps) < 500
