@@ -29,7 +29,7 @@ from latentstem.virtual import VIRTUAL_IMAGES
 
 from . import layers, writer
 from .background import Latest, message_of
-from .dock import Dock
+from .dock import Dock, Note
 from .picture_widget import colours, to_image
 from .state import Session, sessions_of
 
@@ -91,7 +91,7 @@ class MapsWidget(Dock):
             channel.activated.connect(lambda _: self._show_composite())
         self.show_composite = QPushButton("Show composite")
         self.show_composite.setToolTip("Three latents as red, green and blue in one picture")
-        self.show_composite.clicked.connect(self._show_composite)
+        self.show_composite.clicked.connect(lambda: self._show_composite())
         self.save_latents, self.save_patterns = QPushButton("Latents …"), QPushButton("Reconstructions …")
         self.save_latents.clicked.connect(
             lambda: self._save("latents", writer.export_latents, writer.LATENT_FILES)
@@ -99,11 +99,7 @@ class MapsWidget(Dock):
         self.save_patterns.clicked.connect(
             lambda: self._save("reconstructions", writer.export_reconstructions, writer.PATTERN_FILES)
         )
-        self.message = QLabel()
-        self.message.setWordWrap(True)
-        self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.ranked_by = QLabel()
-        self.ranked_by.setWordWrap(True)
+        self.message, self.ranked_by = Note(), Note()
         self.maps_box, rgb_box, save_box = QGroupBox("Latent maps"), QGroupBox("Composite"), QGroupBox("Save")
         top, contrast = QHBoxLayout(), QHBoxLayout()
         top.addWidget(QLabel("Virtual image"))
@@ -160,9 +156,9 @@ class MapsWidget(Dock):
     def _on_embedding(self, *_: Any) -> None:
         if self._session.embedding is not None:
             layers.show_embedding(self._viewer, self._session)
-        self._refresh()
+        self._refresh(renewed=True)
 
-    def _refresh(self) -> None:
+    def _refresh(self, renewed: bool = False) -> None:
         """List the latents of the active scan, and rank them."""
         session = self._session
         self._enable()
@@ -180,9 +176,11 @@ class MapsWidget(Dock):
         embedding, model = session.embedding, session.model
         if model is not None and int(model.config.latent_dim) != embedding.latent_dim:
             model = None
-        self._ranking.ask(lambda: _ranked(model, embedding), lambda ranked: self._fill(embedding, *ranked))
+        self._ranking.ask(
+            lambda: _ranked(model, embedding), lambda ranked: self._fill(embedding, renewed, *ranked)
+        )
 
-    def _fill(self, embedding: Embedding, shares: np.ndarray, of_what: str) -> None:
+    def _fill(self, embedding: Embedding, renewed: bool, shares: np.ndarray, of_what: str) -> None:
         """List the latents in the order of what they carry."""
         order = np.argsort(-shares, kind="stable")
         changed = self.list.count() != len(order)
@@ -205,6 +203,8 @@ class MapsWidget(Dock):
                 channel.addItem(str(latent), int(latent))
             keep = not changed and chosen is not None and self._composite_is_shown()
             channel.setCurrentIndex(channel.findData(chosen) if keep else min(n, len(order) - 1))
+        if renewed and self._composite_is_shown():  # it is of the latents before
+            self._show_composite(front=False)
         self._on_step()
 
     # ---- what the user does ----
@@ -251,11 +251,12 @@ class MapsWidget(Dock):
     def _composite_is_shown(self) -> bool:
         return self._session is not None and layers.layer_of(self._viewer, self._session, "RGB") is not None
 
-    def _show_composite(self) -> None:
+    def _show_composite(self, front: bool = True) -> None:
         chosen = tuple(channel.currentData() for channel in self.channels)
         if self._session is not None and None not in chosen:
             layer = layers.show_composite(self._viewer, self._session, chosen, self.clip.value())
-            layers.bring_to_front(self._viewer, layer)
+            if front:
+                layers.bring_to_front(self._viewer, layer)
 
     def _save(
         self, what: str, export: Callable[[Session, str], Path], kinds: dict[str, str], path: str = ""

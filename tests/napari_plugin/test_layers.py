@@ -203,6 +203,10 @@ def test_three_latents_make_a_composite(maps_widget, latents, qtbot):
     widget.channels[0].activated.emit(0)
     np.testing.assert_array_equal(layer.data, layers.composite(latents.maps, (2, 3, 0), 0))
     assert len(viewer.layers) == 3
+    session.embedding = Embedding(latents.maps[..., ::-1], latents.axes)  # of another model
+    assert listed(widget, qtbot) == [2, 0, 3, 1]
+    chosen = tuple(channel.currentData() for channel in widget.channels)
+    np.testing.assert_array_equal(layer.data, layers.composite(session.embedding.maps, chosen, 0))
 
 
 def test_two_scans_each_have_their_own_list(maps_widget, counts, latents, open_in, qtbot):
