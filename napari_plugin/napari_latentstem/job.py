@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,11 +80,11 @@ class Job(QObject):
                 yield from (event for event in embedded if not isinstance(event, Stopped))
             yield None
 
-        self._latest.ask(work, self._on_event)
+        self._latest.ask(work, self._of_this(stop))
 
     def apply(self, session: Session, model: LatentModel | Path) -> None:
         """Embed the scan of a session with a model, or the file of one, and let the session hold it."""
-        _, give_up = self._begin(session, "embedding")
+        stop, give_up = self._begin(session, "embedding")
 
         def work() -> Iterator[Event | None]:
             from latentstem import load
@@ -93,7 +93,7 @@ class Job(QObject):
             yield from worker.embed_events(session.scan, loaded, give_up)
             yield None
 
-        self._latest.ask(work, self._on_event)
+        self._latest.ask(work, self._of_this(stop))
 
     def stop(self) -> None:
         """End the training with the model so far, or, once that is over, give up the embedding."""
@@ -118,6 +118,10 @@ class Job(QObject):
         self._to_set[:] = self._stop, self._give_up = threading.Event(), threading.Event()
         self.session, session.busy, session.message = session, busy, ""
         return self._stop, self._give_up
+
+    def _of_this(self, stop: threading.Event) -> Callable[[Event | None], None]:
+        """Takes the events of a piece of work, until there is another one: they are not about that."""
+        return lambda event: self._on_event(event) if stop is self._stop else None
 
     def _on_event(self, event: Event | None) -> None:
         session = self.session

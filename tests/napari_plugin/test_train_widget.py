@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QScrollArea
 import latentstem
 from latentstem.training.module import Autoencoder
 from napari_latentstem.layers import layer_of
+from napari_latentstem.state import sessions_of
 from napari_latentstem.train_widget import TrainWidget
 
 WAIT = 60_000  # ms
@@ -270,6 +271,20 @@ def test_removing_the_scan_stops_training(widget, session, viewer, qtbot):
     qtbot.waitUntil(no_thread, timeout=WAIT)
     qtbot.waitUntil(lambda: widget.job.session is None, timeout=WAIT)
     assert list(viewer.layers) == []
+
+
+def test_what_is_left_of_a_run_does_not_reach_the_next_scan(widget, session, viewer, open_in, counts, qtbot):
+    in_mid_run(widget, qtbot)
+    other, models = open_in(viewer, counts, name="other"), []
+    other.events.model.connect(lambda new, old: models.append(new))
+    for layer in sessions_of(viewer).layers_of(session):
+        viewer.layers.remove(layer)
+    widget.form.set_length("epochs", 1)
+    widget.form.set_value("batch_size", 8)
+    train(widget, qtbot)
+    assert widget.message.text() == ""
+    assert [model.pattern_shape for model in models] == [(32, 24)]
+    assert other.embedding.maps.shape == (7, 5, 3)
 
 
 def test_of_two_open_scans_the_chosen_one_is_trained(widget, session, viewer, open_in, counts, qtbot):
