@@ -8,12 +8,15 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
 from latentstem.adapters import files, open_scan
+from latentstem.adapters.arrays import default_axes
+from latentstem.adapters.export import save_patterns
 from latentstem.adapters.files import scan_of_file
 from latentstem.errors import (
     DataTypeError,
@@ -116,6 +119,15 @@ def test_npz_without_a_choice_names_the_arrays(tmp_path, arrays):
     shown = re.escape(", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "no array")
     with pytest.raises(FileError, match=f"{shown}.*Save the scan under the name data"):
         open_scan(tmp_path / "a.npz")
+
+
+def test_npz_of_reconstructions_is_calibrated(tmp_path):
+    (y, x, *detector), steps = default_axes(SHAPE), {"scale": 2.0, "offset": 1.0, "units": "nm"}
+    scan = replace(open_scan(DATA), axes=(replace(y, **steps), replace(x, **steps), *detector))
+    save_patterns(DATA, scan, tmp_path / "a.npz")
+    read = open_scan(tmp_path / "a.npz")
+    assert_reads(read)
+    assert read.axes == scan.axes
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])

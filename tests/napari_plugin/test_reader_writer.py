@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 import latentstem
+from helpers import train
 from latentstem.errors import FileError
 from napari_latentstem.layers import show_embedding
+from napari_latentstem.maps_widget import MapsWidget
 from napari_latentstem.reader import get_reader
 from napari_latentstem.state import KEY, sessions_of
 from napari_latentstem.waiting import wait_for
+from napari_latentstem.writer import LATENT_FILES, PATTERN_FILES, export_latents, export_reconstructions
 
 
 def test_a_file_opens_as_a_calibrated_image(make_napari_viewer, tmp_path, counts):
@@ -139,3 +142,32 @@ def test_the_layer_of_latents_can_be_saved_from_the_file_menu(
     assert signal.axes_manager.signal_axes[0].units == "nm"
     with pytest.raises(RuntimeError, match=r"no latents to write: .*received 'scan'"):
         viewer.layers["scan"].save(str(tmp_path / "image.npz"), plugin="latentstem")
+
+
+@pytest.mark.parametrize("suffix", list(PATTERN_FILES))
+def test_each_kind_of_file_is_written_and_opens_again(
+    make_napari_viewer, tmp_path, calibrated, open_in, suffix, qtbot
+):
+    pytest.importorskip({".h5": "py4DSTEM"}.get(suffix, "hyperspy"))
+    viewer = make_napari_viewer()
+    session = open_in(viewer, calibrated)
+    session.model = train(calibrated, latent_dim=2, batch_size=32, epochs=1)
+    session.embedding = session.model.embed(calibrated)
+    widget = MapsWidget(viewer)
+    qtbot.addWidget(widget)
+    if suffix in LATENT_FILES:
+        widget._save("latents", export_latents, LATENT_FILES, str(tmp_path / f"latents{suffix}"))
+        qtbot.waitUntil(
+            lambda: widget.message.text() == f"Written: {tmp_path / f'latents{suffix}'}", timeout=60_000
+        )
+    path = tmp_path / f"patterns{suffix}"
+    widget._save("reconstructions", export_reconstructions, PATTERN_FILES, str(path))
+    qtbot.waitUntil(lambda: widget.message.text() == f"Written: {path}", timeout=60_000)
+    widget.close()
+    (layer,) = viewer.open(path, plugin="latentstem")
+    scan = layer.metadata[KEY].scan
+    np.testing.assert_array_equal(
+        scan.read(np.arange(256)).reshape(16, 16, 32, 32), session.model.reconstruct(calibrated)
+    )
+    if suffix != ".npy":
+        assert (scan.axes[0].units, scan.axes[0].scale) == ("nm", 2)

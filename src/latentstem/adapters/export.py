@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,14 @@ from ..scan import Axis, Scan
 if TYPE_CHECKING:
     from ..embedding import Embedding
 
-__all__ = ["LATENT_FILES", "PATTERN_FILES", "check_output", "save_latents", "save_patterns"]
+__all__ = [
+    "LATENT_FILES",
+    "PATTERN_FILES",
+    "check_output",
+    "save_latents",
+    "save_patterns",
+    "with_stored_axes",
+]
 
 #: suffixes that can be written, and the library that writes each
 LATENT_FILES = {".npz": "numpy", ".hspy": "hyperspy", ".zspy": "hyperspy", ".h5": "py4DSTEM"}
@@ -98,6 +107,16 @@ def save_patterns(patterns: np.ndarray, scan: Scan, path: Path) -> None:
         import py4DSTEM
 
         py4DSTEM.save(str(path), _datacube(patterns, scan), mode="o")
+
+
+def with_stored_axes(scan: Scan, arrays: Mapping[str, np.ndarray]) -> Scan:
+    """The scan with the axes that `save_patterns` puts into ``.npz``, if there are such among its arrays."""
+    stored = arrays["axes"] if "axes" in arrays else np.zeros(())
+    if stored.ndim or stored.dtype.kind != "U":
+        return scan
+    y, x, ky, kx = (Axis(**axis) for axis in json.loads(str(stored)))
+    same = (y.size, x.size, ky.size, kx.size) == scan.source.shape
+    return replace(scan, axes=(y, x, ky, kx)) if same else scan
 
 
 def _datacube(patterns: np.ndarray, scan: Scan) -> Any:

@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import FileError, LatentSTEMError
 from ..scan import Scan
 from .arrays import default_axes, source_of
+from .export import with_stored_axes
 
 __all__ = ["scan_of_file"]
 
@@ -148,7 +149,7 @@ def _npz(path: Path, scan_shape: ScanShape) -> Scan:
         name = next((name for name in ("data", "counts") if name in arrays), None)
         if name is None:
             name = _only({name: _header(path, name) for name in arrays}, path)
-        return _uncalibrated(arrays[name], scan_shape)
+        return with_stored_axes(_uncalibrated(arrays[name], scan_shape), arrays)
 
 
 def _header(path: Path, name: str) -> tuple[int, ...]:
