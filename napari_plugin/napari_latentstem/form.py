@@ -7,6 +7,7 @@ import inspect
 import re
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+from qtpy.QtGui import QValidator
 from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
@@ -183,6 +184,17 @@ class _LatentSize(QSpinBox):
         self.setRange(0 if _takes_auto() else 1, 1024)
         if self.minimum() == 0:
             self.setSpecialValueText("auto")
+
+    def validate(self, text: str, at: int) -> Any:
+        """The word can be typed, too."""
+        if self.minimum() == 0 and text and "auto".startswith(text):
+            state = QValidator.State.Acceptable if text == "auto" else QValidator.State.Intermediate
+            return state, text, at
+        return super().validate(text, at)
+
+    def valueFromText(self, text: str) -> int:
+        """0 for the word."""
+        return 0 if text == "auto" else super().valueFromText(text)
 
 
 def _takes_auto() -> bool:

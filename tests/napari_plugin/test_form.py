@@ -45,10 +45,22 @@ def test_what_is_filled_in_is_the_config(qtbot):
 def test_auto_latents(qtbot):
     form = ConfigForm()
     qtbot.addWidget(form)
-    if form._editors["latent_dim"].minimum():
-        pytest.skip("the library has no latent_dim='auto'")
+    box = form._editors["latent_dim"]
     form.set_value("latent_dim", "auto")
+    assert box.text() == "auto"
     assert form.config().latent_dim == "auto"
+    assert "latent_dim" not in form.config_to_train_on().model_fields_set
+    box.selectAll()
+    qtbot.keyClicks(box, "12")
+    assert form.config().latent_dim == 12
+    box.selectAll()
+    qtbot.keyClicks(box, "auto")
+    assert form.config().latent_dim == "auto"
+    box.stepUp()
+    assert form.config().latent_dim == 1
+    form.set_value("latent_dim", "auto")
+    form.set_preset("default")
+    assert form.config().latent_dim == 32
 
 
 def test_curves_keep_the_first_losses_from_hiding_the_rest(qtbot):
