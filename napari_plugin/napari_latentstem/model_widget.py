@@ -134,7 +134,7 @@ class ModelWidget(Dock):
         if not path:
             path, _ = QFileDialog.getSaveFileName(self, "Save the model", f"{session.name}.ckpt", _FILES)
         if path:
-            model, file = session.model, Path(path).with_suffix(".ckpt")
+            model, file = session.model, Path(path if path.endswith(".ckpt") else f"{path}.ckpt")
             self._begin(f"Writing {file} …")
             self._writing.ask(lambda: iter([model.save(file)]), self._on_saved)
 

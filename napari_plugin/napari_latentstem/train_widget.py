@@ -157,7 +157,8 @@ class TrainWidget(Dock):
         self.curves.clear()
         self._say("")
         self.summary.setText("")
-        self._work("Preparing: reading the scan …")
+        auto = config.latent_dim == "auto"
+        self._work("Preparing: trying numbers of latents …" if auto else "Preparing: reading the scan …")
         self.job.train(
             session,
             scan,

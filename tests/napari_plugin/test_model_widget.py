@@ -51,10 +51,10 @@ def test_a_model_is_saved_and_loaded_again(widget, session, model, viewer, qtbot
     session.model = model
     assert widget.save.isEnabled()
     assert "<b>3 latents</b> of patterns of 32 × 32 pixels" in widget.about.text()
-    widget.save_model(str(tmp_path / "model"))
+    widget.save_model(str(tmp_path / "model 0.5 nm"))
     qtbot.waitUntil(lambda: "Written" in widget.state.text(), timeout=WAIT)
     session.model = None
-    widget.load_model(str(tmp_path / "model.ckpt"))
+    widget.load_model(str(tmp_path / "model 0.5 nm.ckpt"))
     assert session.busy == "embedding"
     ended(widget, qtbot)
     assert session.busy == ""

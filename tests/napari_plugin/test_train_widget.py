@@ -273,6 +273,17 @@ def test_removing_the_scan_stops_training(widget, session, viewer, qtbot):
     assert list(viewer.layers) == []
 
 
+def test_the_number_of_latents_can_be_found(widget, session, viewer, qtbot, monkeypatch):
+    monkeypatch.setattr("latentstem.training.fit._TRIAL", 64)
+    widget.form.set_value("latent_dim", "auto")
+    widget.start()
+    assert widget.state.text() == "Preparing: trying numbers of latents …"
+    qtbot.waitUntil(lambda: widget.job.session is None, timeout=WAIT)
+    found = session.model.config.latent_dim
+    assert layer_of(viewer, session, "latents").data.shape == (found, 16, 16)
+    assert f"latent_dim={found}" in widget.summary.text()
+
+
 def test_what_is_left_of_a_run_does_not_reach_the_next_scan(widget, session, viewer, open_in, counts, qtbot):
     in_mid_run(widget, qtbot)
     other, models = open_in(viewer, counts, name="other"), []
