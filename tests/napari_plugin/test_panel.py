@@ -244,6 +244,31 @@ def test_view_opens_what_is_in_python(make_napari_viewer, monkeypatch, tmp_path,
     panel.close()
 
 
+@pytest.mark.parametrize("host", ["HyperSpy", "py4DSTEM"])
+def test_view_opens_what_other_libraries_hold(make_napari_viewer, monkeypatch, host):
+    counts = latentstem.simulate((7, 5), (32, 24), dose=400, n_grains=2).counts
+    if host == "HyperSpy":
+        data = pytest.importorskip("hyperspy.api").signals.Signal2D(counts)
+        for axis, scale, units in zip(data.axes_manager.navigation_axes, (2.0, 3.0), ("nm", "nm"), strict=True):
+            axis.scale, axis.units = scale, units
+        expected = (3.0, 2.0)  # rows, columns: HyperSpy's x is the last axis
+    else:
+        data = pytest.importorskip("py4DSTEM").DataCube(counts)
+        data.calibration.set_R_pixel_size(2.5)
+        data.calibration.set_R_pixel_units("nm")
+        expected = (2.5, 2.5)
+    monkeypatch.setattr("napari.Viewer", make_napari_viewer)
+    viewer = latentstem.view(data)
+    (session,) = sessions_of(viewer)
+    layer = next(layer for layer in viewer.layers if "position" not in layer.name)
+    np.testing.assert_allclose(layer.scale, expected)
+    assert [str(unit) for unit in layer.units] == ["nanometer"] * 2
+    np.testing.assert_array_equal(layer.data, counts.sum((2, 3)))
+    assert session.scan.scan_shape == (7, 5)
+    (panel,) = viewer.window._qt_window.findChildren(Panel)
+    panel.close()
+
+
 def python(code):
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False, timeout=200
