@@ -249,7 +249,9 @@ def test_view_opens_what_other_libraries_hold(make_napari_viewer, monkeypatch, h
     counts = latentstem.simulate((7, 5), (32, 24), dose=400, n_grains=2).counts
     if host == "HyperSpy":
         data = pytest.importorskip("hyperspy.api").signals.Signal2D(counts)
-        for axis, scale, units in zip(data.axes_manager.navigation_axes, (2.0, 3.0), ("nm", "nm"), strict=True):
+        for axis, scale, units in zip(
+            data.axes_manager.navigation_axes, (2.0, 3.0), ("nm", "nm"), strict=True
+        ):
             axis.scale, axis.units = scale, units
         expected = (3.0, 2.0)  # rows, columns: HyperSpy's x is the last axis
     else:
