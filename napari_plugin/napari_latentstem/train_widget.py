@@ -19,7 +19,6 @@ from qtpy.QtWidgets import (
     QScrollArea,
     QToolButton,
     QVBoxLayout,
-    QWidget,
 )
 
 from latentstem.errors import LatentSTEMError
@@ -168,15 +167,15 @@ class TrainWidget(Dock):
             output_dir=self._folder,
             baselines=self.baselines.isChecked(),
         )
-        self._show(self.curves)
+        self._show_curves()
 
-    def _show(self, part: QWidget) -> None:
-        """Scroll to a part, in a small window."""
+    def _show_curves(self) -> None:
+        """Scroll to where the progress is, in a small window."""
         parent = self.parentWidget()
         while parent is not None and not isinstance(parent, QScrollArea):
             parent = parent.parentWidget()
         if parent is not None:
-            parent.ensureWidgetVisible(part)
+            parent.ensureWidgetVisible(self.curves)
 
     def stop_training(self) -> None:
         """End the run with the best model so far."""
@@ -230,8 +229,6 @@ class TrainWidget(Dock):
         self.forming.clear()
         self.progress.setVisible(False)
         self.state.setText(self._outcome)
-        if self.summary.text():
-            self._show(self.summary)
         self._enable()
 
     def _on_error(self, error: BaseException) -> None:
