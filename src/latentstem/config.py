@@ -156,6 +156,13 @@ class TrainingConfig(BaseModel):
                 received=f"reconstruction={self.reconstruction!r}",
                 advice="Use split_counts='auto', or change reconstruction.",
             )
+        if self.latent_dim == "auto" and self.network != "compact":
+            raise ArgumentError(
+                "latent_dim='auto' would take hours",
+                expected="a whole number for a network that is slow to train, or network='compact'",
+                received=f"latent_dim='auto' with network={self.network!r}",
+                advice="Find the number with network='compact', and give it here.",
+            )
         return self
 
     @classmethod

@@ -64,3 +64,15 @@ def open_in() -> Callable[..., Session]:
         return session
 
     return opened
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., Any]) -> Any:
+    """A viewer of napari."""
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def session(viewer: Any, open_in: Callable[..., Session], calibrated: latentstem.Scan) -> Session:
+    """The calibrated scan, open in the viewer."""
+    return open_in(viewer, calibrated)

@@ -14,16 +14,6 @@ WAIT = 60_000  # ms
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer()
-
-
-@pytest.fixture
-def session(viewer, open_in, calibrated):
-    return open_in(viewer, calibrated)
-
-
-@pytest.fixture
 def form(viewer, session, qtbot):
     form = MaskForm(viewer)
     qtbot.addWidget(form)

@@ -24,16 +24,6 @@ def trained(scan_shape, pattern_shape):
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer()
-
-
-@pytest.fixture
-def session(viewer, open_in, calibrated):
-    return open_in(viewer, calibrated)
-
-
-@pytest.fixture
 def widget(viewer, session, qtbot):
     widget = ModelWidget(viewer)
     qtbot.addWidget(widget)

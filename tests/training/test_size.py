@@ -30,6 +30,17 @@ def test_noise_does_not_count_as_better():
     )  # one standard error is passed by chance in a sixth of all cases
 
 
+def test_one_part_alone_proves_nothing():
+    assert choose_latent_dim(lambda size: np.array([1.0 / size]))[0] == 2
+
+
+def test_slow_networks_are_not_tried():
+    with pytest.raises(
+        ArgumentError, match=r"would take hours.*received latent_dim='auto' with network='resnet'"
+    ):
+        latentstem.TrainingConfig.from_arguments("reference", latent_dim="auto")
+
+
 def test_auto_states_its_choice_and_trains_with_it(capsys):
     scan = latentstem.simulate((12, 12), (16, 16), structure="linear", dose=300, seed=1)
     arguments = {"latent_dim": "auto", "max_patterns": 500, "seed": 3}

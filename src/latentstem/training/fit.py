@@ -160,13 +160,14 @@ class _Run:
     def choose_latent_dim(self, accelerator: str) -> None:
         """Settle ``latent_dim="auto"`` by short trainings without a progress bar or files."""
         trial = {"max_patterns": _TRIAL, "epochs": None, "max_time": None, "realtime_metrics": False}
-        parts = np.array_split(self.validation[:_TRIAL_HELD_OUT], max(2, len(self.validation) // 16))
+        held_out = self.validation[:: -(-len(self.validation) // _TRIAL_HELD_OUT)]
+        parts = np.array_split(held_out, -(-len(held_out) // 16))
 
         def losses_of(size: int) -> np.ndarray:
             config = self.config.model_copy(update={**trial, "latent_dim": size})
             model = _Run(config, self.scan, self.quality, None, False, ()).fit(accelerator, None)
             reader = model.reader(self.scan)
-            return np.array([model.module.validation_loss([reader(part)]) for part in parts if len(part)])
+            return np.array([model.module.validation_loss([reader(part)]) for part in parts])
 
         size, why = choose_latent_dim(losses_of)
         self.config = self.config.model_copy(update={"latent_dim": size})

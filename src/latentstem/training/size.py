@@ -32,7 +32,9 @@ def choose_latent_dim(losses_of: Callable[[int], np.ndarray]) -> tuple[int, str]
     for size in SIZES[1:]:
         losses[size] = losses_of(size)
         gain = losses[chosen] - losses[size]
-        if gain.mean() <= _BETTER * gain.std(ddof=1) / np.sqrt(len(gain)):
+        # one part alone does not tell how sure its gain is
+        error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
+        if gain.mean() <= _BETTER * error:
             break
         chosen = size
     told = ", ".join(f"{size}: {loss.mean():.5g}" for size, loss in losses.items())
