@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
 
+    from latentstem import Embedding
+
 __all__ = [
     "KIND",
     "bring_to_front",
@@ -90,8 +92,8 @@ def show_virtual_image(viewer: Viewer, session: Session, kind: str) -> Image:
     return layer
 
 
-def latent_layer(session: Session) -> dict[str, Any]:
-    """Arguments of ``viewer.add_image`` for the stack of latent maps: (k, Ny, Nx), axis labels latent, y, x."""
+def latents_of(session: Session) -> Embedding:
+    """The latents of a session, or an error that says how to come by them."""
     if session.embedding is None:
         raise ArgumentError(
             "no latent maps",
@@ -99,8 +101,13 @@ def latent_layer(session: Session) -> dict[str, Any]:
             received=f"{session.name!r}, which has none yet",
             advice="Train a model, or load one and apply it to this scan.",
         )
+    return session.embedding
+
+
+def latent_layer(session: Session) -> dict[str, Any]:
+    """Arguments of ``viewer.add_image`` for the stack of latent maps: (k, Ny, Nx), axis labels latent, y, x."""
+    maps = np.moveaxis(latents_of(session).maps, -1, 0)
     arguments = scan_kwargs(session, "latents")
-    maps = np.moveaxis(session.embedding.maps, -1, 0)
     return {
         "data": maps,
         "name": f"{session.name} latents",

@@ -10,7 +10,7 @@ import psutil
 from latentstem.adapters.export import LATENT_FILES, PATTERN_FILES, check_output, save_latents, save_patterns
 from latentstem.errors import ArgumentError
 
-from .layers import KIND
+from .layers import KIND, latents_of
 from .state import KEY, Session
 
 __all__ = ["LATENT_FILES", "PATTERN_FILES", "export_latents", "export_reconstructions", "write_latents"]
@@ -55,14 +55,7 @@ def export_latents(session: Session, path: str | Path) -> Path:
     """Write the latent maps of a session with the scan's calibration; the suffix tells the kind of file."""
     path = Path(path)
     check_output(path, LATENT_FILES, overwrite=True)
-    if session.embedding is None:
-        raise ArgumentError(
-            "no latents to write",
-            expected="a scan whose latents have been computed",
-            received=f"{session.name!r}, which has none yet",
-            advice="Train a model, or load one and apply it to this scan.",
-        )
-    save_latents(session.embedding, path)
+    save_latents(latents_of(session), path)
     return path
 
 
