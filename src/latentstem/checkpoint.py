@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from .atomic import written_whole
 from .errors import CheckpointError
 
 __all__ = ["read_checkpoint", "write_checkpoint"]
@@ -63,15 +63,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def write_checkpoint(content: dict[str, Any], path: str | Path) -> Path:
     """Write beside the path and rename, so that a file of that name is always whole."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(beside, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    with written_whole(path) as beside, open(beside, "wb") as file:
+        torch.save(content, file)
     return path

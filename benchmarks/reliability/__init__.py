@@ -1,0 +1,1 @@
+"""What survives: kills, full disks, hostile files, bad input, long sessions, other environments."""
