@@ -449,3 +449,28 @@ def test_ctrl_c_keeps_the_last_epoch_and_says_so(trained, tmp_path):
     assert process.returncode == 130, said
     assert f"Stopped. The last epoch is kept: give the same command with --resume {last}" in said
     assert "Traceback" not in said
+
+
+def test_a_series_of_files(tmp_path):
+    for name, rows, seed in (("a", 9, 0), ("b", 7, 1)):
+        np.save(
+            tmp_path / f"{name}.npy", simulate((rows, 8), (16, 20), dose=300, n_grains=2, seed=seed).counts
+        )
+    np.save(tmp_path / "movie.npy", np.stack([np.load(tmp_path / "a.npy")] * 2))
+    data = [word for name in "ab" for word in ("--data", tmp_path / f"{name}.npy")]
+    told = ok("train", *data, "--output_dir", tmp_path / "out", "--latent", 3, "--epochs", 1).output
+    assert "Series of 2 scans (9 x 8, 7 x 8)" in told
+    assert "scans                the same of each scan of a series" in told
+    names = {path.name for path in (tmp_path / "out" / "scans" / "a").iterdir()}
+    assert names == {"latents.npz", "latent_maps.png", "reconstructions.png"}
+    assert Embedding.load(tmp_path / "out" / "scans" / "b" / "latents.npz").maps.shape == (7, 8, 3)
+    model = tmp_path / "out" / "ae.ckpt"
+    ok("embed", *data, "--model", model, "--output", tmp_path / "z.npz")
+    assert Embedding.load(tmp_path / "z_a.npz").maps.shape == (9, 8, 3)
+    said = refused("embed", *data, "--model", model, "--output", tmp_path / "z.npz")
+    assert "z_a.npz, which exists already" in said
+    ok("reconstruct", "--data", tmp_path / "movie.npy", "--model", model, "--output", tmp_path / "clean.npy")
+    assert np.load(tmp_path / "clean_movie_1.npy").shape == (9, 8, 16, 20)
+    told = ok("info", tmp_path / "movie.npy").output + ok("info", model).output
+    assert "9 x 8, 9 x 8 positions" in told
+    assert "9 x 8, 7 x 8 positions" in told

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from latentstem import Scan, as_scan
 from latentstem.errors import FileError
+from latentstem.series import one_scan
 from latentstem.virtual import virtual_images
 
 from .layers import show_embedding, show_scale_bar, virtual_image_layer
@@ -48,7 +49,9 @@ def read(path: str | list[str]) -> list[LayerData]:
         If a file does not hold a scan; see `latentstem.as_scan`.
     """
     paths = [path] if isinstance(path, str) else path
-    return [layer_data(open_session(lambda file=file: as_scan(file), Path(file).stem)) for file in paths]
+    return [
+        layer_data(open_session(lambda file=file: one_scan(as_scan(file)), Path(file).stem)) for file in paths
+    ]
 
 
 def layer_data(session: Session) -> LayerData:

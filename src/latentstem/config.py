@@ -19,7 +19,9 @@ from pydantic import (
 
 from .errors import ArgumentError
 
-__all__ = ["PRESETS", "TrainingConfig"]
+__all__ = ["MAX_CONTEXT", "PRESETS", "TrainingConfig"]
+
+MAX_CONTEXT = 3  # scan positions: the largest neighbourhood that an encoder may see
 
 
 class TrainingConfig(BaseModel):
@@ -92,7 +94,7 @@ class TrainingConfig(BaseModel):
     preprocessing: Literal["auto", "minmax", "sqrt", "log", "zscore", "none"] = "auto"
     reconstruction: Literal["auto", "mse", "mae", "huber", "poisson"] = "auto"
     split_counts: StrictBool | Literal["auto"] = "auto"
-    context: int = Field(2, ge=0, le=3)
+    context: int = Field(2, ge=0, le=MAX_CONTEXT)
     bin: int = Field(1, ge=1, le=64)
     crop: tuple[int, int, int, int] | None = None
     lambda_act: float = Field(0.0, ge=0)

@@ -16,6 +16,7 @@ from .embedding import Embedding
 from .errors import ModelMismatchError
 from .preprocessing import as_tensor
 from .scan import Scan, as_scan
+from .series import for_each_scan
 from .summary import Summary
 from .training.module import Autoencoder
 from .training.reader import Batch, PatternReader
@@ -74,6 +75,7 @@ class LatentModel:
         """Versions of the packages that trained it."""
         return dict(self.module.versions)
 
+    @for_each_scan
     def embed(
         self,
         data: Any,
@@ -108,6 +110,7 @@ class LatentModel:
         provenance = {**self.describe(), "applied_to": scan.signature()}
         return Embedding(maps, scan.axes[:2], provenance)
 
+    @for_each_scan
     def reconstruct(
         self,
         data: Any,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import DataValueError
 from .scan import Scan
+
+if TYPE_CHECKING:
+    from .series import Region
 
 __all__ = ["Quality", "inspect"]
 
@@ -52,6 +55,8 @@ class Quality:
         Single detector pixels much brighter than their neighbours, or dark amid bright ones.
     saturated : int
         Values at the upper end of the detector's range, hot pixels left out.
+    regions : tuple of Region
+        Of a series: its scans, and where they lie in the maps.
     """
 
     scan_shape: tuple[int, int]
@@ -69,6 +74,7 @@ class Quality:
     hot: np.ndarray
     dead: np.ndarray
     saturated: int
+    regions: tuple[Region, ...] = ()
 
     def suggested_pattern_mask(self) -> np.ndarray:
         """Hot and dead detector pixels, shape (H, W), bool: a `pattern_mask` that excludes them."""
@@ -78,8 +84,12 @@ class Quality:
         """The findings as text, the data themselves first."""
         (ny, nx), (height, width) = self.scan_shape, self.pattern_shape
         kind = "look like counts" if self.counts else "do not look like counts"
+        scan = f"{ny} x {nx} scan"
+        if self.regions:
+            scans = [f"{region.rows} x {region.columns}" for region in self.regions]
+            scan = f"Series of {len(scans)} scans ({_shown(scans)})"
         lines = [
-            f"{ny} x {nx} scan of {height} x {width} patterns, {self.dtype} from {self.minimum:g} to "
+            f"{scan} of {height} x {width} patterns, {self.dtype} from {self.minimum:g} to "
             f"{self.maximum:g}: values {kind}, {self.dose:.4g} per pattern on average."
         ]
         findings = (
@@ -90,9 +100,10 @@ class Quality:
         )
         for where, what, advice in findings:
             if where.any():
+                places = _places(where, self.regions if where.shape == self.scan_shape else ())
                 plural = "" if where.sum() == 1 else "s"
                 what = what.replace("pattern of", f"pattern{plural} of") if " of " in what else what + plural
-                lines.append(f"{where.sum()} {what}, at {_places(where)}: {advice}.")
+                lines.append(f"{where.sum()} {what}, at {places}: {advice}.")
         if self.saturated:
             lines.append(
                 f"{self.saturated} values are saturated at {self.maximum:g}: "
@@ -216,6 +227,7 @@ def inspect(scan: Scan) -> Quality:
         hot=hot,
         dead=dead,
         saturated=_saturated(seen, hot, scan.dtype),
+        regions=scan.regions,
     )
 
 
@@ -300,13 +312,18 @@ def _not_finite(scan: Scan, seen: _Pass) -> DataValueError:
         "NaN or infinite values",
         expected="finite values",
         received=f"{seen.n_bad} that are not, in {positions.sum()} patterns at scan positions "
-        f"{_places(positions)}, in {pixels.sum()} detector pixels {_places(pixels)}",
+        f"{_places(positions, scan.regions)}, in {pixels.sum()} detector pixels {_places(pixels)}",
         advice=f"Exclude them with {at_pixels if rather_pixels else at_positions}, or replace them.",
     )
 
 
-def _places(where: np.ndarray) -> str:
-    """The first few positions, as (row, column)."""
-    places = np.argwhere(where)
-    shown = ", ".join(f"({row}, {column})" for row, column in places[:_SHOWN])
-    return shown + (" ..." if len(places) > _SHOWN else "")
+def _places(where: np.ndarray, regions: tuple[Region, ...] = ()) -> str:
+    """The first few positions, as (row, column); in a series, of each scan."""
+    if regions:
+        found = [(_places(region.of(where)), region.name) for region in regions if region.of(where).any()]
+        return _shown([f"{places} of {name!r}" for places, name in found], "; ")
+    return _shown([f"({row}, {column})" for row, column in np.argwhere(where)[: _SHOWN + 1]])
+
+
+def _shown(texts: list[str], between: str = ", ") -> str:
+    return between.join(texts[:_SHOWN]) + (" ..." if len(texts) > _SHOWN else "")

@@ -15,9 +15,11 @@ from .page import figures, page, paragraph, picture, sentences, table
 from .quality import Quality, inspect
 from .scan import Scan
 from .scan_statistics import latent_agreement
+from .series import Series
 from .survey import DISK_REACH, QUANTITIES, Survey, survey
 
 if TYPE_CHECKING:
+    from .embedding import Embedding
     from .model import LatentModel
 
 __all__ = ["evidence", "write_report"]
@@ -64,8 +66,8 @@ def evidence(
     model : LatentModel
         A trained model.
     data : DataCube, Signal2D, array or path
-        Anything `as_scan` reads. With the scan that the model was trained on, only positions that were held
-        out from training are compared; give the scan mask of training, on which they depend.
+        Anything `as_scan` reads; a series is measured as one. With the scan that the model was trained on, only
+        positions that were held out from training are compared; give the scan mask of training, on which they depend.
     scan_shape, scan_mask
         See `as_scan`.
     seed_agreement : bool
@@ -159,9 +161,14 @@ def _seed_agreement(model: LatentModel, scan: Scan) -> dict[str, float]:
 
     config = model.config.model_copy(update={"seed": model.config.seed + 1})
     other = train_autoencoder(scan, config=config, progress=False)
-    first, second = (m.embed(scan).maps.reshape(scan.n_positions, -1) for m in (model, other))
+    first, second = (_embedding(m, scan).maps.reshape(scan.n_positions, -1) for m in (model, other))
     both = np.isfinite(first).all(1) & np.isfinite(second).all(1)
     return latent_agreement(first[both], second[both])
+
+
+def _embedding(model: LatentModel, scan: Scan) -> Embedding:
+    found = model.embed(scan)
+    return scan.together(found) if isinstance(scan, Series) else found  # type: ignore[arg-type]
 
 
 def _comparison(found: dict[str, Any], folder: Path) -> dict[str, str]:
@@ -230,7 +237,7 @@ def _images(
         for name, of in found["bias"].items()
     ]
     scan_drawn = scan_images(seen, scan.axes[:2], folder / "scan.png")
-    maps_drawn = latent_maps(model.embed(scan), folder / "latents.png")
+    maps_drawn = latent_maps(_embedding(model, scan), folder / "latents.png")
     return {
         "Patterns": picture(drawn, _PATTERNS),
         "The scan before and after": paragraph(

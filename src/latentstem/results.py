@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .series import Series
+
 if TYPE_CHECKING:
     from .embedding import Embedding
     from .model import LatentModel
     from .scan import Scan
 
-__all__ = ["FILES", "Examples", "earlier_set_aside", "examples_of", "write_results"]
+__all__ = ["FILES", "Examples", "earlier_set_aside", "examples_of", "file_names", "write_results"]
 
 #: what a run may write into its output folder, and what each is
 FILES = {
@@ -25,6 +28,7 @@ FILES = {
     "latents.npz": "latent maps, with calibration",
     "latent_maps.png": "picture of the latent maps",
     "reconstructions.png": "picture of patterns beside their reconstructions",
+    "scans": "the same of each scan of a series",
     "summary.json": "figures, verdicts, configuration and choices",
     "report.html": "all of it on one page",
     "tb_logs": "curves, shown by: tensorboard --logdir {folder}/tb_logs",
@@ -102,13 +106,32 @@ def write_results(
     Returns
     -------
     Embedding
-        The latents of the scan.
+        The latents of the scan; of a series, those of all scans together.
     """
-    from . import pictures
-
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / "ae.ckpt")
     write_summary(model, scan, folder / "summary.json")
+    if not isinstance(scan, Series):
+        return _write_latents(model, scan, folder, expectation, labels)
+    names = file_names(scan)
+    embeddings = [
+        _write_latents(model, part, folder / "scans" / name)
+        for part, name in zip(scan.scans, names, strict=True)
+    ]
+    return scan.together(embeddings)
+
+
+def _write_latents(
+    model: LatentModel,
+    scan: Scan,
+    folder: Path,
+    expectation: np.ndarray | None = None,
+    labels: Callable[[Embedding], dict[str, np.ndarray]] | None = None,
+) -> Embedding:
+    """Write the latents of one scan, and the pictures."""
+    from . import pictures
+
+    folder.mkdir(parents=True, exist_ok=True)
     embedding = model.embed(scan)
     embedding.save(folder / "latents.npz")
     pictures.latent_maps(embedding, folder / "latent_maps.png", labels(embedding) if labels else None)
@@ -119,6 +142,15 @@ def write_results(
         clean=None if expectation is None else expectation[at], axes=scan.axes[2:],
     )  # fmt: skip
     return embedding
+
+
+def file_names(series: Series) -> list[str]:
+    """The names of the scans of a series as names of files, no two alike."""
+    names = [re.sub(r"[^\w.-]+", "_", scan.name).strip("._") for scan in series.scans]
+    return [
+        name if name and names.count(name) == 1 else f"{name or 'scan'}_{number}"
+        for number, name in enumerate(names)
+    ]
 
 
 def write_summary(model: LatentModel, scan: Scan, path: Path) -> None:

@@ -188,6 +188,15 @@ class Scan:
             pattern_mask=self.pattern_mask if pattern_mask is None else np.asarray(pattern_mask),
         )
 
+    def described(self, name: str, host: str, metadata: dict[str, Any]) -> Scan:
+        """The same scan under another name."""
+        return replace(self, name=name, host=host, metadata=metadata)
+
+    @property
+    def regions(self) -> tuple[Any, ...]:
+        """Where the scans of a series lie, see `latentstem.series.Region`; a single scan has none."""
+        return ()
+
     def signature(self) -> dict[str, Any]:
         """What identifies the scan in a checkpoint: plain values only."""
         return {
@@ -206,19 +215,22 @@ def as_scan(
 
     Parameters
     ----------
-    data : DataCube, Signal2D, array or path
+    data : DataCube, Signal2D, array or path, or a list of such
         A py4DSTEM ``DataCube``, a HyperSpy ``Signal2D`` or subclass (lazy or not), a numpy, memmap, h5py, zarr, dask or
-        torch array of shape (Ny, Nx, H, W), (N, H, W) or (N, 1, H, W), or the path of a file.
+        torch array of shape (Ny, Nx, H, W), (N, H, W) or (N, 1, H, W), or the path of a file. A list of such, or an
+        array (T, Ny, Nx, H, W), is a series of scans.
     scan_shape : (int, int), optional
-        Scan rows and columns; needed where the data has one scan axis only.
+        Scan rows and columns; needed where the data has one scan axis only. For a series, one for all scans, or a
+        list.
     scan_mask : array of bool, shape (Ny, Nx), optional
-        True excludes the scan position.
+        True excludes the scan position. For a series, a list: one for each scan, or None.
     pattern_mask : array of bool, shape (H, W), optional
         True excludes the detector pixel.
 
     Returns
     -------
     Scan
+        For a series, a `latentstem.series.Series`: its ``scans`` on one canvas.
 
     Raises
     ------

@@ -55,8 +55,9 @@ def view(
             f"latentstem.view needs napari, and {error.name} is not installed. `pip install latentstem[napari]`."
         ) from error
     from .scan import as_scan
+    from .series import one_scan
 
-    scan = as_scan(data, scan_shape, scan_mask=scan_mask)
+    scan = one_scan(as_scan(data, scan_shape, scan_mask=scan_mask))
     embedding = None
     if model is not None:
         from .model import LatentModel, load

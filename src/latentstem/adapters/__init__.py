@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import UnsupportedDataError
 from ..scan import Scan
 from .arrays import default_axes, library_of, source_of
+from .series import scan_of_array, series_of_list
 
 __all__ = ["open_scan"]
 
@@ -25,7 +26,7 @@ def open_scan(data: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
 
     Parameters
     ----------
-    data : Scan, SimulatedScan, DataCube, Signal2D, array or path
+    data : Scan, SimulatedScan, DataCube, Signal2D, array or path, or a list of such
         The data.
     scan_shape : (int, int), optional
         Scan rows and columns.
@@ -42,6 +43,8 @@ def open_scan(data: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
     roots = {cls.__module__.partition(".")[0] for cls in type(data).__mro__}
     if isinstance(data, Scan):
         return _same_scan(data, scan_shape)
+    if isinstance(data, (list, tuple)):
+        return series_of_list(data, scan_shape)
     if isinstance(data, (str, os.PathLike)):
         from .files import scan_of_file
 
@@ -62,8 +65,7 @@ def open_scan(data: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
             from .hdf5 import scan_of_dataset
 
             return scan_of_dataset(data, scan_shape)
-        source = source_of(data, scan_shape)
-        return Scan(source, default_axes(source.shape))
+        return scan_of_array(data, scan_shape)
     raise UnsupportedDataError(
         "data cannot be read as a scan",
         expected=_READ,
@@ -105,8 +107,6 @@ def _advice(data: Any, roots: set[str]) -> str:
         data.visit(names.append)
         arrays = [name for name in names if hasattr(data[name], "shape")]
         return f"Give one of the arrays in this file or group: {', '.join(arrays[:8]) or 'there is none'}."
-    if isinstance(data, (list, tuple)):
-        return "Stack the patterns into one array with np.stack(data)."
     if "cupy" in roots:
         return "Bring the array to the CPU with data.get()."
     return "Convert to an array with np.asarray(data) if it can be."

@@ -17,7 +17,7 @@ from ..errors import FileError, UnsupportedDataError
 from ..scan import Axis, PatternSource
 from .validate import Layout, check_dtype, layout_of
 
-__all__ = ["ChunkedSource", "MemorySource", "default_axes", "library_of", "source_of"]
+__all__ = ["ChunkedSource", "MemorySource", "default_axes", "library_of", "memory_map", "source_of"]
 
 _SLAB_BYTES = 256 * 2**20  # storage chunks larger than this are read in parts
 _CACHE_BYTES = 128 * 2**20  # decompressed chunks that are kept; always the last one
@@ -238,7 +238,7 @@ def source_of(array: Any, scan_shape: tuple[int, int] | None = None) -> PatternS
     check_dtype(array.dtype)
     layout = layout_of(array.shape, scan_shape)
     if library == "h5py":
-        mapped = _memory_map(array)
+        mapped = memory_map(array)
         array, library = (array, library) if mapped is None else (mapped, "numpy")
     if library != "numpy":
         return ChunkedSource(array, layout)
@@ -281,7 +281,7 @@ def _numpy_of_tensor(tensor: Any) -> np.ndarray:
     return tensor.resolve_conj().resolve_neg().numpy()
 
 
-def _memory_map(dataset: Any) -> np.ndarray | None:
+def memory_map(dataset: Any) -> np.ndarray | None:
     """The data of a contiguous, uncompressed HDF5 dataset as a memory map of the file."""
     offset = dataset.id.get_offset()
     file = dataset.file

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ import numpy as np
 
 from ..errors import FileError, LatentSTEMError
 from ..scan import Scan
-from .arrays import default_axes, source_of
 from .export import with_stored_axes
+from .series import scan_of_array
 
 __all__ = ["scan_of_file"]
 
@@ -79,7 +78,7 @@ def scan_of_file(path: str | os.PathLike[str], scan_shape: ScanShape = None) -> 
             advice="The file may be truncated or damaged: copy or export it again."
             + (" `pip install hdf5plugin` adds compression filters." if "filter" in str(error) else ""),
         ) from error
-    return replace(scan, name=path.stem, host="file", metadata={**scan.metadata, "path": str(path)})
+    return scan.described(path.stem, "file", {**scan.metadata, "path": str(path)})
 
 
 def _check(path: Path) -> None:
@@ -133,13 +132,8 @@ def _is_zarr_array(path: Path) -> bool:
     return (path / ".zarray").is_file() or (path / "zarr.json").is_file()
 
 
-def _uncalibrated(array: Any, scan_shape: ScanShape) -> Scan:
-    source = source_of(array, scan_shape)
-    return Scan(source, default_axes(source.shape))
-
-
 def _npy(path: Path, scan_shape: ScanShape) -> Scan:
-    return _uncalibrated(np.load(path, mmap_mode="r", allow_pickle=False), scan_shape)
+    return scan_of_array(np.load(path, mmap_mode="r", allow_pickle=False), scan_shape)
 
 
 def _npz(path: Path, scan_shape: ScanShape) -> Scan:
@@ -149,7 +143,7 @@ def _npz(path: Path, scan_shape: ScanShape) -> Scan:
         name = next((name for name in ("data", "counts") if name in arrays), None)
         if name is None:
             name = _only({name: _header(path, name) for name in arrays}, path)
-        return with_stored_axes(_uncalibrated(arrays[name], scan_shape), arrays)
+        return with_stored_axes(scan_of_array(arrays[name], scan_shape), arrays)
 
 
 def _header(path: Path, name: str) -> tuple[int, ...]:
@@ -179,7 +173,7 @@ def _torch(path: Path, scan_shape: ScanShape) -> Scan:
     tensors = {str(key): value for key, value in tensors.items() if isinstance(value, torch.Tensor)}
     named = [name for name in ("data", "counts") if name in tensors]
     name = named[0] if named else _only({name: tuple(tensor.shape) for name, tensor in tensors.items()}, path)
-    return _uncalibrated(tensors[name], scan_shape)
+    return scan_of_array(tensors[name], scan_shape)
 
 
 def _only(shapes: dict[str, tuple[int, ...]], path: Path) -> str:
@@ -216,7 +210,7 @@ def _zarr(path: Path, scan_shape: ScanShape) -> Scan:
 
     store = zarr.open(str(path), mode="r")
     if hasattr(store, "dtype"):
-        return _uncalibrated(store, scan_shape)
+        return scan_of_array(store, scan_shape)
     return scan_of_hyperspy_group(store["Experiments"], scan_shape) or _by_host(path, scan_shape)
 
 

@@ -17,8 +17,10 @@ import numpy as np
 
 from ..errors import FileError, LatentSTEMError
 from ..scan import Axis, Scan
+from ..series import Series
 from .arrays import default_axes, source_of
 from .dectris import is_dectris, scan_of_frames
+from .series import is_series, series_of_array
 from .units import plain_units
 from .validate import MIN_PATTERN, check_dtype, layout_of
 
@@ -62,7 +64,9 @@ def scan_of_hdf5(path: Path, scan_shape: tuple[int, int] | None) -> Scan | None:
 
 
 def scan_of_dataset(dataset: Any, scan_shape: tuple[int, int] | None) -> Scan:
-    """An h5py.Dataset as a scan, with the calibration that is stored beside it."""
+    """An h5py.Dataset as a scan, or as a series of scans, with the calibration that is stored beside it."""
+    if is_series(dataset):
+        return _series(dataset.parent, dataset)
     source = source_of(dataset, _scan_shape_of(dataset, scan_shape))
     return Scan(source, axes_of(dataset.parent, dataset.shape, source.shape))
 
@@ -76,11 +80,28 @@ def scan_of_hyperspy_group(experiments: Any, scan_shape: tuple[int, int] | None)
     axes = [group[name].attrs for name in sorted(name for name in group if name.startswith("axis-"))]
     navigate = [bool(axis.get("navigate")) for axis in axes]
     stack = navigate == [True, False, False] and scan_shape is not None
-    if not (stack or navigate == [True, True, False, False]) or any("scale" not in axis for axis in axes):
+    series = navigate == [True, True, True, False, False] and is_series(group["data"])
+    if not (stack or series or navigate == [True, True, False, False]) or any(
+        "scale" not in axis for axis in axes
+    ):
         return None
     dataset = group["data"]
+    if series:
+        return _series(group, dataset)
     source = source_of(dataset, scan_shape)
     return Scan(source, axes_of(group, dataset.shape, source.shape))
+
+
+def _series(group: Any, dataset: Any) -> Series:
+    """The scans of a dataset (T, Ny, Nx, H, W)."""
+    step = Axis("step", len(dataset))
+    if "axis-0" in group:
+        stored = group["axis-0"].attrs
+        known = {"name": "step", **_calibration(stored)}
+        step = Axis(
+            known["name"], len(dataset), float(stored["scale"]), float(stored["offset"]), known["units"]
+        )
+    return series_of_array(dataset, axes_of(group, dataset.shape, dataset.shape[1:]), step)
 
 
 def axes_of(
@@ -120,6 +141,8 @@ def _stored_axes(
     """Calibrations found in a group, with the axis of the scan that each belongs to."""
     between = (None,) * (len(stored) - 4)
     places = (0, 1, *between, 2, 3) if stored[:2] == shape[:2] else (*(None,) * (len(stored) - 2), 2, 3)
+    if stored[1:] == shape:  # of a series
+        places = (None, 0, 1, 2, 3)
     first = 0 if "dim0" in group else 1  # emdfile counts from 0, older EMD files from 1
     for i, place in enumerate(places):
         if place is None:
@@ -132,16 +155,15 @@ def _stored_axes(
             found = {"scale": float(values[1]) - float(values[0]), "offset": float(values[0])}
         else:
             continue
-        name = axis.get("name")
-        name = name.decode() if isinstance(name, bytes) else name
-        yield (
-            place,
-            {
-                **found,
-                "units": plain_units(axis.get("units")),
-                **({"name": name} if isinstance(name, str) and name and "undefined" not in name else {}),
-            },
-        )
+        yield place, {**found, **_calibration(axis)}
+
+
+def _calibration(axis: Any) -> dict[str, str]:
+    """Units of a stored axis, and its name where it has one."""
+    name = axis.get("name")
+    name = name.decode() if isinstance(name, bytes) else name
+    named = isinstance(name, str) and name and "undefined" not in name
+    return {"units": plain_units(axis.get("units")), **({"name": name} if named else {})}
 
 
 def _choose(file: h5py.File, path: Path, scan_shape: tuple[int, int] | None) -> h5py.Dataset:

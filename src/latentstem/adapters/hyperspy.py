@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ScanDimensionError, UnsupportedDataError
 from ..scan import Axis, Scan
+from ..series import Series, in_scan, per_scan, series_of
 from .arrays import default_axes, source_of
 from .units import plain_units
 
@@ -34,7 +35,7 @@ def scan_of_signal(signal: Any, scan_shape: tuple[int, int] | None = None) -> Sc
     Parameters
     ----------
     signal : Signal2D
-        Any subclass, eager or lazy, with two navigation axes; or with one, and `scan_shape`.
+        Any subclass, eager or lazy, with two navigation axes; or with one, and `scan_shape`; or with three: a series.
     scan_shape : (int, int), optional
         Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
 
@@ -50,6 +51,8 @@ def scan_of_signal(signal: Any, scan_shape: tuple[int, int] | None = None) -> Sc
         For a ragged signal or a non-uniform axis.
     """
     manager = signal.axes_manager
+    if _is_series(signal):
+        return _series_of_signal(signal)
     if signal.ragged:
         raise UnsupportedDataError(
             "ragged signal",
@@ -105,7 +108,8 @@ def train_autoencoder(
     scan_shape : (int, int), optional
         Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
     navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
-        True excludes the scan position. Arrays in the order of ``signal.data``.
+        True excludes the scan position. Arrays in the order of ``signal.data``; of a series, a signal with three
+        navigation axes, shape (T, Ny, Nx).
     signal_mask : array of bool, shape (H, W), or signal of that shape, optional
         True excludes the detector pixel.
     **training_arguments
@@ -147,14 +151,15 @@ def embed(
     scan_shape : (int, int), optional
         Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
     navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
-        True excludes the scan position; its latents are NaN.
+        True excludes the scan position; its latents are NaN. For a series, of shape (T, Ny, Nx).
     progress : bool
         Show a progress bar.
 
     Returns
     -------
     LatentMaps
-        Latents on the navigation axis, the scan axes as signal axes. In memory, also for a lazy signal.
+        Latents on the navigation axis, the scan axes as signal axes. In memory, also for a lazy signal. Of a series,
+        a signal with three navigation axes, the slowest of them is the second navigation axis.
     """
     from ..model import embed as embed_data
     from .latent_maps import LatentMaps
@@ -163,6 +168,9 @@ def embed(
     mask = _mask_array(navigation_mask)
     embedding = embed_data(signal, model, scan_shape=scan_shape, scan_mask=mask, progress=progress)
     navigation = signal.axes_manager.navigation_axes[::-1]
+    if isinstance(embedding, list):
+        series = [axis.get_axis_dictionary() for axis in navigation]
+        return LatentMaps.from_series(embedding, series, _title(signal))
     if len(navigation) == 2:
         y, x = (axis.get_axis_dictionary() for axis in navigation)
     else:
@@ -188,7 +196,7 @@ def reconstruct(
     scan_shape : (int, int), optional
         Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
     navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
-        True excludes the scan position; its pattern is NaN.
+        True excludes the scan position; its pattern is NaN. For a series, of shape (T, Ny, Nx).
     progress : bool
         Show a progress bar; a lazy signal shows its own when it is computed.
 
@@ -201,11 +209,36 @@ def reconstruct(
 
     _refuse(misspelt, ("scan_shape", "navigation_mask", "progress"))
     mask = _mask_array(navigation_mask)
-    if signal._lazy:
+    if _is_series(signal):
+        data = _reconstruct_series(signal, model, mask, progress)
+    elif signal._lazy:
         data = _reconstruct_lazily(signal, model, scan_shape, mask)
     else:
         data = reconstruct_data(signal, model, scan_shape=scan_shape, scan_mask=mask, progress=progress)
     return signal._deepcopy_with_new_data(data.reshape(signal.data.shape))
+
+
+def _is_series(signal: Any) -> bool:
+    manager = signal.axes_manager
+    dimensions = manager.navigation_dimension, manager.signal_dimension
+    return dimensions == (3, 2) and manager.axes_are_aligned_with_data and not signal.ragged
+
+
+def _scans_of(signal: Any) -> list[Any]:
+    """The signals along the slowest navigation axis of a series, as views."""
+    return [signal.inav[:, :, number] for number in range(len(signal.data))]
+
+
+def _series_of_signal(signal: Any) -> Series:
+    """The scans along the slowest navigation axis."""
+    scans = []
+    for number, part in enumerate(_scans_of(signal)):
+        with in_scan(number, len(signal.data)):
+            scans.append(scan_of_signal(part))
+    axis = signal.axes_manager.navigation_axes[2]
+    step = _calibrated(Axis("step", len(scans)), axis) if axis.is_uniform else None
+    name = _title(signal) or "scan"
+    return series_of(scans, step).described(name, "hyperspy", {})
 
 
 def _calibrated(default: Axis, axis: Any) -> Axis:
@@ -256,11 +289,35 @@ def _refuse(arguments: Iterable[str], known: tuple[str, ...]) -> None:
         )
 
 
-def _mask_array(mask: Any) -> np.ndarray | None:
-    """A mask as an array, whether it came as one or as a HyperSpy signal, eager or lazy."""
+def _mask_array(mask: Any) -> Any:
+    """A mask as an array, whether it came as one or as a HyperSpy signal, eager or lazy; a list, one by one."""
     if mask is None:
         return None
+    if isinstance(mask, (list, tuple)) and any(hasattr(m, "shape") or m is None for m in mask):
+        return [_mask_array(m) for m in mask]  # of a series
     return np.asarray(mask.data if hasattr(mask, "axes_manager") else mask)
+
+
+def _reconstruct_series(signal: Any, model: Any, mask: Any, progress: bool) -> Any:
+    """Reconstructions of all scans of a series, as an array of the signal's shape; lazy if the signal is."""
+    if not hasattr(model, "reconstruct"):
+        from ..model import load
+
+        model = load(model)
+    scans, masks = _scans_of(signal), per_scan("navigation_mask", mask, len(signal.data))
+    every: Any = [] if signal._lazy else np.empty(signal.data.shape, np.float32)
+    for number, (scan, own) in enumerate(zip(scans, masks, strict=True)):
+        with in_scan(number, len(scans)):
+            data = reconstruct(scan, model, navigation_mask=own, progress=progress).data
+        if signal._lazy:
+            every.append(data)
+        else:
+            every[number] = data
+    if signal._lazy:
+        import dask.array as da
+
+        return da.stack(every)
+    return every
 
 
 def _reconstruct_lazily(signal: Any, model: Any, scan_shape: tuple[int, int] | None, mask: Any) -> Any:

@@ -18,7 +18,8 @@ class LatentMaps(Signal2D):
 
     The latents lie on the navigation axis, named ``latent``; the two signal axes are the scan axes of the
     embedded signal, with their calibration. ``data`` has the shape (k, Ny, Nx), float32, NaN where a scan
-    position was excluded. It is a `Signal2D` and is saved, plotted and sliced like one.
+    position was excluded. It is a `Signal2D` and is saved, plotted and sliced like one. Of a series, a signal with
+    three navigation axes, the slowest one follows ``latent``, and ``data`` has the shape (T, k, Ny, Nx).
 
     Examples
     --------
@@ -65,6 +66,34 @@ class LatentMaps(Signal2D):
         maps.metadata.set_item("LatentSTEM.provenance", json.dumps(embedding.provenance))
         return maps
 
+    @classmethod
+    def from_series(
+        cls, embeddings: list[Embedding], axes: list[dict[str, Any]], title: str = ""
+    ) -> LatentMaps:
+        """The latent maps of the scans of a series as one signal, shape (T, k, Ny, Nx).
+
+        Parameters
+        ----------
+        embeddings : list of Embedding
+            Maps of one shape (Ny, Nx, k).
+        axes : list of dict
+            The axis along the series, then the two scan axes, rows first.
+        title : str
+            Title of what was embedded.
+        """
+        step, y, x = axes
+        parts = [cls.from_embedding(embedding, (y, x), title) for embedding in embeddings]
+        latent = {"name": "latent", "size": embeddings[0].latent_dim, "navigate": True}
+        maps = cls(
+            np.stack([part.data for part in parts]),
+            axes=[{**step, "navigate": True}, latent, *({**axis, "navigate": False} for axis in (y, x))],
+            metadata=parts[0].metadata.as_dictionary(),
+        )
+        applied_to = [embedding.provenance.get("applied_to") for embedding in embeddings]
+        provenance = {**embeddings[0].provenance, "applied_to": applied_to}
+        maps.metadata.set_item("LatentSTEM.provenance", json.dumps(provenance))
+        return maps
+
     @property
     def provenance(self) -> dict[str, Any]:
         """What the model is and which scan it was applied to; kept in ``metadata.LatentSTEM``."""
@@ -76,9 +105,11 @@ class LatentMaps(Signal2D):
         Returns
         -------
         ndarray, shape (Ny * Nx, k), float32
-            Rows in row-major order of the scan, as ``learning_results.loadings`` has them.
+            Rows in row-major order of the scan, as ``learning_results.loadings`` has them; of a series, one scan
+            after the other.
         """
-        return np.asarray(self.data).reshape(self.data.shape[0], -1).T
+        maps = np.asarray(self.data)
+        return np.moveaxis(maps, -3, -1).reshape(-1, maps.shape[-3])
 
 
 class LazyLatentMaps(LazySignal, LatentMaps):

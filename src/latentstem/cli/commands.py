@@ -27,15 +27,24 @@ app = typer.Typer(
 )
 
 Data = Annotated[
-    Path, typer.Option("--data", help="Any file that HyperSpy or py4DSTEM read, or .npy, .npz, .pt.")
+    list[Path],
+    typer.Option(
+        "--data",
+        help="Any file that HyperSpy or py4DSTEM read, or .npy, .npz, .pt. Give it several times for a series of "
+        "scans.",
+    ),
 ]
 ScanShape = Annotated[
     tuple[int, int] | None,
     typer.Option("--scan", metavar="NY NX", help="Scan rows and columns of a stack of patterns."),
 ]
 ScanMask = Annotated[
-    Path | None,
-    typer.Option("--scan_mask", metavar="FILE.npy", help="Booleans (Ny, Nx): True excludes the position."),
+    list[Path] | None,
+    typer.Option(
+        "--scan_mask",
+        metavar="FILE.npy",
+        help="Booleans (Ny, Nx): True excludes the position. For a series, one for each scan, in their order.",
+    ),
 ]
 PatternMask = Annotated[
     Path | None,
@@ -108,14 +117,18 @@ def embed(
     with plain_messages():
         from ..adapters.export import LATENT_FILES, check_output, save_latents
 
-        check_output(output, LATENT_FILES, overwrite)
         opened = open_data(data, scan, scan_mask)
+        outputs = _outputs(opened, output)
+        for path, _ in outputs:
+            check_output(path, LATENT_FILES, overwrite)
 
         from ..model import load
 
-        embedding = load(model).embed(opened, progress=True)
-        save_latents(embedding, output)
-        typer.echo(f"{output}: {embedding.latent_dim} latents at {_times(opened.scan_shape)} scan positions")
+        loaded = load(model)
+        for path, part in outputs:
+            embedding = loaded.embed(part, progress=True)
+            save_latents(embedding, path)
+            typer.echo(f"{path}: {embedding.latent_dim} latents at {_times(part.scan_shape)} scan positions")
 
 
 @app.command()
@@ -131,14 +144,18 @@ def reconstruct(
     with plain_messages():
         from ..adapters.export import PATTERN_FILES, check_output, save_patterns
 
-        check_output(output, PATTERN_FILES, overwrite)
         opened = open_data(data, scan, scan_mask)
+        outputs = _outputs(opened, output)
+        for path, _ in outputs:
+            check_output(path, PATTERN_FILES, overwrite)
 
         from ..model import load
 
-        save_patterns(load(model).reconstruct(opened, progress=True), opened, output)
-        sizes = _times(opened.scan_shape), _times(opened.pattern_shape)
-        typer.echo("{}: {} patterns of {} pixels".format(output, *sizes))
+        loaded = load(model)
+        for path, part in outputs:
+            save_patterns(loaded.reconstruct(part, progress=True), part, path)
+            sizes = _times(part.scan_shape), _times(part.pattern_shape)
+            typer.echo("{}: {} patterns of {} pixels".format(path, *sizes))
 
 
 @app.command()
@@ -183,7 +200,7 @@ def info(
         if path.suffix.lower() == ".ckpt":
             show_model(path)
         else:
-            show_data(open_data(path, scan))
+            show_data(open_data([path], scan))
 
 
 @app.command()
@@ -212,6 +229,18 @@ def _write_report(model: LatentModel, scan: Scan, path: Path, seed_agreement: bo
     write_report(model, scan, path, seed_agreement=seed_agreement)
     if model.evidence is not None:
         typer.echo(model.evidence["verdict"])
+
+
+def _outputs(scan: Scan, output: Path) -> list[tuple[Path, Scan]]:
+    """Each scan with the file that its result goes to: of a series, with the scan's name at the end."""
+    from ..results import file_names
+    from ..series import Series
+
+    if not isinstance(scan, Series):
+        return [(output, scan)]
+    names = file_names(scan)
+    paths = [output.with_name(f"{output.stem}_{name}{output.suffix}") for name in names]
+    return list(zip(paths, scan.scans, strict=True))
 
 
 def _lies_in(path: Path, folder: Path) -> bool:

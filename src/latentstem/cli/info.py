@@ -22,7 +22,7 @@ def show_data(scan: Scan) -> None:
     quality = inspect(scan)
     facts = {
         "file": scan.metadata.get("path", scan.name),
-        "scan": "{} x {} positions".format(*scan.scan_shape),
+        "scan": _positions(scan.signature()),
         "patterns": "{} x {} pixels".format(*scan.pattern_shape),
         "dtype": str(scan.dtype),
         "range": f"{quality.minimum:g} to {quality.maximum:g}",
@@ -43,7 +43,7 @@ def show_model(path: Path) -> None:
     about, scan = model.describe(), model.scan_signature
     trained_on = {
         "name": scan.get("name"),
-        "scan": "{} x {} positions".format(*scan["scan_shape"]),
+        "scan": _positions(scan),
         "patterns": "{} x {} pixels".format(*scan["pattern_shape"]),
         "dtype": scan.get("dtype"),
     }
@@ -55,6 +55,12 @@ def show_model(path: Path) -> None:
     console.print(_axes(Axis(**axis) for axis in scan.get("axes", ())))
     console.print(_facts("Last values", {name: f"{v[-1]:.5g}" for name, v in model.history.items() if v}))
     console.print(_facts("Versions", about["versions"]))
+
+
+def _positions(signature: dict[str, Any]) -> str:
+    """Scan rows and columns; those of each scan of a series."""
+    scans = signature.get("scans") or [signature]
+    return ", ".join("{} x {}".format(*scan["scan_shape"]) for scan in scans) + " positions"
 
 
 def _facts(title: str, values: dict[str, Any]) -> Table:

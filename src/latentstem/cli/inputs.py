@@ -18,20 +18,30 @@ __all__ = ["open_data", "read_mask"]
 
 
 def open_data(
-    path: Path,
+    paths: list[Path],
     scan_shape: tuple[int, int] | None,
-    scan_mask: Path | None = None,
+    scan_masks: list[Path] | None = None,
     pattern_mask: Path | None = None,
 ) -> Scan:
-    """The scan in a file.
+    """The scan in a file, or the series of scans in several.
 
     A stack of a square number of patterns without a scan shape is taken as a square scan, and this is said.
     """
     from ..scan import as_scan
 
-    masks = {"scan_mask": read_mask(scan_mask), "pattern_mask": read_mask(pattern_mask)}
+    pattern = read_mask(pattern_mask)
+    masks = [read_mask(path) for path in scan_masks or ()]
+    if len(paths) == 1 and len(masks) <= 1:
+        return _open_file(paths[0], scan_shape).with_masks(masks[0] if masks else None, pattern)
+    scans = [_open_file(path, scan_shape) for path in paths]
+    return as_scan(scans, scan_mask=masks or None, pattern_mask=pattern)
+
+
+def _open_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan:
+    from ..scan import as_scan
+
     try:
-        return as_scan(path, scan_shape, **masks)
+        return as_scan(path, scan_shape)
     except ScanShapeError as error:
         square = re.search(r"scan_shape=\((\d+), \1\) for a square scan", error.advice)
         if scan_shape is not None or square is None:
@@ -41,7 +51,7 @@ def open_data(
             f"{path} is a stack of {side * side} patterns: taken as a square scan, --scan {side} {side}. "
             "If the scan was not square, give --scan NY NX."
         )
-        return as_scan(path, (side, side), **masks)
+        return as_scan(path, (side, side))
 
 
 def read_mask(path: Path | None) -> np.ndarray | None:

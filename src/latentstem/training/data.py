@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from ..errors import MaskError
 from ..scan import Scan
+from ..series import Series
 from .reader import Batch, PatternReader
 
 __all__ = ["ScanDataModule", "in_memory", "split_positions"]
@@ -46,6 +47,8 @@ def split_positions(scan: Scan, fraction: float, seed: int) -> tuple[np.ndarray,
     MaskError
         If fewer than two scan positions are left.
     """
+    if isinstance(scan, Series):
+        return _split_series(scan, fraction, seed)
     (ny, nx), included = scan.scan_shape, np.ones(scan.scan_shape, bool)
     if scan.scan_mask is not None:
         included = ~scan.scan_mask
@@ -70,8 +73,28 @@ def split_positions(scan: Scan, fraction: float, seed: int) -> tuple[np.ndarray,
     return np.flatnonzero(included & ~held_out), np.flatnonzero(held_out)
 
 
+def _split_series(series: Series, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The split of each scan, together: every scan of two positions or more has some of both."""
+    training: list[np.ndarray] = []
+    validation: list[np.ndarray] = []
+    for number, scan in enumerate(series.scans):
+        included = np.arange(scan.n_positions)
+        if scan.scan_mask is not None:
+            included = np.flatnonzero(~scan.scan_mask)
+        parts = included, included[:0]
+        if len(included) > 1 or len(series.scans) == 1:
+            parts = split_positions(scan, fraction, seed + number)
+        for positions, own in zip((training, validation), parts, strict=True):
+            positions.append(series.canvas.positions(number, own))
+    if not any(map(len, validation)):
+        validation.append(training.pop())
+    return np.concatenate(training), np.concatenate(validation)
+
+
 def in_memory(scan: Scan) -> Scan:
     """The scan with its patterns in memory, if they are in chunks now and fit into a third of what is free."""
+    if isinstance(scan, Series):
+        return scan.of([in_memory(part) for part in scan.scans])
     if scan.source.array is not None or scan.nbytes > psutil.virtual_memory().available / 3:
         return scan
     from ..adapters.arrays import source_of

@@ -1,0 +1,101 @@
+"""Series of scans as they come: lists, and arrays of five dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..scan import Axis, PatternSource, Scan
+from ..series import Series, in_scan, per_scan, series_of
+from .arrays import ChunkedSource, default_axes, library_of, memory_map, source_of
+from .validate import check_dtype, layout_of
+
+__all__ = ["is_series", "scan_of_array", "series_of_array", "series_of_list"]
+
+Axes = tuple[Axis, Axis, Axis, Axis]
+
+
+def is_series(array: Any) -> bool:
+    """Whether an array is (T, Ny, Nx, H, W); (Ny, Nx, 1, H, W) is a single scan."""
+    shape: tuple[int, ...] = getattr(array, "shape", ())
+    return len(shape) == 5 and shape[0] > 1 and shape[2] > 1
+
+
+def scan_of_array(array: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
+    """An array without calibration as a scan, or as a series of scans."""
+    if is_series(array):
+        return series_of_array(array)
+    source = source_of(array, scan_shape)
+    return Scan(source, default_axes(source.shape))
+
+
+def series_of_list(items: Sequence[Any], scan_shape: Any = None) -> Series:
+    """The scans of a list; a series among them contributes each of its scans."""
+    from . import open_scan
+
+    one_for_all = scan_shape is not None and all(isinstance(n, (int, np.integer)) for n in scan_shape)
+    shapes = [scan_shape] * len(items) if one_for_all else per_scan("scan_shape", scan_shape, len(items))
+    scans: list[Scan] = []
+    for number, (item, shape) in enumerate(zip(items, shapes, strict=True)):
+        with in_scan(number, len(items)):
+            scan = open_scan(item, shape)
+        scans += scan.scans if isinstance(scan, Series) else [scan]
+    return series_of(scans)
+
+
+def series_of_array(array: Any, axes: Axes | None = None, step: Axis | None = None) -> Series:
+    """The scans of an array (T, Ny, Nx, H, W), which stays where it is.
+
+    Parameters
+    ----------
+    array : ndarray, memmap, torch.Tensor, h5py.Dataset, zarr.Array or dask array
+    axes : tuple of Axis, optional
+        The four axes of each scan.
+    step : Axis, optional
+        The axis along the series.
+    """
+    if library_of(array) != "torch":
+        check_dtype(array.dtype)
+    mapped = memory_map(array) if library_of(array) == "h5py" else None
+    array = array if mapped is None else mapped
+    scans = []
+    for number in range(len(array)):
+        with in_scan(number, len(array)):
+            source = _source(array, number)
+        scans.append(Scan(source, axes or default_axes(source.shape)))
+    return series_of(scans, step)
+
+
+def _source(array: Any, number: int) -> PatternSource:
+    if library_of(array) in ("h5py", "zarr"):
+        return ChunkedSource(_Frame(array, number), layout_of(array.shape[1:]))
+    return source_of(array[number])  # a view
+
+
+class _Frame:
+    """One scan of an array (T, Ny, Nx, H, W) in a file, read when it is asked for."""
+
+    def __init__(self, store: Any, number: int) -> None:
+        self._store, self._number = store, number
+        self.shape, self.dtype = tuple(store.shape[1:]), store.dtype
+        self.chunks = None if store.chunks is None else tuple(store.chunks[1:])
+
+    def __getitem__(self, selection: tuple[Any, ...]) -> Any:
+        where = (self._number, *selection)
+        return self._store[where]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        if library_of(self._store) == "h5py":  # an open file does not travel to another process
+            state["_store"] = (self._store.file.filename, self._store.name)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self._store, tuple):
+            import h5py
+
+            filename, name = self._store
+            self._store = h5py.File(filename, "r")[name]
