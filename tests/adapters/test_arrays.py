@@ -221,10 +221,10 @@ def test_dtypes_that_are_no_intensities(dtype):
             "expected 4-D data; received 2-D data of shape .32, 24.*single image",
         ),
         (
-            (3, 7, 5, 32, 24),
+            (2, 3, 7, 5, 32, 24),
             None,
             ScanDimensionError,
-            "received 5-D data.*one scan of the series, such as data.0.",
+            "received 6-D data.*one scan of the series, such as data.0.",
         ),
         ((1, 7, 5, 32, 24), None, ScanDimensionError, "squeeze"),
         ((256, 256, 7, 5), None, ScanDimensionError, "axes look swapped.*transpose.2, 3, 0, 1."),

@@ -282,9 +282,9 @@ def test_hyperspy_files_with_one_scan_axis(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".hspy", ".zspy"])
-def test_hyperspy_files_with_three_scan_axes(tmp_path, suffix):
-    hyperspy_signal(np.ones((2, 3, 4, 9, 8))).save(tmp_path / f"a{suffix}")
-    with pytest.raises(ScanDimensionError, match="3 navigation and 2 signal axes"):
+def test_hyperspy_files_with_four_scan_axes(tmp_path, suffix):
+    hyperspy_signal(np.ones((2, 2, 3, 4, 9, 8))).save(tmp_path / f"a{suffix}")
+    with pytest.raises(ScanDimensionError, match="4 navigation and 2 signal axes"):
         open_scan(tmp_path / f"a{suffix}")
 
 

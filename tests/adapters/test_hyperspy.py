@@ -171,11 +171,11 @@ def test_three_dimensions_divided_otherwise(counts):
     assert latentstem.as_scan(signal.transpose(signal_axes=2), (7, 5)).scan_shape == (7, 5)
 
 
-def test_a_series_of_scans(counts):
-    signal = hs.signals.Signal2D(np.stack([counts, counts + 1]))
-    error = refused(signal, "3 navigation and 2 signal axes")
-    assert "signal.inav[:, :, 0]" in error.advice
-    np.testing.assert_array_equal(latentstem.as_scan(signal.inav[:, :, 0]).read([34]), counts[6:, 4])
+def test_a_series_of_series(counts):
+    signal = hs.signals.Signal2D(np.stack([np.stack([counts, counts + 1])] * 2))
+    error = refused(signal, "4 navigation and 2 signal axes")
+    assert "signal.inav[:, :, 0, 0]" in error.advice
+    np.testing.assert_array_equal(latentstem.as_scan(signal.inav[:, :, 0, 0]).read([34]), counts[6:, 4])
 
 
 def test_an_image(counts):

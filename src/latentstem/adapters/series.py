@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import UnsupportedDataError
 from ..scan import Axis, PatternSource, Scan
 from ..series import Series, in_scan, per_scan, series_of
 from .arrays import ChunkedSource, default_axes, library_of, memory_map, source_of
@@ -35,6 +36,13 @@ def series_of_list(items: Sequence[Any], scan_shape: Any = None) -> Series:
     """The scans of a list; a series among them contributes each of its scans."""
     from . import open_scan
 
+    if any(isinstance(item, (list, tuple)) or getattr(item, "ndim", 3) < 3 for item in items):
+        raise UnsupportedDataError(
+            "a list of patterns or of numbers",
+            expected="a list of scans",
+            received=f"builtins.{type(items).__name__} of {type(items[0]).__name__}",
+            advice="Stack patterns into one array with np.stack(data).",
+        )
     one_for_all = scan_shape is not None and all(isinstance(n, (int, np.integer)) for n in scan_shape)
     shapes = [scan_shape] * len(items) if one_for_all else per_scan("scan_shape", scan_shape, len(items))
     scans: list[Scan] = []
