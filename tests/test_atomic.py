@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
+
 import pytest
 
-from latentstem.atomic import written_whole
+from latentstem.atomic import require_folder, written_whole
+from latentstem.errors import StorageError
 
 
 def test_file_takes_its_name_when_it_is_whole(tmp_path):
@@ -54,3 +60,60 @@ def test_folder_takes_the_place_of_a_folder(tmp_path, fails):
         assert (path / "chunks" / "0").read_bytes() == b"whole"
         assert not (path / "old").exists()
     assert [file.name for file in tmp_path.iterdir()] == ["scan.zspy"]
+
+
+def left_of_a_killed_process(path, content):
+    """What is left of writing `path`, by a process that is no more."""
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    beside = path.with_name(f".{path.stem}.{done.pid}-0123abcd.part{path.suffix}")
+    beside.write_text(content)
+    return beside
+
+
+def test_what_a_killed_process_left_is_removed_at_the_next_writing(tmp_path):
+    path = tmp_path / "scan[1].npy"
+    left = left_of_a_killed_process(path, "half")
+    others = left_of_a_killed_process(tmp_path / "scan.npy", "half of another file")
+    mine = tmp_path / f".scan[1].{os.getpid()}-0123abcd.part.npy"
+    mine.write_text("in the midst of writing")
+    with written_whole(path) as beside:
+        beside.write_text("whole")
+    assert not left.exists()
+    assert others.exists()
+    assert mine.exists()
+    assert path.read_text() == "whole"
+
+
+def test_a_folder_that_was_about_to_be_replaced_comes_back(tmp_path):
+    """The process was killed between the two renames."""
+    path = tmp_path / "scan.zspy"
+    path.mkdir()
+    (path / "old").touch()
+    left = left_of_a_killed_process(path, "new")
+    path.rename(left.with_name(left.name + ".old"))
+
+    def fail():
+        with written_whole(path):
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        fail()
+    assert [file.name for file in tmp_path.rglob("*")] == ["scan.zspy", "old"]
+
+
+@pytest.mark.parametrize(("number", "ours"), [(errno.ENOSPC, True), (errno.ENOENT, False)])
+def test_a_full_disk_is_told_apart_from_what_cannot_be_read(tmp_path, number, ours):
+    def write():
+        with written_whole(tmp_path / "scan.npy"):
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        write()
+    assert isinstance(caught.value, StorageError) == ours
+    assert not list(tmp_path.iterdir())
+
+
+def test_require_folder_makes_it_and_leaves_nothing_in_it(tmp_path):
+    require_folder(tmp_path / "a" / "b")
+    assert not list((tmp_path / "a" / "b").iterdir())

@@ -447,7 +447,10 @@ def test_ctrl_c_keeps_the_last_epoch_and_says_so(trained, tmp_path):
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=60)[1]
     assert process.returncode == 130, said
-    assert f"Stopped. The last epoch is kept: give the same command with --resume {last}" in said
+    assert (
+        f"Stopped. What was done is kept up to the last two minutes: give the same command with --resume {last}"
+        in said
+    )
     assert "Traceback" not in said
 
 

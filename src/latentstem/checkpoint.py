@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def write_checkpoint(content: dict[str, Any], path: str | Path) -> Path:
     """Write beside the path and rename, so that a file of that name is always whole."""
-    path = Path(path)
-    with written_whole(path) as beside, open(beside, "wb") as file:
-        torch.save(content, file)
+    path, buffer = Path(path), BytesIO()
+    torch.save(content, buffer)  # which hides what the system says of a full disk if it writes to a file
+    with written_whole(path) as beside:
+        beside.write_bytes(buffer.getbuffer())
     return path

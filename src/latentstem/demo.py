@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .atomic import written_whole
 from .page import figures, page, picture, sentences
 from .results import FILES, earlier_set_aside, write_results
 from .scan import as_scan
@@ -64,7 +65,8 @@ def run_demo(
 
     write_results(model, scan, folder, expectation=simulated.expectation, labels=grains)
     content = _page(model, inspect(scan).lines(), agreement[0], folder)
-    (folder / "report.html").write_text(content, encoding="utf-8")
+    with written_whole(folder / "report.html") as beside:
+        beside.write_text(content, encoding="utf-8")
     return agreement[0]
 
 

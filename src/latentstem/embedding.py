@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .atomic import written_whole
 from .errors import ArgumentError, FileError
 from .scan import Axis
 
@@ -77,7 +78,9 @@ class Embedding:
         if path.suffix != ".npz":
             path = path.with_name(path.name + ".npz")
         axes = json.dumps([axis.as_dict() for axis in self.axes])
-        np.savez(path, maps=self.maps, axes=np.array(axes), provenance=np.array(json.dumps(self.provenance)))
+        provenance = np.array(json.dumps(self.provenance))
+        with written_whole(path) as beside:
+            np.savez(beside, maps=self.maps, axes=np.array(axes), provenance=provenance)
         return path
 
     @classmethod

@@ -1,6 +1,7 @@
 """Errors that say what was expected, what was received and what to do.
 
-Every error is a `ValueError` or a `TypeError`, so code that catches those keeps working.
+Every error is a `ValueError` or a `TypeError`, so code that catches those keeps working; `StorageError` is an
+`OSError` too.
 """
 
 from __future__ import annotations
@@ -73,6 +74,10 @@ class CheckpointError(LatentSTEMError, ValueError):
 
 class ModelMismatchError(LatentSTEMError, ValueError):
     """A model is applied to data it was not made for."""
+
+
+class StorageError(LatentSTEMError, OSError, ValueError):
+    """A file cannot be written: the disk is full, or the folder is read-only, gone or no folder."""
 
 
 class TrainingError(LatentSTEMError, ValueError):

@@ -21,6 +21,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
+from .atomic import written_whole
 from .embedding import Embedding
 from .errors import ArgumentError
 from .scan import Axis
@@ -244,5 +245,6 @@ def _colours(name: str) -> Colormap:
 
 def _written(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
-    figure.savefig(path, dpi=_DPI)
+    with written_whole(path) as beside:
+        figure.savefig(beside, dpi=_DPI)
     return path

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .atomic import written_whole
 from .evidence import compare
 from .page import figures, page, paragraph, picture, sentences, table
 from .quality import Quality, inspect
@@ -115,7 +116,6 @@ def write_report(
     found, scan, quality, seen = _measure(model, data, scan_shape, scan_mask, seed_agreement)
     model.evidence = found
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="latentstem-") as folder:
         sections = {
             **_comparison(found, Path(folder)),
@@ -125,7 +125,8 @@ def write_report(
             "Configuration": figures(model.config.model_dump(mode="json")),
             "Versions": figures(model.versions),
         }
-    path.write_text(page(f"LatentSTEM: {scan.name}", sections), encoding="utf-8")
+    with written_whole(path) as beside:
+        beside.write_text(page(f"LatentSTEM: {scan.name}", sections), encoding="utf-8")
     return path
 
 

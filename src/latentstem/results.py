@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .atomic import storage_errors, written_whole
 from .series import Series
 
 if TYPE_CHECKING:
@@ -20,7 +21,15 @@ if TYPE_CHECKING:
     from .model import LatentModel
     from .scan import Scan
 
-__all__ = ["FILES", "Examples", "earlier_set_aside", "examples_of", "file_names", "write_results"]
+__all__ = [
+    "FILES",
+    "Examples",
+    "earlier_set_aside",
+    "examples_of",
+    "file_names",
+    "lies_in",
+    "write_results",
+]
 
 #: what a run may write into its output folder, and what each is
 FILES = {
@@ -108,7 +117,6 @@ def write_results(
     Embedding
         The latents of the scan; of a series, those of all scans together.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / "ae.ckpt")
     write_summary(model, scan, folder / "summary.json")
     if not isinstance(scan, Series):
@@ -131,7 +139,6 @@ def _write_latents(
     """Write the latents of one scan, and the pictures."""
     from . import pictures
 
-    folder.mkdir(parents=True, exist_ok=True)
     embedding = model.embed(scan)
     embedding.save(folder / "latents.npz")
     pictures.latent_maps(embedding, folder / "latent_maps.png", labels(embedding) if labels else None)
@@ -159,7 +166,13 @@ def write_summary(model: LatentModel, scan: Scan, path: Path) -> None:
     about["figures"] = {
         name: value if math.isfinite(value) else None for name, value in model.summary.figures.items()
     }
-    path.write_text(json.dumps(about, indent=2, default=str) + "\n", encoding="utf-8")
+    with written_whole(path) as beside:
+        beside.write_text(json.dumps(about, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def lies_in(path: str | Path, folder: str | Path) -> bool:
+    """Whether a file is somewhere in a folder."""
+    return Path(path).resolve().is_relative_to(Path(folder).resolve())
 
 
 @contextmanager
@@ -181,9 +194,10 @@ def earlier_set_aside(
         return
     taken = [int(old.name[8:]) for old in folder.glob("earlier-*") if old.name[8:].isdigit()]
     aside = folder / f"earlier-{max(taken, default=0) + 1}"
-    aside.mkdir()
-    for name in present:
-        (folder / name).rename(aside / name)
+    with storage_errors(aside):
+        aside.mkdir()
+        for name in present:
+            (folder / name).rename(aside / name)
     try:
         yield aside
     except BaseException:

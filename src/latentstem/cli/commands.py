@@ -86,12 +86,13 @@ def train(
     with plain_messages(kept=lambda: _kept(last)):
         opened = open_data(data, scan, scan_mask, pattern_mask)
 
-        from ..results import FILES, earlier_set_aside, write_results
+        from ..atomic import require_folder
+        from ..results import FILES, earlier_set_aside, lies_in, write_results
         from ..training.fit import train_autoencoder
 
         asked = given(training_arguments)
-        output_dir.mkdir(parents=True, exist_ok=True)
-        continued = resume is not None and _lies_in(resume, output_dir)
+        require_folder(output_dir)
+        continued = resume is not None and lies_in(resume, output_dir)
         with earlier_set_aside(output_dir, () if continued else tuple(FILES), note) as earlier:
             checkpoint, resume = (_moved(path, output_dir, earlier) for path in (checkpoint, resume))
             asked |= {"init_from": checkpoint, "resume_from": resume}
@@ -243,13 +244,11 @@ def _outputs(scan: Scan, output: Path) -> list[tuple[Path, Scan]]:
     return list(zip(paths, scan.scans, strict=True))
 
 
-def _lies_in(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
-
-
 def _moved(path: Path | None, folder: Path, earlier: Path | None) -> Path | None:
     """Where a checkpoint is now, if it was among the earlier results in the output folder."""
-    if path is None or earlier is None or path.exists() or not _lies_in(path, folder):
+    from ..results import lies_in
+
+    if path is None or earlier is None or path.exists() or not lies_in(path, folder):
         return path
     return earlier / path.resolve().relative_to(folder.resolve())
 
@@ -257,7 +256,7 @@ def _moved(path: Path | None, folder: Path, earlier: Path | None) -> Path | None
 def _kept(last: Path) -> str:
     if not last.exists():
         return "Nothing was written yet."
-    return f"The last epoch is kept: give the same command with --resume {last} to go on from there."
+    return f"What was done is kept up to the last two minutes: give the same command with --resume {last} to go on from there."
 
 
 def _list_files(folder: Path) -> None:

@@ -1,21 +1,49 @@
-"""What is recorded while a run goes on, and what stops it."""
+"""What is recorded and kept while a run goes on, and what stops it."""
 
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as L
-from pytorch_lightning.callbacks import ModelCheckpoint, Timer
+from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, Timer
 
+from ..atomic import written_whole
+from ..checkpoint import read_checkpoint, write_checkpoint
+from ..errors import StorageError
 from .module import Autoencoder
 
-__all__ = ["Checkpoints", "HistoryRecorder", "TimeLimit"]
+__all__ = ["Checkpoints", "HistoryRecorder", "Patience", "TimeLimit", "WholeFiles"]
+
+_EVERY = 120.0  # seconds after which a run is worth keeping between two validations
 
 
-class Checkpoints(ModelCheckpoint):
-    """Keeps ``best.ckpt``, of the lowest validation loss, and ``last.ckpt``.
+class WholeFiles(CheckpointIO):
+    """Lightning's checkpoints through our functions: a file is whole or not there, and nothing in it is executed."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """See `write_checkpoint`."""
+        write_checkpoint(checkpoint, path)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """See `read_checkpoint`."""
+        return read_checkpoint(path)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a file, if it is there."""
+        Path(path).unlink(missing_ok=True)
+
+
+class Checkpoints(Checkpoint):
+    """Keeps ``best.ckpt``, of the lowest validation loss, and ``last.ckpt``, from which a run can go on.
+
+    ``last.ckpt`` is written after the first step (so that a folder that cannot be written to is told at once), at
+    every validation, and every two minutes between validations.
 
     Parameters
     ----------
@@ -26,30 +54,97 @@ class Checkpoints(ModelCheckpoint):
     """
 
     def __init__(self, folder: Path, resumed: Path | None = None) -> None:
-        super().__init__(
-            folder,
-            "best",
-            monitor="val/loss",
-            save_last=True,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
+        self.best, self.last = folder / "best.ckpt", folder / "last.ckpt"
+        self.best_score: float | None = None
+        self._resumed, self._written, self._in_epoch = resumed, -float("inf"), False
+
+    @property
+    def state_key(self) -> str:
+        """Under this name the state is kept."""
+        return "Checkpoints"
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        """Keep what has been done since the last validation, if that is much."""
+        due = time.monotonic() - self._written > _EVERY and not trainer.is_last_batch
+        if trainer.strategy.broadcast(due):  # one process decides for all
+            self._in_epoch = True
+            try:
+                self._write(trainer, self.last)
+            finally:
+                self._in_epoch = False
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the best and the last weights, in this order: after a kill between them, the epoch is done again."""
+        loss = trainer.callback_metrics.get("val/loss")
+        if loss is not None and (self.best_score is None or float(loss) < self.best_score):
+            self.keep_best(trainer, float(loss))
+        self._write(trainer, self.last)
+
+    def keep_best(self, trainer: L.Trainer, score: float) -> None:
+        """Write the present weights as the best."""
+        self.best_score = score
+        self._write(trainer, self.best)
+
+    def _write(self, trainer: L.Trainer, path: Path) -> None:
+        try:
+            trainer.save_checkpoint(path)
+        except StorageError as error:
+            raise StorageError(
+                "training stopped, as its checkpoint cannot be written",
+                expected=error.expected,
+                received=error.received,
+                advice=self._advice(),
+            ) from error
+        self._written = time.monotonic()
+
+    def _advice(self) -> str:
+        if not self.last.is_file():
+            return "Make room, or choose another output_dir; there is no checkpoint to go on from."
+        return f"Make room, then go on from the last good checkpoint with resume_from='{self.last}'."
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Say that the epoch has not begun, where it is not over: what follows is the rest of its steps.
+
+        The data module gives what is left of an epoch by the number of the step; Lightning has to count from 0.
+        """
+        if not self._in_epoch:
+            return
+        loops = checkpoint["loops"]["fit_loop"]
+        for progress in (loops["epoch_progress"], loops["epoch_loop.batch_progress"]):
+            for counts in (progress["total"], progress["current"]):
+                counts.update(dict.fromkeys(counts, counts["processed"]))
+        loops["epoch_loop.batch_progress"]["current"] = dict.fromkeys(
+            loops["epoch_loop.batch_progress"]["current"], 0
         )
-        self._resumed = resumed
+        loops["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run has to know."""
+        return {"best_score": self.best_score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the best checkpoint of the interrupted run, wherever that was."""
-        best = Path(self.dirpath or "") / "best.ckpt"
-        before = best if self._resumed is None else self._resumed.with_name("best.ckpt")
+        before = self.best if self._resumed is None else self._resumed.with_name("best.ckpt")
         if not before.is_file():
             return
-        if before.resolve() != best.resolve():
-            best.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(before, best)
-        paths = {"dirpath": self.dirpath, "last_model_path": ""}
-        paths |= dict.fromkeys(("best_model_path", "kth_best_model_path"), str(best))
-        super().load_state_dict(
-            {**state_dict, **paths, "best_k_models": {str(best): state_dict["best_model_score"]}}
-        )
+        # It may be of a later epoch than the one that is resumed, so it is asked itself.
+        self.best_score = read_checkpoint(before)["callbacks"][self.state_key]["best_score"]
+        if before.resolve() != self.best.resolve():
+            with written_whole(self.best) as beside:
+                shutil.copyfile(before, beside)
+
+
+class Patience(EarlyStopping):
+    """Stops after some validations without improvement; a run that it has stopped stays so when it is resumed."""
+
+    def __init__(self, patience: int) -> None:
+        super().__init__("val/loss", patience=patience)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop if the run had been stopped before."""
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
 
 
 class TimeLimit(Timer):
@@ -74,6 +169,7 @@ class HistoryRecorder(L.Callback):
         if not isinstance(pl_module, Autoencoder):
             return
         config = pl_module.config
+        pl_module.log_dict(pl_module.taken_means(), batch_size=1)
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         values["epoch"] = trainer.current_epoch
         values["patterns_seen"] = trainer.global_step * config.batch_size

@@ -5,23 +5,26 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as L
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar, WeightAveraging
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.callbacks import TQDMProgressBar, WeightAveraging
 from torch import Tensor
 
+from ..atomic import require_folder
 from ..config import TrainingConfig
-from ..errors import TrainingError
+from ..errors import CheckpointError, TrainingError
 from ..model import LatentModel
 from ..quality import Quality, inspect
+from ..results import earlier_set_aside, lies_in
 from ..scan import Scan, as_scan
 from ..summary import summarise
-from .callbacks import Checkpoints, HistoryRecorder, TimeLimit
+from .callbacks import Checkpoints, HistoryRecorder, Patience, TimeLimit, WholeFiles
+from .curves import Curves
 from .data import ScanDataModule, in_memory, split_positions
 from .module import Autoencoder
 from .reader import PatternReader, sample_with_means
@@ -80,11 +83,14 @@ def train_autoencoder(
         A whole configuration, instead of `preset` and training arguments.
     output_dir : str or Path, optional
         Where TensorBoard logs (``tb_logs``) and checkpoints (``checkpoints/best.ckpt``, ``last.ckpt``) go.
-        Without it nothing is written.
+        Without it nothing is kept. ``last.ckpt`` is renewed at each validation and every two minutes. What an earlier
+        run left there is moved into ``earlier-1`` (2, 3, ...) in that folder, unless `resume_from` lies there.
     init_from : str or Path, optional
         Checkpoint whose weights training starts from, with a fresh optimiser: fine-tuning.
     resume_from : str or Path, optional
-        Checkpoint (``checkpoints/last.ckpt``) of a run to continue exactly where it stopped.
+        Checkpoint (``checkpoints/last.ckpt``) of a run to continue exactly where it stopped: on the same machine with
+        as many threads, it ends with the same latents as a run in one go. Not so with `max_time`, which begins anew
+        and bends the learning rate, or where a scan in chunks fits into memory in only one of the two runs.
     baselines : bool
         Compare with PCA and NMF when done, and keep what is found as ``model.evidence``; see `report.evidence`.
     progress : bool
@@ -109,6 +115,8 @@ def train_autoencoder(
         For a checkpoint that cannot be read, or does not fit the data or the arguments.
     TrainingError
         If the loss is not finite before there is a good checkpoint, or memory runs out.
+    StorageError
+        If nothing can be written to `output_dir`, or its disk is full. It says what is kept.
     """
     start = Start.read(init_from, resume_from)
     config = requested_config(start, preset, config, training_arguments)
@@ -116,6 +124,8 @@ def train_autoencoder(
     scan = as_scan(data, scan_shape, scan_mask=scan_mask, pattern_mask=pattern_mask)
     if start is not None:
         start.check(scan)
+    if output_dir is not None:
+        require_folder(output_dir)
     quality = inspect(scan)
     for line in quality.lines():
         log.info(line)
@@ -124,7 +134,8 @@ def train_autoencoder(
         run = _Run(config, scan, quality, output_dir, progress, callbacks)
         if config.latent_dim == "auto":
             run.choose_latent_dim(accelerator)
-        model = run.fit(accelerator, start)
+        with _earlier_set_aside(output_dir, resume_from):
+            model = run.fit(accelerator, start)
     if baselines:
         from ..report import evidence
 
@@ -132,6 +143,15 @@ def train_autoencoder(
         if progress:
             print(model.evidence["verdict"])
     return model
+
+
+def _earlier_set_aside(
+    output_dir: str | Path | None, resume_from: str | Path | None
+) -> AbstractContextManager[Path | None]:
+    """Keep the files of an earlier run in the output folder, unless it is that run that goes on."""
+    if output_dir is None or (resume_from is not None and lies_in(resume_from, output_dir)):
+        return nullcontext()
+    return earlier_set_aside(Path(output_dir), ("checkpoints", "tb_logs"), log.warning)
 
 
 class _Run:
@@ -208,7 +228,7 @@ class _Run:
             try:
                 trainer.fit(module, batches, ckpt_path=None if done is None else done.path, weights_only=True)
             except TrainingError as error:
-                if not best.best_model_path:
+                if best.best_score is None:
                     raise
                 warnings.warn(f"{error} The model is the best one before that.", stacklevel=4)
                 module.history["unstable_at_step"] = [float(trainer.global_step)]
@@ -218,10 +238,10 @@ class _Run:
                 raise _out_of_memory(error, cfg) from error
             except SystemExit as end:  # Lightning ends the process when it is interrupted
                 raise (end.__context__ if isinstance(end.__context__, KeyboardInterrupt) else end) from None
-            if best.best_model_path and not self._better(module, batches, best):
-                history = module.history
-                module = Autoencoder.load_from_checkpoint(best.best_model_path)
-                module.history = history
+            if done is not None and trainer.global_step == done.steps and best.best_score is None:
+                module = done.module  # nothing was left to do
+            elif best.best_score is not None and not self._better(module, trainer, batches, best):
+                module = self._best(module, best)
         module = module.cpu().eval()
         quality = [module.image_quality(batch) for batch in batches.validation[:1]]
         for name, value in quality[0].items():
@@ -232,15 +252,29 @@ class _Run:
             print(summary)
         return LatentModel(module, summary)
 
-    def _better(self, module: Autoencoder, batches: ScanDataModule, best: Checkpoints) -> bool:
+    def _better(
+        self, module: Autoencoder, trainer: L.Trainer, batches: ScanDataModule, best: Checkpoints
+    ) -> bool:
         """Whether a run that its time limit stopped between validations ended better than it was before."""
-        score = best.best_model_score
+        score = best.best_score
         if self.config.max_time is None or score is None or "unstable_at_step" in module.history:
             return False
-        better = module.validation_loss(batches.validation) < float(score)
-        if better and module.trainer is not None:
-            module.trainer.save_checkpoint(best.best_model_path)
-        return better
+        loss = module.validation_loss(batches.validation)
+        if loss < score:
+            best.keep_best(trainer, loss)
+        return loss < score
+
+    def _best(self, last: Autoencoder, best: Checkpoints) -> Autoencoder:
+        """The best weights that were kept, with the history of the whole run."""
+        try:
+            module = Autoencoder.load_from_checkpoint(best.best)
+        except CheckpointError as error:
+            if "unstable_at_step" in last.history:
+                raise
+            warnings.warn(f"{error} The model is that of the last step instead.", stacklevel=5)
+            return last
+        module.history = last.history
+        return module
 
     def _prepare(self, module: Autoencoder, start: Start | None) -> None:
         """Statistics of the data, and the weights to start from."""
@@ -273,14 +307,12 @@ class _Run:
             # rate is low, and the mean is as good as if it had been lowered at each validation.
             callbacks.append(WeightAveraging(multi_avg_fn=_running_mean))
         if cfg.patience is not None:
-            callbacks.append(EarlyStopping("val/loss", patience=cfg.patience))
+            callbacks.append(Patience(cfg.patience))
         if cfg.max_time is not None:
             callbacks.append(TimeLimit(cfg.max_time, interval="step", verbose=False))
         if self.progress:
             callbacks.append(TQDMProgressBar(leave=True))
-        logger: TensorBoardLogger | bool = False
-        if self.output_dir is not None:
-            logger = TensorBoardLogger(self.output_dir, "tb_logs", default_hp_metric=False)
+        logger = None if self.output_dir is None else Curves(self.output_dir / "tb_logs")
         return L.Trainer(
             accelerator=accelerator,
             devices=1,
@@ -290,7 +322,8 @@ class _Run:
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
             callbacks=callbacks,
-            logger=logger,
+            plugins=[WholeFiles()],
+            logger=logger or False,
             log_every_n_steps=1,
             enable_progress_bar=self.progress,
             enable_model_summary=False,

@@ -77,6 +77,7 @@ class Autoencoder(L.LightningModule):
         }
         self.total_steps = 1
         self.time_share = 0.0  # of the time limit, if there is one
+        self._sums: dict[str, Tensor | float] = {}  # over the steps of an epoch
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> Autoencoder:  # type: ignore[override]
@@ -203,10 +204,18 @@ class Autoencoder(L.LightningModule):
         return terms
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One step; every term is logged."""
+        """One step; every term is added to the sums of the epoch."""
         terms = self.losses(batch, self._generator(self.global_step))
-        self.log_dict({f"train/{name}": value for name, value in terms.items()}, on_step=False, on_epoch=True)
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach()
+        self._sums["steps"] = self._sums.get("steps", 0) + 1
         return terms["loss"]
+
+    def taken_means(self) -> dict[str, Tensor | float]:
+        """Mean of each term over the steps since the last call."""
+        sums, self._sums = self._sums, {}
+        steps = sums.pop("steps", 1)
+        return {f"train/{name}": value / steps for name, value in sums.items()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The same objective on held-out scan positions, always with the same thinning."""
@@ -263,11 +272,12 @@ class Autoencoder(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what makes the checkpoint complete: format, history, versions; plain values and tensors only."""
         checkpoint["latentstem"] = self.provenance()
-        checkpoint["latentstem"]["total_steps"] = self.total_steps
+        checkpoint["latentstem"] |= {"total_steps": self.total_steps, "sums": dict(self._sums)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the history up again when training is resumed."""
+        """Take the history up again when training is resumed, and the sums over the steps of an unfinished epoch."""
         self.history = {name: list(values) for name, values in checkpoint["latentstem"]["history"].items()}
+        self._sums = dict(checkpoint["latentstem"].get("sums", {}))
 
     def provenance(self) -> dict[str, Any]:
         """Format, history and versions, as plain values."""

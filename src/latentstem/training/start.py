@@ -33,7 +33,7 @@ class Start:
     resumed : bool
         Whether its run is continued, rather than a new one started from its weights.
     epochs, steps : int
-        How many epochs, the last of them perhaps cut short, and steps its run has done.
+        How many epochs that were validated, the last of them perhaps cut short, and steps its run has done.
     """
 
     path: Path
@@ -73,7 +73,8 @@ class Start:
                 advice="Use init_from to start afresh from its weights.",
             )
         module = Autoencoder.from_content(content, resume_from)
-        return cls(Path(resume_from), module, True, content["epoch"] + 1, content["global_step"])
+        epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        return cls(Path(resume_from), module, True, epochs, content["global_step"])
 
     def check(self, scan: Scan) -> None:
         """Refuse a scan that the run cannot go on with, or whose patterns the weights cannot take.
