@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import threading
 from dataclasses import replace
 from itertools import chain
 
@@ -16,9 +19,10 @@ from scipy.ndimage import label
 
 from latentstem import as_scan
 from latentstem.context import Context
-from latentstem.errors import MaskError
+from latentstem.errors import FileError, MaskError
 from latentstem.preprocessing import Detector, Preprocessing
 from latentstem.training import data as module
+from latentstem.training import order
 from latentstem.training import reader as reader_module
 from latentstem.training.counts import split_counts
 from latentstem.training.data import ScanDataModule, in_memory, split_positions
@@ -290,19 +294,23 @@ def test_patterns_that_do_not_fit_stay_where_they_are(stored, monkeypatch):
 # ---- order ----
 
 
-def batches(scan, training, *, start=0, workers=0, seed=0, batch_size=4, steps=6):
+def batches(scan, training, *, start=0, workers=0, seed=0, batch_size=4, steps=6, share=(0, 1)):
     """Batches of the epoch that begins at step `start`."""
     data = ScanDataModule(
-        reader(scan, 1),
+        reader(scan, 1, whole=True),
         training,
         np.arange(3),
         batch_size=batch_size,
         steps_per_epoch=steps,
         workers=workers,
         seed=seed,
+        share=share,
     )
     data.trainer = type("Trainer", (), {"current_epoch": start // steps, "global_step": start})
-    return list(data.train_dataloader())
+    try:
+        return list(data.train_dataloader())
+    finally:
+        data.close()
 
 
 def positions_of(parts, patterns):
@@ -332,36 +340,148 @@ def test_what_a_step_sees_depends_on_its_number_and_the_seed_alone():
     assert positions_of(batches(scan, training, steps=12, workers=2), counts()) == whole
 
 
+@pytest.fixture
+def small_buffer(monkeypatch):
+    """Room for 12 patterns, read in blocks of at most 5 or one storage chunk."""
+    monkeypatch.setattr(order, "_BUFFER_BYTES", 12 * 2 * 32 * 24)
+    monkeypatch.setattr(order, "_READ_BYTES", 5 * 2 * 32 * 24)
+
+
 @pytest.mark.timeout(60)  # a fork that waits for ever is a failure
 @pytest.mark.parametrize("workers", [0, 2])
-def test_streamed_batches(stored, workers, monkeypatch):
-    monkeypatch.setattr(module, "_BUFFER_BYTES", 40 * 4 * 32 * 24)  # a buffer of some patterns
+def test_streamed_batches(stored, workers, small_buffer):
     scan = as_scan(stored)
     scan.read(np.arange(2))  # what is read with may have started threads
     training = np.arange(5, 33)
-    streamed = batches(scan, training, steps=30, workers=workers)
+    streamed = batches(scan, training, steps=14, workers=workers)
     seen = positions_of(streamed, counts())
-    assert len(seen) == 30
-    assert set(chain(*seen)) == set(training)
-    assert {len(part) for part in seen} == {4}
-    assert np.mean([len(set(part)) for part in seen]) > 3.5
-    assert np.bincount(list(chain(*seen)))[5:33].max() <= 7  # 120 patterns of 28
+    assert sorted(chain(*seen[:7])) == sorted(chain(*seen[7:])) == training.tolist()
+    assert seen[:7] != seen[7:]
     want = reader(as_scan(counts()), 1)(np.array(seen[3]))
     assert torch.equal(streamed[3].members, want.members)
     torch.testing.assert_close(streamed[3].rings, want.rings, rtol=1e-4, atol=1e-2)
-    assert positions_of(batches(scan, training, steps=30, workers=workers), counts()) == seen
-    assert positions_of(batches(scan, training, start=30, steps=30, workers=workers), counts()) != seen
     assert any(max(part) - min(part) > 15 for part in seen)  # chunks are shuffled among each other
     home = {position: number for number, block in enumerate(scan.blocks(5)) for position in block}
     spread = np.mean([len({home[position] for position in part}) for part in seen])
-    assert workers or spread > 2.2  # and patterns
+    assert spread > 2  # and patterns
+
+
+def test_the_streamed_order_is_that_of_the_seed_and_the_step(stored, small_buffer):
+    scan, training = as_scan(stored), np.arange(5, 34)
+    scan.read(np.arange(2))
+    whole = positions_of(batches(scan, training, steps=16), counts())
+    for start in (3, 7, 12):  # in the midst of passes, and at the start of one
+        assert (
+            positions_of(batches(scan, training, start=start, steps=16), counts())[: 16 - start]
+            == whole[start:]
+        )
+    assert positions_of(batches(scan, training, steps=16, workers=1), counts()) == whole
+    assert positions_of(batches(scan, training, steps=16, workers=2), counts()) == whole
+    assert positions_of(batches(scan, training, steps=16, seed=1), counts()) != whole
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    total=st.integers(3, 60),
+    batch_size=st.integers(1, 70),
+    processes=st.integers(1, 3),
+    room=st.integers(1, 30),
+    chunk=st.integers(1, 9),
+    streamed=st.booleans(),
+)
+def test_processes_share_each_pass(total, batch_size, processes, room, chunk, streamed):
+    positions = np.random.default_rng(0).permutation(70)[:total]
+    blocks = [np.arange(70)[at : at + chunk] for at in range(0, 70, chunk)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order, "_BUFFER_BYTES", 10 * room)
+        shares = [
+            order.StreamedOrder(positions, batch_size, 5, (rank, processes), blocks=blocks, pattern_bytes=10)
+            if streamed
+            else order.RandomOrder(positions, batch_size, 5, (rank, processes))
+            for rank in range(processes)
+        ]
+    assert len({share.steps_per_pass for share in shares}) == 1
+    steps = shares[0].steps_per_pass
+    for number in (0, 1):
+        if streamed:
+            parts = [share.of_pass(number)[1] for share in shares]
+        else:
+            parts = [[share[number * steps + step] for step in range(steps)] for share in shares]
+        assert {len(part) for part in parts} == {steps}
+        sizes = {len(batch) for part in parts for batch in part}
+        assert sizes <= {shares[0].batch_size} or steps == 1
+        assert min(sizes) > 0
+        seen = np.concatenate(list(chain(*parts)))
+        assert len(np.unique(seen)) == len(seen)
+        assert set(seen) <= set(positions)
+        assert total - len(seen) < processes * shares[0].batch_size
+
+
+@settings(max_examples=40, deadline=None)
+@given(room=st.integers(1, 30), first=st.integers(0, 8), chunk=st.integers(1, 20), seed=st.integers(0, 9))
+def test_the_buffer_is_bounded_and_what_was_seen_is_not_read_again(room, first, chunk, seed):
+    blocks = [np.arange(60)[at : at + chunk] for at in range(0, 60, chunk)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order, "_BUFFER_BYTES", room)
+        made = order.StreamedOrder(np.arange(2, 60), 6, seed, blocks=blocks, pattern_bytes=1)
+    reads, steps = made.of_pass(3, first)
+    held, reading = set(), iter(reads)
+    for step in steps:
+        while not set(step) <= held:
+            held |= set(next(reading).tolist())
+            assert len(held) <= made.capacity <= max(room, 6) + chunk
+        held -= set(step.tolist())
+    assert next(reading, None) is None
+    assert not held
+    assert len(steps) == made.steps_per_pass - first
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_nothing_is_left_behind(stored, workers, small_buffer):
+    scan = as_scan(stored)
+    scan.read(np.arange(2))
+    before = set(threading.enumerate()), set(multiprocessing.active_children())
+    data = ScanDataModule(
+        reader(scan, 1, whole=True),
+        np.arange(30), np.arange(30, 35), batch_size=4, steps_per_epoch=5, workers=workers,
+    )  # fmt: skip
+    with contextlib.suppress(KeyboardInterrupt):
+        for _ in data.train_dataloader():
+            assert {*threading.enumerate()} - before[0]
+            raise KeyboardInterrupt
+    data.close()
+    left = {*threading.enumerate()} - before[0]
+    assert not [thread for thread in left if thread.name.startswith("latentstem")]
+    for thread in left:  # feeders of torch's queues end by themselves
+        thread.join(5)
+    assert not {*threading.enumerate()} - before[0]
+    assert not {*multiprocessing.active_children()} - before[1]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_chunk_is_our_error_wherever_it_is_read(tmp_path, workers, small_buffer):
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        data = file.create_dataset("data", data=counts(), chunks=(2, 3, 32, 24), compression="gzip")
+        where = data.id.get_chunk_info(3).byte_offset
+    read = reader(as_scan(counts()), 1, whole=True)
+    with (tmp_path / "scan.h5").open("r+b") as file:
+        file.seek(where)
+        file.write(b"\xff" * 40)
+    read.scan = as_scan(tmp_path / "scan.h5")
+    data = ScanDataModule(
+        read, np.arange(5, 35), np.arange(3), batch_size=4, steps_per_epoch=7, workers=workers
+    )
+    with pytest.raises(FileError, match="patterns cannot be read"):
+        list(data.train_dataloader())
+    data.close()
 
 
 def test_validation_is_the_same_each_time_and_bounded(monkeypatch):
     monkeypatch.setattr(module, "_VALIDATION_LIMIT", 6)
     data = ScanDataModule(
-        reader(as_scan(counts()), 1), np.arange(20), np.arange(20, 35), batch_size=4, steps_per_epoch=5
-    )
+        reader(as_scan(counts()), 1, whole=True),
+        np.arange(20), np.arange(20, 35), batch_size=4, steps_per_epoch=5,
+    )  # fmt: skip
     first, second = (positions_of(data.val_dataloader(), counts()) for _ in range(2))
     assert first == second
     assert [len(part) for part in first] == [4, 2]

@@ -1,26 +1,29 @@
-"""Batches of diffraction patterns from a scan: which positions, in which order, with which neighbours."""
+"""Batches of diffraction patterns from a scan: read at random or in blocks of storage, ahead of the steps."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 import psutil
 import pytorch_lightning as L
-import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from ..errors import MaskError
 from ..scan import Scan
 from ..series import Series
+from .ahead import PatternStream, ahead
+from .order import RandomOrder, StreamedOrder, block_size
 from .reader import Batch, PatternReader
 
 __all__ = ["ScanDataModule", "in_memory", "split_positions"]
 
-_BUFFER_BYTES = 512 * 2**20  # patterns that a streamed run shuffles among each other
-_VALIDATION_LIMIT = 2048  # held-out patterns that a validation looks at
+_AHEAD_BYTES = 64 * 2**20  # batches that are made ahead of the steps, but at least two
+_VALIDATION_LIMIT = 2048  # held-out patterns that a validation looks at ...
+_VALIDATION_BYTES = 128 * 2**20  # ... and that are kept in memory
 
 
 def split_positions(scan: Scan, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -105,88 +108,30 @@ def in_memory(scan: Scan) -> Scan:
     return replace(scan, source=source_of(patterns.reshape(*scan.scan_shape, *scan.pattern_shape)))
 
 
-class _Batches(Dataset[Batch]):
-    """Batch number -> patterns; numbers run over passes, each pass in its own order."""
-
-    def __init__(self, reader: PatternReader, positions: np.ndarray, batch_size: int, seed: int) -> None:
-        self.reader, self.positions, self.batch_size, self.seed = reader, positions, batch_size, seed
-        self.steps_per_pass = max(1, len(positions) // batch_size)
-        self._order: tuple[int, np.ndarray] = (-1, positions)
-
-    def __getitem__(self, number: int) -> Batch:
-        which, step = divmod(number, self.steps_per_pass)
-        if self._order[0] != which:
-            self._order = which, np.random.default_rng([self.seed, 2, which]).permutation(self.positions)
-        chosen = self._order[1][step * self.batch_size : (step + 1) * self.batch_size]
-        return self.reader(np.sort(chosen))
-
-
-class _StreamedBatches(IterableDataset[Batch]):
-    """Batches from storage chunks in shuffled order, through a shuffle buffer."""
-
-    def __init__(self, batches: _Batches, start: int, steps: int) -> None:
-        self.batches, self.start, self.steps = batches, start, steps
-
-    def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        source, steps = (
-            self._endless(number, workers),
-            self.steps // workers + (number < self.steps % workers),
-        )
-        for _ in range(steps):
-            yield next(source)
-
-    def _endless(self, worker: int, workers: int) -> Iterator[Batch]:
-        batches = self.batches
-        scan, size = batches.reader.scan, batches.batch_size
-        rng = np.random.default_rng([batches.seed, 3, self.start, worker])
-        pattern_bytes = 4 * int(np.prod(scan.pattern_shape))
-        room = max(size, _BUFFER_BYTES // workers // pattern_bytes)
-        blocks = [np.intersect1d(block, batches.positions) for block in scan.blocks(max(1, room // 4))]
-        blocks = [block for block in blocks if len(block)][worker::workers] or [batches.positions[:size]]
-        room = max(size, min(room, sum(map(len, blocks))))
-        waiting: list[Batch] = []
-        while True:
-            for turn in rng.permutation(len(blocks)):
-                waiting.append(batches.reader(blocks[turn]))
-                if sum(len(part.recorded) for part in waiting) < room:
-                    continue
-                together = Batch.join(waiting)
-                order = torch.from_numpy(rng.permutation(len(together.recorded)))
-                for start in range(0, len(order) - size + 1, size):
-                    yield together.take(order[start : start + size])
-                waiting = [together.take(order[len(order) - len(order) % size :])]
-
-
-def _without_dask_threads(worker: int) -> None:
-    """Let a loader process compute by itself: it waits for ever on the threads that it has not inherited."""
-    if "dask" in sys.modules:
-        import dask
-
-        dask.config.set(scheduler="synchronous")
-
-
 class ScanDataModule(L.LightningDataModule):
-    """Batches of a scan for training and validation.
+    """Batches of a scan for training and validation, made ahead of the steps that see them.
 
-    An epoch of the trainer is `steps_per_epoch` steps; passes over the scan run on across epochs, and which patterns a
-    step sees depends on its number and the seed alone, so that a resumed run sees what an uninterrupted one would.
+    An epoch of the trainer is `steps_per_epoch` steps; passes over the scan run on across epochs. Which patterns a
+    step sees depends on its number and the seed alone, not on the workers, so that a resumed run sees what an
+    uninterrupted one would.
 
     Parameters
     ----------
     reader : PatternReader
-        Reads the patterns, and their neighbours.
+        Reads the patterns; knows the surroundings of all of them (``whole=True``).
     training, validation : ndarray of int
         Flat scan positions of each part.
     batch_size : int
-        Patterns per step.
+        Patterns per step, of all processes together.
     steps_per_epoch : int
         Steps between validations.
     workers : int
-        Loader processes.
+        Processes that read and decompress; 0 reads in a thread of this one.
     seed : int
         Seed of the order.
+    share : (int, int)
+        Rank of this process, and the number of processes that train together. They see each training pattern once
+        in a pass, all of them together, and take the same number of steps.
     """
 
     def __init__(
@@ -199,36 +144,125 @@ class ScanDataModule(L.LightningDataModule):
         steps_per_epoch: int,
         workers: int = 0,
         seed: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         super().__init__()
-        self.batches = _Batches(reader, training, batch_size, seed)
-        self.steps_per_epoch, self.workers = steps_per_epoch, workers
-        keep = np.random.default_rng([seed, 4]).permutation(validation)[:_VALIDATION_LIMIT]
-        self.validation = [
-            reader(np.sort(keep[at : at + batch_size])) for at in range(0, len(keep), batch_size)
-        ]
-        self.streamed = reader.scan.source.array is None
+        self.reader, self.steps_per_epoch, self.workers = reader, steps_per_epoch, workers
+        scan = reader.scan
+        pattern_bytes = int(np.prod(scan.pattern_shape)) * scan.dtype.itemsize
+        self.streamed = scan.source.array is None
+        self.order = RandomOrder(training, batch_size, seed, share)
+        if self.streamed:
+            blocks = scan.blocks(block_size(pattern_bytes))
+            self.order = StreamedOrder(
+                training, batch_size, seed, share, blocks=blocks, pattern_bytes=pattern_bytes
+            )
+        self._ahead = int(np.clip(_AHEAD_BYTES // (self.order.batch_size * pattern_bytes), 2, 16))
+        self._running: tuple[int, Generator[Batch, None, None]] | None = None
+        kept = max(1, min(_VALIDATION_LIMIT, _VALIDATION_BYTES // pattern_bytes))
+        keep = np.sort(np.random.default_rng([seed, 4]).permutation(validation)[:kept])
+        self.validation = _HeldOut(reader, keep, self.order.batch_size)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> Iterable[Batch]:
         """Batches of the trainer's current epoch."""
         start = self.trainer.global_step if self.trainer else 0
         # fewer after a stop in the midst of an epoch
-        steps = self.steps_per_epoch - start % self.steps_per_epoch
-        generator = torch.Generator().manual_seed(self.batches.seed)
-        if self.streamed:
-            stream = _StreamedBatches(self.batches, start, steps)
-            return DataLoader(
-                stream,
-                batch_size=None,
-                num_workers=self.workers,
-                generator=generator,
-                worker_init_fn=_without_dask_threads,
-            )
-        numbers = range(start, start + steps)
-        return DataLoader(
-            self.batches, batch_size=None, sampler=numbers, num_workers=self.workers, generator=generator
-        )
+        return _Steps(self._batch, start, self.steps_per_epoch - start % self.steps_per_epoch)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The held-out patterns, kept in memory; every validation sees the same."""
-        return DataLoader(self.validation, batch_size=None)  # type: ignore[arg-type]
+        """The held-out patterns; every validation sees the same."""
+        return DataLoader(self.validation, batch_size=None)
+
+    def close(self) -> None:
+        """Stop reading ahead: no thread or process is left behind."""
+        running, self._running = self._running, None
+        if running is not None:
+            running[1].close()
+
+    def _batch(self, step: int) -> Batch:
+        """What a step sees; the reading runs on from one step to the next."""
+        if self._running is None or self._running[0] != step:
+            self.close()
+            self._running = step, ahead(self._batches(step), self._ahead)
+        batches = self._running[1]
+        batch = next(batches)
+        self._running = step + 1, batches
+        return batch
+
+    def _batches(self, start: int) -> Generator[Batch, None, None]:
+        """Batches from a step on, for ever. Loader processes start here, not in the thread that asks for batches."""
+        order, scan = self.order, self.reader.scan
+        if isinstance(order, StreamedOrder):
+            blocks = (block for reads, _ in order.passes(start) for block in reads)
+            return self._mixed(order, start, PatternStream(scan, blocks, self.workers, order.largest))
+        steps = (order[step] for step in itertools.count(start))
+        return self._plain(PatternStream(scan, steps, self.workers, order.batch_size))
+
+    def _plain(self, parts: PatternStream) -> Generator[Batch, None, None]:
+        with closing(parts):
+            for positions, patterns in parts:
+                yield self.reader.batch(positions, patterns)
+
+    def _mixed(self, order: StreamedOrder, start: int, parts: PatternStream) -> Generator[Batch, None, None]:
+        """Batches out of a buffer that whole blocks are read into, the next one while others are waited for."""
+        with closing(ahead(parts, 1)) as blocks:
+            waiting = _Waiting(self.reader.scan, order.capacity)
+            for _, steps in order.passes(start):
+                for step in steps:
+                    while not waiting.have(step):
+                        waiting.put(*next(blocks))
+                    yield self.reader.batch(step, waiting.take(step))
+
+
+class _Waiting:
+    """Patterns that were read and wait for their step, at most `capacity` of them."""
+
+    def __init__(self, scan: Scan, capacity: int) -> None:
+        self._patterns = np.empty((capacity, *scan.pattern_shape), scan.dtype)
+        self._place = np.full(scan.n_positions, -1)
+        self._free = list(range(capacity))
+
+    def have(self, positions: np.ndarray) -> bool:
+        return bool((self._place[positions] >= 0).all())
+
+    def put(self, positions: np.ndarray, patterns: np.ndarray) -> None:
+        self._place[positions] = self._free[-len(positions) :]
+        del self._free[-len(positions) :]
+        self._patterns[self._place[positions]] = patterns
+
+    def take(self, positions: np.ndarray) -> np.ndarray:
+        places = self._place[positions]
+        self._free += places.tolist()
+        self._place[positions] = -1
+        return self._patterns[places]
+
+
+class _Steps:
+    """The batches of some consecutive steps."""
+
+    def __init__(self, batch: Callable[[int], Batch], start: int, count: int) -> None:
+        self._batch, self._numbers = batch, range(start, start + count)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self._batch, self._numbers)
+
+
+class _HeldOut(Dataset[Batch]):
+    """Held-out patterns, kept in memory as they are stored, in batches."""
+
+    def __init__(self, reader: PatternReader, positions: np.ndarray, batch_size: int) -> None:
+        self._reader, self._positions, self._size = reader, positions, batch_size
+        self._patterns = reader.scan.read(positions)
+
+    def __len__(self) -> int:
+        return -(-len(self._positions) // self._size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, number: int) -> Batch:
+        part = slice(number * self._size, (number + 1) * self._size)
+        return self._reader.batch(self._positions[part], self._patterns[part])

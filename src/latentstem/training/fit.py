@@ -238,13 +238,14 @@ class _Run:
                 raise _out_of_memory(error, cfg) from error
             except SystemExit as end:  # Lightning ends the process when it is interrupted
                 raise (end.__context__ if isinstance(end.__context__, KeyboardInterrupt) else end) from None
+            finally:
+                batches.close()
             if done is not None and trainer.global_step == done.steps and best.best_score is None:
                 module = done.module  # nothing was left to do
             elif best.best_score is not None and not self._better(module, trainer, batches, best):
                 module = self._best(module, best)
         module = module.cpu().eval()
-        quality = [module.image_quality(batch) for batch in batches.validation[:1]]
-        for name, value in quality[0].items():
+        for name, value in module.image_quality(batches.validation[0]).items():
             module.history.setdefault(f"final/{name}", []).append(value)
         latents = torch.cat([module.encode_batch(batch) for batch in batches.validation])
         summary = summarise(module.history, cfg, latents.numpy(), self.choices)

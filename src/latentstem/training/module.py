@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -227,12 +228,12 @@ class Autoencoder(L.LightningModule):
             )
 
     @torch.no_grad()
-    def validation_loss(self, batches: list[Batch]) -> float:
+    def validation_loss(self, batches: Iterable[Batch]) -> float:
         """The loss that `validation_step` logs, of all held-out patterns."""
-        losses = [
-            float(self.losses(batch, self._generator(-1 - i))["loss"]) for i, batch in enumerate(batches)
-        ]
-        weights = [len(batch.recorded) for batch in batches]
+        losses, weights = [], []
+        for i, batch in enumerate(batches):
+            losses.append(float(self.losses(batch, self._generator(-1 - i))["loss"]))
+            weights.append(len(batch.recorded))
         return sum(loss * n for loss, n in zip(losses, weights, strict=True)) / sum(weights)
 
     @torch.no_grad()

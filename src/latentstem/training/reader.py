@@ -117,19 +117,30 @@ class PatternReader:
         patterns : bool
             Whether the patterns themselves are wanted, where their scores are known.
         """
-        if self.context is None:
-            return Batch.of(self.scan.read(positions))
-        exists, neighbours = _neighbours(self.scan.scan_shape, self.excluded, positions, self._steps)
-        neighbours = np.where(exists, neighbours, positions[:, None])  # what is excluded may be NaN
-        if self._whole is not None:
-            read = as_tensor(self.scan.read(positions)) if patterns else None
-            own, at = (torch.from_numpy(p) for p in (positions, neighbours))
-            return Batch(read, *self._around(own, torch.from_numpy(exists), at, self._whole))
+        if self.context is None or self._whole is not None:
+            scored = self.context is not None
+            return self.batch(positions, self.scan.read(positions) if patterns or not scored else None)
+        exists, neighbours = self._neighbours(positions)
         wanted = np.unique(np.concatenate([positions, neighbours[exists]]))
         stored = self.scan.read(wanted)
         own, at = (torch.from_numpy(np.searchsorted(wanted, p)) for p in (positions, neighbours))
         scores = self.context(self._values(stored))
         return Batch(as_tensor(stored[own.numpy()]), *self._around(own, torch.from_numpy(exists), at, scores))
+
+    def batch(self, positions: np.ndarray, stored: np.ndarray | None) -> Batch:
+        """Patterns (n, H, W) that were read at flat scan positions (n,), and their surroundings, with ``whole=True``."""
+        patterns = None if stored is None else as_tensor(stored)
+        if self.context is None:
+            return Batch(patterns)
+        if self._whole is None:
+            raise RuntimeError("the surroundings of patterns are known where the whole scan was scored")
+        exists, neighbours = self._neighbours(positions)
+        own, at = (torch.from_numpy(p) for p in (positions, neighbours))
+        return Batch(patterns, *self._around(own, torch.from_numpy(exists), at, self._whole))
+
+    def _neighbours(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        exists, neighbours = _neighbours(self.scan.scan_shape, self.excluded, positions, self._steps)
+        return exists, np.where(exists, neighbours, positions[:, None])  # what is excluded may be NaN
 
     def _around(
         self, own: Tensor, exists: Tensor, at: Tensor, scores: Scores
