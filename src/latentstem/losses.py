@@ -6,6 +6,7 @@ Every term is a mean over patterns, so that its effect does not change with the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,7 @@ class Divergence(nn.Module):
         return F.relu(1 - torch.sqrt(latents.var(0) + 1e-6)).mean()
 
 
-def poisson_deviance(expected: Tensor, counts: Tensor) -> Tensor:
+def poisson_deviance(expected: Tensor, counts: Tensor, floor: Tensor | float = 1e-4) -> Tensor:
     r"""Half the Poisson deviance per pixel: the negative log-likelihood, less that of a perfect prediction.
 
     .. math:: \lambda - n + n \ln(n / \lambda)
@@ -74,16 +75,36 @@ def poisson_deviance(expected: Tensor, counts: Tensor) -> Tensor:
         Expected counts, non-negative.
     counts : Tensor, same shape
         Observed counts.
+    floor : Tensor or float
+        Is added to the expected counts, which keeps the logarithm finite where nothing is expected.
     """
-    expected = expected + 1e-4  # electrons; keeps the logarithm finite where nothing is expected
-    return expected - counts * torch.log(expected) + (torch.xlogy(counts, counts) - counts)
+    deviance: Tensor = _Deviance.apply(expected + floor, counts)  # type: ignore[no-untyped-call]
+    return deviance
+
+
+class _Deviance(torch.autograd.Function):
+    """Exact to single precision also where many counts are predicted well: the logarithm is of one plus a difference.
+
+    ``n ln(n / lambda)`` itself is rounded to 10^-7 n, which at 10^6 counts is all there is.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, expected: Tensor, counts: Tensor) -> Tensor:
+        ctx.save_for_backward(expected, counts)
+        difference = expected - counts
+        smaller = torch.where(counts > 0, torch.minimum(expected, counts), expected)
+        return difference - counts * difference.sign() * torch.log1p(difference.abs() / smaller)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        expected, counts = ctx.saved_tensors
+        return gradient * (1 - counts / expected), None
 
 
 _POINTWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": lambda predicted, target: (predicted - target).square(),
     "mae": lambda predicted, target: (predicted - target).abs(),
     "huber": lambda predicted, target: F.huber_loss(predicted, target, reduction="none", delta=0.1),
-    "poisson": poisson_deviance,
 }
 
 
@@ -106,7 +127,9 @@ class Objective(nn.Module):
             {"l1": Activation(), "similarity": Similarity(), "divergence": Divergence()}
         )
 
-    def forward(self, predicted: Tensor, target: Tensor, used: Tensor, latents: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, predicted: Tensor, target: Tensor, used: Tensor, latents: Tensor, floor: Tensor | float = 1e-4
+    ) -> dict[str, Tensor]:
         """Terms by name, with their weighted sum as ``loss``.
 
         Parameters
@@ -116,8 +139,14 @@ class Objective(nn.Module):
         used : Tensor, shape (h, w)
             1 for pixels that count, 0 for excluded ones.
         latents : Tensor, shape (B, k)
+        floor : Tensor or float
+            Of the expected counts, for ``poisson``; see `poisson_deviance`.
         """
-        error = torch.where(used > 0, _POINTWISE[self.reconstruction](predicted, target), 0.0)
+        if self.reconstruction == "poisson":
+            error = poisson_deviance(predicted, target, floor)
+        else:
+            error = _POINTWISE[self.reconstruction](predicted, target)
+        error = torch.where(used > 0, error, 0.0)
         values = {self.reconstruction: error.sum() / (used.sum() * len(target))}
         total = values[self.reconstruction]
         for name, term in self.terms.items():

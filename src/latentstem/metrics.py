@@ -8,6 +8,7 @@ from torch import Tensor, nn
 __all__ = ["image_quality"]
 
 _REACH = 5  # pixels that the Gaussian window of SSIM reaches to each side
+_AT_ONCE = 2**22  # pixels; SSIM takes a dozen times their memory
 
 
 def image_quality(
@@ -37,14 +38,16 @@ def image_quality(
 
     if used is None:
         used = torch.ones(measured.shape[1:], dtype=torch.bool, device=measured.device)
+    # in double precision: variances are differences of squares
+    used, reconstructed, measured = used.cpu(), reconstructed.cpu().double(), measured.cpu().double()
     psnr = peak_signal_noise_ratio(reconstructed[:, used], measured[:, used], data_range=data_range)
-    first, second = (torch.where(used, patterns, 0.0)[:, None] for patterns in (reconstructed, measured))
-    ssim = structural_similarity_index_measure(first, second, data_range=data_range, return_full_image=True)[
-        1
-    ]
     beyond = nn.functional.pad((~used).float()[None], (_REACH,) * 4, value=1.0)
     inner = nn.functional.max_pool2d(beyond, 2 * _REACH + 1, stride=1)[0] == 0
-    return {
-        "psnr_preprocessed": float(psnr),
-        "ssim_preprocessed": float(ssim[:, 0, inner if inner.any() else used].mean()),
-    }
+    total = 0.0
+    for part in torch.arange(len(measured)).split(max(1, _AT_ONCE // used.numel())):
+        first, second = (torch.where(used, p[part], 0.0)[:, None] for p in (reconstructed, measured))
+        image = structural_similarity_index_measure(
+            first, second, data_range=data_range, return_full_image=True
+        )[1]
+        total += float(image[:, 0, inner if inner.any() else used].mean(1).sum())
+    return {"psnr_preprocessed": float(psnr), "ssim_preprocessed": total / len(measured)}

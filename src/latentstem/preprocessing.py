@@ -16,7 +16,9 @@ from .scan import Scan
 
 __all__ = ["Detector", "Preprocessing"]
 
+_HIGHEST = 60.0  # logarithm of the highest value, in electrons: more is no pattern, and infinite soon
 _SAMPLE = 4096  # patterns that the statistics are read from
+_SAMPLE_VALUES = 2**26  # detector values of those, at most, but for 16 patterns
 
 
 class Detector(nn.Module):
@@ -119,11 +121,12 @@ class Preprocessing(nn.Module):
     sqrt   2 sqrt((c - offset) / unit + 3/8) / scale      minimum, if negative; maximum
     log    log(1 + (c - offset) / unit) / scale           minimum, if negative; maximum
     zscore (c - offset) / scale                           mean and standard deviation
-    none   c
+    none   c / scale                                      power of two at or below the largest magnitude
     ====== ============================================== =================================
 
     `sqrt` is the variance-stabilising transform of Anscombe (Biometrika 35, 246, 1948). `unit` is the detector
-    value of one electron: 1 for counts; for other data the mean of the positive values.
+    value of one electron: 1 for counts; for other data the mean of the positive values. Every kind gives the same
+    network input for data in other units; for units that differ by a power of two, to the last bit.
 
     Parameters
     ----------
@@ -152,6 +155,11 @@ class Preprocessing(nn.Module):
         return self.detector.shape
 
     @property
+    def mean_value(self) -> Tensor:
+        """Mean detector value of a used pixel."""
+        return self.mean_total / self.detector.used.sum()
+
+    @property
     def linear(self) -> bool:
         """Whether the map is linear."""
         return self.kind not in ("sqrt", "log")
@@ -171,7 +179,7 @@ class Preprocessing(nn.Module):
         if self.kind == "sqrt":
             x = ((x / 2).clamp_min(0).square() - 0.375) * self.unit
         elif self.kind == "log":
-            x = torch.expm1(x) * self.unit
+            x = torch.expm1(x.clamp_max(_HIGHEST)) * self.unit
         return x + self.offset
 
     def fit(self, scan: Scan, positions: np.ndarray, *, counts: bool, seed: int = 0) -> Tensor:
@@ -182,7 +190,7 @@ class Preprocessing(nn.Module):
         scan : Scan
             Where the patterns come from.
         positions : ndarray of int
-            Flat training positions; at most 4096 of them, spread evenly, are read.
+            Flat training positions; at most 4096 of them (of large patterns fewer) are read, spread evenly.
         counts : bool
             Whether the detector values are electron counts.
         seed : int
@@ -199,9 +207,11 @@ class Preprocessing(nn.Module):
             If the used part of the patterns is constant.
         """
         rng = np.random.default_rng(seed)
-        chosen = positions if len(positions) <= _SAMPLE else rng.choice(positions, _SAMPLE, replace=False)
+        most = min(_SAMPLE, max(16, _SAMPLE_VALUES // (self.shape[0] * self.shape[1])))
+        chosen = positions if len(positions) <= most else rng.choice(positions, most, replace=False)
+        at_once = max(1, min(512, _SAMPLE_VALUES // int(np.prod(scan.pattern_shape))))
         sample = torch.cat(
-            [self.detector(as_tensor(scan.read(part))) for part in _parts(np.sort(chosen), 512)]
+            [self.detector(as_tensor(scan.read(part))) for part in _parts(np.sort(chosen), at_once)]
         )
         values = sample[:, self.detector.used > 0].double()
         low, high = values.min(), values.max()
@@ -213,7 +223,7 @@ class Preprocessing(nn.Module):
                 advice="Check that the right dataset was loaded, and the masks and the crop.",
             )
         self.fitted_range.copy_(torch.stack([low, high]))
-        self.mean_total.copy_(sample.sum((1, 2)).mean())
+        self.mean_total.copy_(values.sum(1).mean())
         self.offset.fill_(0.0), self.scale.fill_(1.0)
         lowest = low.clamp_max(0)
         self.unit.fill_(1.0 if counts else (values[values > lowest] - lowest).mean().item())
@@ -226,6 +236,9 @@ class Preprocessing(nn.Module):
         elif self.kind == "zscore":
             self.offset.copy_(values.mean())
             self.scale.copy_(values.std())
+        else:
+            exponent = torch.frexp(torch.maximum(high, -low))[1]
+            self.scale.copy_(torch.ldexp(torch.ones(()), exponent - 1))
         return sample
 
     def adopt(self, other: Preprocessing) -> None:
@@ -246,10 +259,10 @@ class Preprocessing(nn.Module):
 
 
 def as_tensor(patterns: np.ndarray) -> Tensor:
-    """A tensor of patterns in a dtype that torch can compute with; integers beyond int32 become float64."""
+    """A tensor of patterns in a dtype that torch can compute with; integers of 32 bits and more become float64."""
     if patterns.dtype == np.uint16:
         patterns = patterns.astype(np.int32)
-    elif patterns.dtype.kind in "ui" and patterns.dtype.itemsize >= 4:
+    elif patterns.dtype.itemsize > 8 or (patterns.dtype.kind in "ui" and patterns.dtype.itemsize >= 4):
         patterns = patterns.astype(np.float64)
     elif not patterns.flags.writeable or not patterns.flags.c_contiguous:
         patterns = patterns.copy()

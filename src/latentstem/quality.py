@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .adapters.validate import check_range
 from .errors import DataValueError
 from .scan import Scan
 
@@ -21,6 +22,7 @@ _SIGNIFICANT = 6.0  # standard errors by which a hot or dead pixel has to differ
 _HOT, _DEAD = 4.0, 0.1  # times the brighter, or the darker, of the neighbouring pixels
 _MANY = 0.01  # a larger share of seemingly hot pixels are sharp diffraction spots
 _COARSE = 16  # pixels: on smaller detectors a diffraction spot is a single pixel
+_COUNTABLE = 2**24  # float32 counts one by one up to here
 _MAD = 1.4826  # median absolute deviation to standard deviation
 _SHOWN = 5
 
@@ -40,7 +42,8 @@ class Quality:
     minimum, maximum : float
         Smallest and largest value.
     counts : bool
-        Whether the values look like counts: whole numbers, none negative.
+        Whether the values look like counts: whole numbers, none negative; where floating-point numbers, up to 2^24,
+        beyond which single precision has no others.
     dose : float
         Mean intensity per pattern; electrons, if the values are electron counts.
     mean_pattern : ndarray, shape (H, W), float64
@@ -183,7 +186,7 @@ def inspect(scan: Scan) -> Quality:
     Raises
     ------
     DataValueError
-        If there are NaN or infinite values, or if all values are equal.
+        If there are NaN or infinite values, if all values are equal, or if single precision cannot hold them.
     """
     seen = _Pass(scan)
     skip = None if scan.scan_mask is None else scan.scan_mask.ravel()
@@ -201,6 +204,8 @@ def inspect(scan: Scan) -> Quality:
             received=f"{seen.n} patterns that are {minimum:g} everywhere",
             advice="Check that this is the right dataset, and that the masks do not exclude the signal.",
         )
+    check_range(minimum, maximum)
+    counts = minimum >= 0 and seen.whole and (scan.dtype.kind != "f" or maximum <= _COUNTABLE)
     total = seen.total.reshape(scan.scan_shape)
     empty = seen.empty.reshape(scan.scan_shape)
     mean, squares = (values.reshape(scan.pattern_shape) / seen.n for values in (seen.sum, seen.squares))
@@ -218,12 +223,12 @@ def inspect(scan: Scan) -> Quality:
         n_positions=seen.n,
         minimum=minimum,
         maximum=maximum,
-        counts=minimum >= 0 and seen.whole,
+        counts=counts,
         dose=float(np.nanmean(total)),
         mean_pattern=mean,
         total_intensity=total,
         empty=empty,
-        outlying=_outlying(np.where(empty, np.nan, total), minimum >= 0 and seen.whole),
+        outlying=_outlying(np.where(empty, np.nan, total), counts),
         hot=hot,
         dead=dead,
         saturated=_saturated(seen, hot, scan.dtype),

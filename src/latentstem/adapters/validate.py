@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DataTypeError, PatternShapeError, ScanDimensionError, ScanShapeError
+from ..errors import DataTypeError, DataValueError, PatternShapeError, ScanDimensionError, ScanShapeError
 
-__all__ = ["Layout", "check_dtype", "check_scan_shape", "layout_of"]
+__all__ = ["Layout", "check_dtype", "check_range", "check_scan_shape", "layout_of"]
 
 MIN_PATTERN = 8  # pixels: below, there is nothing to learn
 _SCAN_LIKE_DETECTOR = 32  # scan axes at least this long, with a tiny "pattern", look like a detector
+_LEAST, _MOST = 1e-30, 1e30  # largest magnitude, so that float32 has room for what is computed
+_APART = 2**-17  # least difference of values, in units of the largest: 64 steps of float32
 _NO_SCAN = "Expected axes are two scan axes, then two diffraction axes: (Ny, Nx, H, W)."
 
 
@@ -47,6 +49,30 @@ def check_dtype(dtype: Any) -> np.dtype[Any]:
         received=str(dtype),
         advice=advice,
     )
+
+
+def check_range(minimum: float, maximum: float) -> None:
+    """Whether single precision, in which networks compute, can hold values of this range.
+
+    Raises
+    ------
+    DataValueError
+    """
+    largest, received = max(abs(minimum), abs(maximum)), f"values from {minimum:g} to {maximum:g}"
+    if not _LEAST <= largest <= _MOST:
+        raise DataValueError(
+            "values out of the range of single precision",
+            expected=f"a largest magnitude from {_LEAST:g} to {_MOST:g}",
+            received=received,
+            advice=f"Change the unit: data / {largest:.3g}, as floating-point numbers.",
+        )
+    if maximum - minimum < _APART * largest:
+        raise DataValueError(
+            "the values hardly differ",
+            expected=f"a range of at least {_APART:.1g} of the largest magnitude, for single precision",
+            received=f"{received}, a range of {maximum - minimum:g}",
+            advice="Subtract the detector's offset first: data - data.min(), in double precision.",
+        )
 
 
 def check_scan_shape(scan_shape: Any) -> tuple[int, int]:

@@ -193,7 +193,9 @@ class Autoencoder(L.LightningModule):
             predicted, target = share * self._expected(output) / pre.unit, target / pre.unit
         else:
             predicted, target = output, pre(target)
-        terms = self.objective(predicted, target, pre.detector.used, latents)
+        # a hundredth of the mean count, and no more than matters at usual doses
+        floor = (0.01 * pre.mean_value / pre.unit).clamp(max=1e-4)
+        terms = self.objective(predicted, target, pre.detector.used, latents, floor)
         if not torch.isfinite(terms["loss"]):
             raise TrainingError(
                 "training became unstable",
