@@ -14,6 +14,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 
 import latentstem
+from helpers import train
 from latentstem import Autoencoder, LatentModel, TrainingConfig, as_scan
 from latentstem.context import Context
 from latentstem.errors import DataValueError
@@ -25,7 +26,6 @@ from latentstem.quality import _Pass, inspect
 from latentstem.training.counts import split_counts
 from latentstem.training.data import split_positions
 from latentstem.training.reader import PatternReader, sample_with_means
-from tests.helpers import train
 
 KINDS = ("minmax", "sqrt", "log", "zscore", "none")
 
@@ -192,7 +192,12 @@ def test_large_sums_keep_their_digits():
 def test_losses_and_gradients_are_finite_at_any_dose(narrow, dose, network):
     data = latentstem.simulate((12, 10), (16, 20), dose=dose, n_grains=3).counts
     assert data.sum() > 0
-    for kind, reconstruction in (("minmax", "poisson"), ("sqrt", "poisson"), ("log", "mse"), ("zscore", "mae")):
+    for kind, reconstruction in (
+        ("minmax", "poisson"),
+        ("sqrt", "poisson"),
+        ("log", "mse"),
+        ("zscore", "mae"),
+    ):
         arguments = {"preprocessing": kind, "reconstruction": reconstruction, "network": network}
         if reconstruction != "poisson":
             arguments["split_counts"] = False
@@ -322,7 +327,9 @@ class _Identity(Network):
 
 def _identity_model(scan, **arguments):
     counts = inspect(scan).counts
-    module = Autoencoder(TrainingConfig(latent_dim=1, **arguments).model_dump(), scan.pattern_shape, scan.signature())
+    module = Autoencoder(
+        TrainingConfig(latent_dim=1, **arguments).model_dump(), scan.pattern_shape, scan.signature()
+    )
     h, w = module.preprocessing.shape
     module.config = module.config.model_copy(update={"latent_dim": h * w})
     module.network, module.context = _Identity((h, w), h * w), Context(module.preprocessing, 0, 0)
@@ -372,7 +379,9 @@ def test_reconstruct_inverts_preprocessing(kind, dtype, bin, crop, masked, fract
         want[..., y0:y1, x0:x1][..., np.kron(coarse, np.ones((bin, bin), bool))] = 0
     assert got.dtype == np.float32
     trained = want.reshape(12, 40, 44)[split_positions(scan, 0.05, 0)[0]]
-    np.testing.assert_allclose(got.clip(trained.min()), want.clip(trained.min()), rtol=0, atol=1e-5 * np.abs(want).max())
+    np.testing.assert_allclose(
+        got.clip(trained.min()), want.clip(trained.min()), rtol=0, atol=1e-5 * np.abs(want).max()
+    )
 
 
 def test_the_inverse_of_the_logarithm_stays_finite():

@@ -123,6 +123,10 @@ def test_large_scans_are_sampled(monkeypatch):
     scan = as_scan(patterns())
     sample = Preprocessing("none", Detector((32, 24))).fit(scan, np.arange(30), counts=False, seed=3)
     assert sample.shape == (6, 32, 24)
+    monkeypatch.setattr(module, "_SAMPLE", 4096)
+    monkeypatch.setattr(module, "_SAMPLE_VALUES", 20 * 32 * 24)  # of large patterns, fewer
+    sample = Preprocessing("none", Detector((32, 24))).fit(scan, np.arange(30), counts=False, seed=3)
+    assert sample.shape == (20, 32, 24)
 
 
 def test_constant_patterns_are_refused():

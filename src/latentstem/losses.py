@@ -78,7 +78,7 @@ def poisson_deviance(expected: Tensor, counts: Tensor, floor: Tensor | float = 1
     floor : Tensor or float
         Is added to the expected counts, which keeps the logarithm finite where nothing is expected.
     """
-    deviance: Tensor = _Deviance.apply(expected + floor, counts)  # type: ignore[no-untyped-call]
+    deviance: Tensor = _Deviance.apply(expected + floor, counts)
     return deviance
 
 
@@ -96,7 +96,7 @@ class _Deviance(torch.autograd.Function):
         return difference - counts * difference.sign() * torch.log1p(difference.abs() / smaller)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         expected, counts = ctx.saved_tensors
         return gradient * (1 - counts / expected), None
 
