@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .draws import leading_directions
 from .preprocessing import Preprocessing
 
 __all__ = ["Context"]
@@ -92,10 +93,7 @@ class Context(nn.Module):
         weight = (level + _PIXEL_FLOOR * level.mean()).sqrt().clamp_min(1e-30)
         weighted = (smooth - smooth.mean(0)) / weight
         count = min(self.directions.shape[1], *(n - 1 for n in weighted.shape))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            found = torch.svd_lowrank(weighted, q=min(count + 8, *weighted.shape), niter=3)[2][:, :count]
-        directions = found / weight[:, None]
+        directions = leading_directions(weighted, count, seed) / weight[:, None]
         self.gain.fill_(1.0)
         if not (counts and self._preprocessing[0].linear):
             ratio = ((x - smooth) @ directions).square().median(0).values

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
 import random
 import shutil
@@ -24,6 +22,7 @@ from helpers import maps, train
 from latentstem.errors import ArgumentError, CheckpointError, MaskError, ModelMismatchError, TrainingError
 from latentstem.training import data as data_module
 from latentstem.training.module import Autoencoder
+from surroundings import snapshot
 
 TERMS = ("loss", "poisson", "l1", "similarity", "divergence")
 PENALTIES = {"lambda_act": 1e-4, "lambda_sim": 5e-5, "lambda_div": 2e-4}
@@ -95,44 +94,6 @@ def test_a_scan_larger_than_memory_is_streamed(scan, monkeypatch):
 
 
 # ---- what is left alone ----
-
-
-def state():
-    """What a library call must not change."""
-    loggers = [logging.getLogger(), *(logging.getLogger(name) for name in logging.root.manager.loggerDict)]
-    return {
-        "torch": hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest(),
-        "numpy": str(np.random.get_state()),  # noqa: NPY002
-        "random": random.getstate(),
-        "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
-        "dtype": torch.get_default_dtype(),
-        "grad": torch.is_grad_enabled(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "warnings": list(warnings.filters),
-        "levels": {logger.name: (logger.level, logger.disabled, len(logger.handlers)) for logger in loggers},
-        "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
-        "cwd": os.getcwd(),
-        "environment": dict(os.environ),
-    }
-
-
-def test_global_state_is_left_alone(scan, tmp_path, monkeypatch):
-    train(scan, output_dir=tmp_path)  # imports may register loggers
-    monkeypatch.setattr(logging.getLogger("pytorch_lightning"), "level", logging.DEBUG)
-    before = state()
-    train(scan, output_dir=tmp_path)
-    after = state()
-    for name, value in before.items():
-        assert after[name] == value, name
-
-
-def test_global_state_is_left_alone_after_an_error(scan, monkeypatch):
-    monkeypatch.setattr(Autoencoder, "training_step", lambda self, batch, index: 1 / 0)
-    before = state()
-    with pytest.raises(ZeroDivisionError):
-        train(scan)
-    for name, value in state().items():
-        assert value == before[name], name
 
 
 def test_the_users_array_is_left_alone(scan):
@@ -455,12 +416,12 @@ def fail(module):
 
 
 def test_an_interrupt_leaves_a_usable_session(scan, tmp_path, monkeypatch):
-    before = state()
+    before = snapshot()
     repair = stop_at(monkeypatch, 14, lambda module: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         train(scan, output_dir=tmp_path)
-    after = state()
-    for name in ("torch", "numpy", "random", "warnings", "signals"):
+    after = snapshot()
+    for name in ("random numbers of torch", "warnings", "signals", "threads"):
         assert after[name] == before[name]
     repair()
     assert np.isfinite(maps(latentstem.load(tmp_path / "checkpoints" / "best.ckpt"), scan)).all()

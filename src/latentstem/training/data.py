@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import psutil
 import pytorch_lightning as L
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import MaskError
@@ -171,7 +172,8 @@ class ScanDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The held-out patterns; every validation sees the same."""
-        return DataLoader(self.validation, batch_size=None)
+        generator = torch.Generator()  # not PyTorch's own, which is the user's
+        return DataLoader(self.validation, batch_size=None, generator=generator)
 
     def close(self) -> None:
         """Stop reading ahead: no thread or process is left behind."""

@@ -33,7 +33,7 @@ from .size import choose_latent_dim
 from .start import Start, requested_config
 from .surroundings import accelerator as find_accelerator
 from .surroundings import folder as checkpoint_folder
-from .surroundings import quiet_lightning
+from .surroundings import guard_loaders, surroundings_kept
 
 __all__ = ["train_autoencoder"]
 
@@ -129,8 +129,7 @@ def train_autoencoder(
     quality = inspect(scan)
     for line in quality.lines():
         log.info(line)
-    with torch.random.fork_rng(devices=[]), quiet_lightning():
-        torch.default_generator.manual_seed(config.seed)
+    with surroundings_kept():
         run = _Run(config, scan, quality, output_dir, progress, callbacks)
         if config.latent_dim == "auto":
             run.choose_latent_dim(accelerator)
@@ -225,6 +224,7 @@ class _Run:
         with checkpoint_folder(self.output_dir) as folder:
             best = Checkpoints(folder, None if done is None else done.path)
             trainer = self._trainer(accelerator, epochs_left + (done.epochs if done else 0), best)
+            guard_loaders(trainer)
             try:
                 trainer.fit(module, batches, ckpt_path=None if done is None else done.path, weights_only=True)
             except TrainingError as error:

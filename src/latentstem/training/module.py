@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..config import TrainingConfig
 from ..context import Context
+from ..draws import drawn_from
 from ..errors import CheckpointError, TrainingError
 from ..losses import Objective
 from ..metrics import image_quality
@@ -63,13 +64,14 @@ class Autoencoder(L.LightningModule):
         )
         self.config = cfg = TrainingConfig(**config)
         self.preprocessing = Preprocessing(cfg.preprocessing, Detector(pattern_shape, cfg.bin, cfg.crop))
-        self.network = build_network(
-            cfg.network,
-            self.preprocessing.shape,
-            int(cfg.latent_dim),
-            context=cfg.context,
-            counts=cfg.reconstruction == "poisson",
-        )
+        with drawn_from(cfg.seed):
+            self.network = build_network(
+                cfg.network,
+                self.preprocessing.shape,
+                int(cfg.latent_dim),
+                context=cfg.context,
+                counts=cfg.reconstruction == "poisson",
+            )
         self.context = Context(self.preprocessing, self.network.components, cfg.context)
         self.objective = Objective(cfg.reconstruction, cfg.lambda_act, cfg.lambda_sim, cfg.lambda_div)
         self.history: dict[str, list[float]] = {}
@@ -79,6 +81,7 @@ class Autoencoder(L.LightningModule):
         self.total_steps = 1
         self.time_share = 0.0  # of the time limit, if there is one
         self._sums: dict[str, Tensor | float] = {}  # over the steps of an epoch
+        self.float()  # also where the user's default is another
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> Autoencoder:  # type: ignore[override]
@@ -185,7 +188,7 @@ class Autoencoder(L.LightningModule):
             seen, target = split_counts(values, generator)
             seen, share = seen * 2, 0.5
             if rings is not None and batch.members is not None:  # as noisy as the halves that are seen
-                noise = torch.randn(rings.shape, generator=generator, device=rings.device)
+                noise = torch.empty_like(rings).normal_(generator=generator)
                 rings = rings + batch.members.sqrt()[:, :, None] * self.context.noise * noise
         latents = self.encode(seen, rings, batch.members).float()
         output = self.network.decode(latents).float()

@@ -102,7 +102,7 @@ class PatternReader:
             for block in scan.blocks(_READ):
                 found = self._scored(block)
                 if scores is None:
-                    scores = tuple(torch.zeros(scan.n_positions, part.shape[1]) for part in found)  # type: ignore[assignment]
+                    scores = tuple(part.new_zeros(scan.n_positions, part.shape[1]) for part in found)  # type: ignore[assignment]
                 for part, values in zip(scores, found, strict=True):  # type: ignore[arg-type]
                     part[torch.from_numpy(block)] = values
             self._whole = scores
