@@ -65,7 +65,7 @@ VERBS = {
     "reconstruct": (lambda g: g.model.reconstruct(g.scan), "model.LatentModel.reconstruct_batch"),
     "save": (lambda g: g.model.save(g.folder / "again.ckpt"), "checkpoint.written_whole"),
     "load": (lambda g: latentstem.load(g.path), "training.module.build_network"),
-    "report": (lambda g: write_report(g.model, g.scan, g.folder / "report.html"), "report.page"),
+    "report": (lambda g: write_report(g.model, g.scan, g.folder / "report.html"), "report.compare"),
     "simulate": (lambda g: latentstem.simulate((3, 4), (16, 18)), "simulation._detect"),
     "as_scan": (lambda g: latentstem.as_scan(g.folder / "scan.npy"), None),
     "HyperSpy": (lambda g: g.signal.embed(g.model), "model.LatentModel.reader"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dask.array as da
 import numpy as np
 import pytest
 
@@ -92,6 +93,13 @@ def test_a_run_of_so_many_patterns_goes_on(scan, tmp_path, cut):
     budget = {"epochs": None, "max_patterns": 800}  # 50 steps, 20 epochs of 3 steps
     cut(scan, step=31, output_dir=tmp_path, **budget)
     goes_on_as_if_nothing_had_been(scan, tmp_path, train(scan, **budget))
+
+
+def test_a_streamed_run_goes_on(scan, tmp_path, cut, monkeypatch):
+    monkeypatch.setattr("latentstem.training.fit.in_memory", lambda scan: scan)
+    stored = da.from_array(scan, chunks=(5, 4, 16, 20))
+    cut(stored, step=9, output_dir=tmp_path)
+    goes_on_as_if_nothing_had_been(stored, tmp_path, train(stored))
 
 
 @pytest.mark.parametrize("step", [15, None])

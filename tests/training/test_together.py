@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import threading
 import warnings
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -41,22 +40,6 @@ def test_trainings_in_threads_are_those_alone_and_leave_no_trace(scan):
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(maps(one, scan), maps(other, scan))
         assert one.history == other.history
-
-
-def of_seed(scan, seed):
-    torch.set_num_threads(1)
-    return maps(train(scan, seed=seed, epochs=1), scan)
-
-
-def test_trainings_in_processes_are_those_alone(scan):
-    threads = torch.get_num_threads()
-    try:
-        alone = [of_seed(scan, seed) for seed in SEEDS[:2]]
-    finally:
-        torch.set_num_threads(threads)
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        together = list(pool.map(of_seed, [scan] * 2, SEEDS[:2]))
-    np.testing.assert_array_equal(together, alone)
 
 
 def test_the_global_generator_is_the_users_during_training(scan):
