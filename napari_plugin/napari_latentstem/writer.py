@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from latentstem.adapters.export import LATENT_FILES, PATTERN_FILES, check_output, save_latents, save_patterns
+from latentstem.adapters.export import LATENT_FILES, PATTERN_FILES, check_output, save_latents
 from latentstem.errors import ArgumentError
 
 from .layers import KIND, latents_of
@@ -70,14 +68,5 @@ def export_reconstructions(session: Session, path: str | Path) -> Path:
             received=f"{session.name!r}, which has none yet",
             advice="Train a model, or load one for this scan.",
         )
-    needed = 4 * scan.nbytes // scan.dtype.itemsize
-    free = psutil.virtual_memory().available
-    if needed > 0.8 * free:
-        raise ArgumentError(
-            "the reconstructions do not fit into memory",
-            expected=f"at most {0.8 * free / 2**30:.1f} GiB",
-            received=f"{needed / 2**30:.1f} GiB",
-            advice="Reconstruct the lazy HyperSpy signal, signal.reconstruct(model), and save that.",
-        )
-    save_patterns(model.reconstruct(scan), scan, path)
+    model.reconstruct(scan, out=path, overwrite=True)
     return path

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from .draws import leading_directions
 from .preprocessing import Preprocessing
 
-__all__ = ["Context"]
+__all__ = ["COMPARED", "Context"]
 
-_COMPARED = 16  # leading components that patterns are compared in
+#: leading components that patterns are compared in
+COMPARED = 16
+
 _THRESHOLD = 2.1  # mean squared distance, in units of its noise, up to which two patterns are alike
 _PIXEL_FLOOR = 0.05  # share of the mean variance that every pixel is given at least
 _DAMPING = 0.3  # of components weaker than the sixteenth
@@ -65,12 +67,12 @@ class Context(nn.Module):
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (B, q) of detector values (B, h, w), and the variances (B, 16) of the leading ones' noise."""
         x = self._input(values)
-        return x @ self.directions - self.centre, self._variance(x, self.directions[:, :_COMPARED])
+        return x @ self.directions - self.centre, self._variance(x, self.directions[:, :COMPARED])
 
     def alike(self, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
         """Whether scores (..., q) with their variances (..., 16) are those of like patterns, shape (...)."""
         (s, v), (t, w) = first, second
-        return ((s - t)[..., :_COMPARED].square() / (v + w + 1e-30)).mean(-1) < _THRESHOLD
+        return ((s - t)[..., :COMPARED].square() / (v + w + 1e-30)).mean(-1) < _THRESHOLD
 
     @torch.no_grad()
     def fit(self, single: Tensor, mean: Tensor, *, counts: bool, seed: int) -> None:
@@ -101,7 +103,7 @@ class Context(nn.Module):
             # In a tenth of the components, neighbours differ by noise alone; 0.455 is the median of chi squared.
             self.gain.copy_(ratio.quantile(0.1) / 0.455)
         spread, noise = (smooth @ directions).std(0), self._variance(x, directions).mean(0).sqrt()
-        damping = _DAMPING * spread[min(_COMPARED, count) - 1] + _NOISE_SHARE * noise
+        damping = _DAMPING * spread[min(COMPARED, count) - 1] + _NOISE_SHARE * noise
         real = spread > _ROUNDING * (smooth.square().mean(0) @ directions.square()).sqrt()
         self.directions.zero_()[:, :count] = torch.where(real, directions / (spread + damping + 1e-30), 0.0)
         self.centre.copy_(smooth.mean(0) @ self.directions)

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
+from .apply import Work, applied
 from .checkpoint import read_checkpoint, write_checkpoint
 from .config import TrainingConfig
 from .embedding import Embedding
 from .errors import ModelMismatchError
 from .preprocessing import as_tensor
+from .reconstruction import reconstruct as reconstruct_scan
 from .scan import Scan, as_scan
 from .series import for_each_scan
 from .summary import Summary
 from .training.module import Autoencoder
-from .training.reader import Batch, PatternReader
+from .training.reader import Batch, PatternReader, Scores
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+__all__ = ["LatentModel", "as_model", "embed", "load", "reconstruct"]
 
-__all__ = ["LatentModel", "embed", "load", "reconstruct"]
-
-_BATCH = 256  # patterns that go through the network together
+_BATCH = 256  # latents that are decoded together
 
 
 class LatentModel:
@@ -82,9 +81,10 @@ class LatentModel:
         *,
         scan_shape: tuple[int, int] | None = None,
         scan_mask: Any = None,
+        client: Any = None,
         progress: bool = False,
     ) -> Embedding:
-        """Latents of a scan.
+        """Latents of a scan, found block by block.
 
         Parameters
         ----------
@@ -92,6 +92,8 @@ class LatentModel:
             Anything `as_scan` reads, with patterns of the shape the model is for.
         scan_shape, scan_mask
             See `as_scan`. Latents of excluded scan positions are NaN, and they are nobody's context.
+        client : distributed.Client, optional
+            Whose workers do it. Without one, nothing of dask.distributed is used, also where a default client exists.
         progress : bool
             Show a progress bar.
 
@@ -106,7 +108,11 @@ class LatentModel:
             If the patterns have another shape than the model is for.
         """
         scan = self.fitting_scan(data, scan_shape, scan_mask)
-        maps = self._apply(scan, self.module.encode_batch, (int(self.config.latent_dim),), progress)
+        maps = np.empty((*scan.scan_shape, int(self.config.latent_dim)), np.float32)
+        work = Work(self, decode=False, source=scan.source)
+        with closing(applied(work, scan, client=client, progress=progress)) as blocks:
+            for (y0, y1, x0, x1), latents in blocks:
+                maps[y0:y1, x0:x1] = latents
         provenance = {**self.describe(), "applied_to": scan.signature()}
         return Embedding(maps, scan.axes[:2], provenance)
 
@@ -117,42 +123,45 @@ class LatentModel:
         *,
         scan_shape: tuple[int, int] | None = None,
         scan_mask: Any = None,
+        out: str | Path | None = None,
+        overwrite: bool = False,
+        client: Any = None,
         progress: bool = False,
-    ) -> np.ndarray:
+    ) -> Any:
         """Reconstructed, denoised patterns of a scan, in the data's own units.
 
         Parameters
         ----------
-        data, scan_shape, scan_mask, progress
+        data, scan_shape, scan_mask, client, progress
             See `embed`.
+        out : path, optional
+            File to write block by block, never whole in memory: ``.npy``, ``.npz``, ``.hspy``, ``.zspy``, or ``.h5``
+            (py4DSTEM). It is there only when it is complete.
+        overwrite : bool
+            Replace a file that is there. The file that `data` is read from is never replaced.
 
         Returns
         -------
-        ndarray, shape (Ny, Nx, H, W), float32
+        array, shape (Ny, Nx, H, W), float32
             On the original detector grid: bins are spread evenly over their pixels, and excluded pixels and pixels
-            outside `crop` are 0. Excluded scan positions are NaN.
+            outside `crop` are 0. Excluded scan positions are NaN. In memory, or, with `out`, what is in the file,
+            read-only: a memory map (``.npy``, ``.npz``, ``.h5``), an ``h5py.Dataset`` (``.hspy``) or a ``zarr.Array``
+            (``.zspy``).
+
+        Raises
+        ------
+        ModelMismatchError
+            If the patterns have another shape than the model is for.
+        ArgumentError
+            If memory or disk have no room for them.
+        FileError
+            If nothing can be written to `out`.
         """
         scan = self.fitting_scan(data, scan_shape, scan_mask)
-        return self._apply(scan, self.reconstruct_batch, scan.pattern_shape, progress)
+        return reconstruct_scan(self, scan, out=out, overwrite=overwrite, client=client, progress=progress)
 
-    def embed_array(self, patterns: np.ndarray) -> np.ndarray:
-        """Latents (Ny, Nx, k) of patterns (Ny, Nx, H, W), unchecked: for blocks of a scan."""
-        return self._apply(
-            _unchecked(patterns), self.module.encode_batch, (int(self.config.latent_dim),), False
-        )
-
-    def reconstruct_array(self, patterns: np.ndarray, scan_mask: np.ndarray | None = None) -> np.ndarray:
-        """Reconstructions (Ny, Nx, H, W) of patterns of that shape, unchecked: for blocks of a scan.
-
-        Where `scan_mask`, shape (Ny, Nx), is True, the result is NaN, and the pattern is nobody's context.
-        """
-        if scan_mask is not None and scan_mask.all():
-            return np.full(patterns.shape, np.nan, np.float32)
-        scan = _unchecked(patterns, scan_mask)
-        return self._apply(scan, self.reconstruct_batch, patterns.shape[2:], False)
-
-    def reader(self, scan: Scan, *, whole: bool = False) -> PatternReader:
-        """What reads the patterns of a scan with the context that this model looks at; `whole` to read all of it."""
+    def reader(self, scan: Scan, *, whole: bool | Scores = False) -> PatternReader:
+        """What reads the patterns of a scan with the context that this model looks at; `whole`: see `PatternReader`."""
         return PatternReader(scan, self.module.context, self.module.preprocessing.detector, whole=whole)
 
     def decode(self, latents: Any) -> np.ndarray:
@@ -183,19 +192,23 @@ class LatentModel:
 
         Written beside and renamed, so that a file of that name is always whole.
         """
-        return write_checkpoint(
-            {
-                "pytorch-lightning_version": self.versions["pytorch-lightning"],
-                "state_dict": self.module.state_dict(),
-                "hyper_parameters": dict(self.module.hparams),
-                "latentstem": {
-                    **self.module.provenance(),
-                    "summary": self.summary.as_dict(),
-                    "evidence": self.evidence,
-                },
+        return write_checkpoint(self._content(), path)
+
+    def _content(self) -> dict[str, Any]:
+        """All of the model as tensors and plain values."""
+        return {
+            "pytorch-lightning_version": self.versions["pytorch-lightning"],
+            "state_dict": self.module.state_dict(),
+            "hyper_parameters": dict(self.module.hparams),
+            "latentstem": {
+                **self.module.provenance(),
+                "summary": self.summary.as_dict(),
+                "evidence": self.evidence,
             },
-            path,
-        )
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _of_content, (self._content(), "another process")
 
     def describe(self) -> dict[str, Any]:
         """Configuration, preprocessing, training scan and versions, as plain values."""
@@ -244,23 +257,6 @@ class LatentModel:
                 stacklevel=4,
             )
 
-    def _apply(
-        self, scan: Scan, function: Callable[[Batch], torch.Tensor], shape: tuple[int, ...], progress: bool
-    ) -> np.ndarray:
-        """A function of batches at every scan position that is not excluded."""
-        reader, scored = self.reader(scan, whole=True), self.module.network.components > 0
-        out = np.full((scan.n_positions, *shape), np.nan, np.float32)
-        excluded = reader.excluded.ravel()
-        with tqdm(total=scan.n_positions, disable=not progress, unit="pattern") as bar:
-            for block in scan.blocks(_BATCH):
-                for at in range(0, len(block), _BATCH):
-                    positions = block[at : at + _BATCH]
-                    positions = positions[~excluded[positions]]
-                    if len(positions):
-                        out[positions] = function(reader(positions, patterns=not scored)).numpy()
-                    bar.update(len(block[at : at + _BATCH]))
-        return out.reshape(*scan.scan_shape, *shape)
-
     def reconstruct_batch(self, batch: Batch) -> torch.Tensor:
         """Reconstructions (B, H, W) of one batch that `reader` has read."""
         return self._decoded(self.module.encode_batch(batch))
@@ -283,34 +279,26 @@ def load(path: str | Path) -> LatentModel:
     CheckpointError
         If the file is missing, damaged, not of this package, or of a newer format.
     """
-    content = read_checkpoint(path)
-    stored = content["latentstem"].get("summary") or {
-        "figures": {},
-        "verdicts": {},
-        "advice": [],
-        "choices": [],
-    }
-    return LatentModel(
-        Autoencoder.from_content(content, path), Summary(**stored), content["latentstem"].get("evidence")
-    )
+    return _of_content(read_checkpoint(path), path)
+
+
+def _of_content(content: dict[str, Any], origin: str | Path) -> LatentModel:
+    ours = content["latentstem"]
+    stored = ours.get("summary") or {"figures": {}, "verdicts": {}, "advice": [], "choices": []}
+    module = Autoencoder.from_content(content, origin)
+    return LatentModel(module, Summary(**stored), ours.get("evidence"))
 
 
 def embed(data: Any, model: LatentModel | str | Path, **arguments: Any) -> Embedding:
     """Latents of a scan; see `LatentModel.embed`. The model may be the path of a checkpoint."""
-    return _model(model).embed(data, **arguments)
+    return as_model(model).embed(data, **arguments)
 
 
-def reconstruct(data: Any, model: LatentModel | str | Path, **arguments: Any) -> np.ndarray:
+def reconstruct(data: Any, model: LatentModel | str | Path, **arguments: Any) -> Any:
     """Reconstructed patterns of a scan; see `LatentModel.reconstruct`. The model may be the path of a checkpoint."""
-    return _model(model).reconstruct(data, **arguments)
+    return as_model(model).reconstruct(data, **arguments)
 
 
-def _model(model: LatentModel | str | Path) -> LatentModel:
+def as_model(model: LatentModel | str | Path) -> LatentModel:
+    """The model, or that of a checkpoint."""
     return model if isinstance(model, LatentModel) else load(model)
-
-
-def _unchecked(patterns: np.ndarray, scan_mask: np.ndarray | None = None) -> Scan:
-    from .adapters.arrays import MemorySource, default_axes
-
-    source = MemorySource(patterns)
-    return Scan(source, default_axes(source.shape), scan_mask=scan_mask)

@@ -16,8 +16,8 @@ import pytest
 
 from latentstem.adapters import files, open_scan
 from latentstem.adapters.arrays import default_axes
-from latentstem.adapters.export import save_patterns
 from latentstem.adapters.files import scan_of_file
+from latentstem.adapters.pattern_files import write_patterns
 from latentstem.errors import (
     DataTypeError,
     FileError,
@@ -124,7 +124,7 @@ def test_npz_without_a_choice_names_the_arrays(tmp_path, arrays):
 def test_npz_of_reconstructions_is_calibrated(tmp_path):
     (y, x, *detector), steps = default_axes(SHAPE), {"scale": 2.0, "offset": 1.0, "units": "nm"}
     scan = replace(open_scan(DATA), axes=(replace(y, **steps), replace(x, **steps), *detector))
-    save_patterns(DATA, scan, tmp_path / "a.npz")
+    write_patterns([((0, SHAPE[0], 0, SHAPE[1]), DATA)], scan, tmp_path / "a.npz")
     read = open_scan(tmp_path / "a.npz")
     assert_reads(read)
     assert read.axes == scan.axes

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,7 +22,6 @@ __all__ = [
     "PATTERN_FILES",
     "check_output",
     "save_latents",
-    "save_patterns",
     "with_stored_axes",
 ]
 
@@ -50,7 +49,7 @@ def check_output(path: Path, kinds: dict[str, str], overwrite: bool) -> None:
     elif not path.parent.is_dir():
         problem, advice = "is in a folder that does not exist", f"Make the folder {path.parent} first."
     elif path.exists() and not overwrite:
-        problem, advice = "exists already", "Choose another name, or give --overwrite."
+        problem, advice = "exists already", "Choose another name, or give overwrite=True."
     if problem:
         raise FileError(
             "the output cannot be written",
@@ -84,62 +83,11 @@ def save_latents(embedding: Embedding, path: Path) -> None:
         py4DSTEM.save(str(path), latents_array(embedding, "latents", units), mode="o")
 
 
-def save_patterns(patterns: np.ndarray, scan: Scan, path: Path) -> None:
-    """Write patterns (Ny, Nx, H, W), with the axes of `scan` where the format has axes.
-
-    ``.npy`` is the bare array, ``.npz`` has it as ``data`` beside ``axes`` (JSON), ``.hspy`` and ``.zspy``
-    hold a Signal2D, ``.h5`` a DataCube.
-    """
-    library = PATTERN_FILES[path.suffix.lower()]
-    if path.suffix.lower() == ".npy":
-        np.save(path, patterns)
-    elif library == "numpy":
-        axes = np.array(json.dumps([axis.as_dict() for axis in scan.axes]))
-        np.savez(path, data=patterns, axes=axes)
-    elif library == "hyperspy":
-        from hyperspy.signals import Signal2D
-
-        described = [{**axis.as_dict(), "navigate": n < 2} for n, axis in enumerate(scan.axes)]
-        signal = Signal2D(patterns, axes=described)
-        signal.metadata.General.title = scan.name
-        signal.save(path, overwrite=True)
-    else:
-        import py4DSTEM
-
-        py4DSTEM.save(str(path), _datacube(patterns, scan), mode="o")
-
-
 def with_stored_axes(scan: Scan, arrays: Mapping[str, np.ndarray]) -> Scan:
-    """The scan with the axes that `save_patterns` puts into ``.npz``, if there are such among its arrays."""
+    """The scan with the axes that reconstructions have in ``.npz``, if there are such among its arrays."""
     stored = arrays["axes"] if "axes" in arrays else np.zeros(())
     if stored.ndim or stored.dtype.kind != "U":
         return scan
     y, x, ky, kx = (Axis(**axis) for axis in json.loads(str(stored)))
     same = (y.size, x.size, ky.size, kx.size) == scan.source.shape
     return replace(scan, axes=(y, x, ky, kx)) if same else scan
-
-
-def _datacube(patterns: np.ndarray, scan: Scan) -> Any:
-    """A DataCube. It has one pixel size for both scan axes, and one for both detector axes."""
-    from py4DSTEM import DataCube
-
-    cube = DataCube(patterns, name=scan.name)
-    calibration = cube.calibration
-    step, units = _common(scan.axes[:2])
-    if units:
-        calibration.set_R_pixel_size(step)
-        calibration.set_R_pixel_units(units)
-    step, units = _common(scan.axes[2:])
-    known = {"1/angstrom": ("A^-1", 1.0), "1/nm": ("A^-1", 0.1), "mrad": ("mrad", 1.0)}
-    if units in known:
-        units, factor = known[units]
-        calibration.set_Q_pixel_size(step * factor)
-        calibration.set_Q_pixel_units(units)
-    return cube
-
-
-def _common(axes: tuple[Axis, ...]) -> tuple[float, str]:
-    """Scale and units, if two axes share them; units are empty if not."""
-    y, x = axes
-    same = y.units == x.units and np.isclose(y.scale, x.scale)
-    return y.scale, y.units if same else ""

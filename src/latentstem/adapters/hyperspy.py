@@ -16,9 +16,14 @@ from ..errors import ArgumentError, ScanDimensionError, UnsupportedDataError
 from ..scan import Axis, Scan
 from ..series import Series, in_scan, per_scan, series_of
 from .arrays import default_axes, source_of
+from .export import PATTERN_FILES
+from .lazy import reconstruct_lazily
+from .pattern_files import open_patterns
 from .units import plain_units
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..model import LatentModel
     from .latent_maps import LatentMaps
 
@@ -26,7 +31,6 @@ __all__ = ["embed", "reconstruct", "scan_of_signal", "train_autoencoder"]
 
 _TWO_AND_TWO = "2 navigation axes (the scan) and 2 signal axes (the diffraction pattern)"
 _HYPERSPY_NAMES = {"scan_mask": "navigation_mask", "pattern_mask": "signal_mask"}
-_META = np.empty((0, 0, 0, 0), np.float32)  # what dask is told a block is like
 
 
 def scan_of_signal(signal: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
@@ -139,6 +143,7 @@ def embed(
     *,
     scan_shape: tuple[int, int] | None = None,
     navigation_mask: Any = None,
+    client: Any = None,
     progress: bool = False,
     **misspelt: Any,
 ) -> LatentMaps:
@@ -152,6 +157,8 @@ def embed(
         Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
     navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
         True excludes the scan position; its latents are NaN. For a series, of shape (T, Ny, Nx).
+    client : distributed.Client, optional
+        Whose workers do it.
     progress : bool
         Show a progress bar.
 
@@ -164,9 +171,11 @@ def embed(
     from ..model import embed as embed_data
     from .latent_maps import LatentMaps
 
-    _refuse(misspelt, ("scan_shape", "navigation_mask", "progress"))
+    _refuse(misspelt, ("scan_shape", "navigation_mask", "client", "progress"))
     mask = _mask_array(navigation_mask)
-    embedding = embed_data(signal, model, scan_shape=scan_shape, scan_mask=mask, progress=progress)
+    embedding = embed_data(
+        signal, model, scan_shape=scan_shape, scan_mask=mask, client=client, progress=progress
+    )
     navigation = signal.axes_manager.navigation_axes[::-1]
     if isinstance(embedding, list):
         series = [axis.get_axis_dictionary() for axis in navigation]
@@ -184,6 +193,9 @@ def reconstruct(
     *,
     scan_shape: tuple[int, int] | None = None,
     navigation_mask: Any = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    client: Any = None,
     progress: bool = False,
     **misspelt: Any,
 ) -> Any:
@@ -197,24 +209,41 @@ def reconstruct(
         Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
     navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
         True excludes the scan position; its pattern is NaN. For a series, of shape (T, Ny, Nx).
+    out : path, optional
+        File to write block by block, never whole in memory: ``.zspy`` or ``.hspy``, or ``.npy``, ``.npz``, ``.h5``
+        (py4DSTEM), which do not keep the metadata.
+    overwrite : bool
+        Replace a file that is there. The file that this signal is read from is never replaced.
+    client : distributed.Client, optional
+        Whose workers do it; for a lazy signal, with `out`. Else it is computed as its user's dask is set up.
     progress : bool
         Show a progress bar; a lazy signal shows its own when it is computed.
 
     Returns
     -------
     signal of the same class
-        Same shape, axes and metadata, float32; lazy if this signal is, and then computed block by block.
+        Same shape, axes and metadata, float32; lazy if this signal is, and then computed block by block. With `out`,
+        the lazy signal in that file.
     """
-    from ..model import reconstruct as reconstruct_data
+    from ..model import as_model
+    from ..reconstruction import reconstruct as reconstruct_scan
+    from ..reconstruction import write
 
-    _refuse(misspelt, ("scan_shape", "navigation_mask", "progress"))
-    mask = _mask_array(navigation_mask)
+    _refuse(misspelt, ("scan_shape", "navigation_mask", "out", "overwrite", "client", "progress"))
+    mask, model = _mask_array(navigation_mask), as_model(model)
     if _is_series(signal):
-        data = _reconstruct_series(signal, model, mask, progress)
-    elif signal._lazy:
-        data = _reconstruct_lazily(signal, model, scan_shape, mask)
+        _refuse_one_file(signal, out)
+        data = _reconstruct_series(signal, model, mask, client, progress)
+        return signal._deepcopy_with_new_data(data)
+    scan = model.fitting_scan(signal, scan_shape, mask)
+    if out is not None:
+        how = {"overwrite": overwrite, "client": client, "progress": progress}
+        return _opened(write(model, scan, out, **how, like=signal), signal)
+    if signal._lazy and client is None:
+        excluded = np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
+        data = reconstruct_lazily(model, signal.data.reshape(scan.source.shape), excluded)
     else:
-        data = reconstruct_data(signal, model, scan_shape=scan_shape, scan_mask=mask, progress=progress)
+        data = reconstruct_scan(model, scan, client=client, progress=progress)
     return signal._deepcopy_with_new_data(data.reshape(signal.data.shape))
 
 
@@ -298,46 +327,44 @@ def _mask_array(mask: Any) -> Any:
     return np.asarray(mask.data if hasattr(mask, "axes_manager") else mask)
 
 
-def _reconstruct_series(signal: Any, model: Any, mask: Any, progress: bool) -> Any:
-    """Reconstructions of all scans of a series, as an array of the signal's shape; lazy if the signal is."""
-    if not hasattr(model, "reconstruct"):
-        from ..model import load
+def _opened(path: Path, like: Any) -> Any:
+    """The lazy signal in a file of reconstructions; of a file without metadata, with those of another signal."""
+    if PATTERN_FILES[path.suffix.lower()] == "hyperspy":
+        from hyperspy.io import load
 
-        model = load(model)
+        return load(str(path), lazy=True)
+    import dask.array as da
+
+    data = open_patterns(path)
+    lazily = da.from_array(data, chunks=("auto", "auto", -1, -1)).reshape(like.data.shape)
+    signal = like._deepcopy_with_new_data(lazily)
+    return signal if signal._lazy else signal.as_lazy()
+
+
+def _refuse_one_file(signal: Any, out: Any) -> None:
+    if out is not None:
+        raise ArgumentError(
+            "a series goes to several files",
+            expected="the signal of one scan, where out is given",
+            received=repr(signal),
+            advice="Reconstruct one scan after the other: signal.inav[:, :, i].reconstruct(model, out=...).",
+        )
+
+
+def _reconstruct_series(signal: Any, model: Any, mask: Any, client: Any, progress: bool) -> Any:
+    """Reconstructions of all scans of a series, as an array of the signal's shape; lazy if the signal is."""
     scans, masks = _scans_of(signal), per_scan("navigation_mask", mask, len(signal.data))
-    every: Any = [] if signal._lazy else np.empty(signal.data.shape, np.float32)
+    lazy = signal._lazy and client is None
+    every: Any = [] if lazy else np.empty(signal.data.shape, np.float32)
     for number, (scan, own) in enumerate(zip(scans, masks, strict=True)):
         with in_scan(number, len(scans)):
-            data = reconstruct(scan, model, navigation_mask=own, progress=progress).data
-        if signal._lazy:
+            data = reconstruct(scan, model, navigation_mask=own, client=client, progress=progress).data
+        if lazy:
             every.append(data)
         else:
             every[number] = data
-    if signal._lazy:
+    if lazy:
         import dask.array as da
 
         return da.stack(every)
     return every
-
-
-def _reconstruct_lazily(signal: Any, model: Any, scan_shape: tuple[int, int] | None, mask: Any) -> Any:
-    """Reconstruction as a dask array: one task per block of the scan, each with the neighbours it needs."""
-    import dask.array as da
-
-    from ..model import LatentModel, load
-
-    if not isinstance(model, LatentModel):
-        model = load(model)
-    scan = model.fitting_scan(signal, scan_shape, mask)
-    shape = (*scan.scan_shape, *scan.pattern_shape)
-    patterns = signal.data.reshape(shape).rechunk(("auto", "auto", -1, -1))
-    excluded = np.zeros(scan.scan_shape, bool) if mask is None else scan.scan_mask
-    excluded = da.from_array(excluded[..., None, None], chunks=(*patterns.chunks[:2], 1, 1))
-
-    def block(patterns: np.ndarray, excluded: np.ndarray) -> np.ndarray:
-        return model.reconstruct_array(patterns, excluded[..., 0, 0])
-
-    halo = {0: model.context, 1: model.context}
-    return da.map_overlap(
-        block, patterns, excluded, depth=halo, boundary="none", dtype=np.float32, meta=_META
-    )

@@ -15,14 +15,17 @@ from emdfile import Array, Metadata
 
 from ..errors import ArgumentError, UnsupportedDataError
 from ..scan import Axis, Scan
-from .arrays import default_axes, source_of
+from .arrays import default_axes, library_of, source_of
+from .pattern_files import open_patterns
 from .units import plain_units
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..embedding import Embedding
     from ..model import LatentModel
 
-__all__ = ["embed", "latents_array", "reconstruct", "scan_of_datacube", "train_autoencoder"]
+__all__ = ["embed", "latents_array", "reconstruct", "scan_of_datacube", "train_autoencoder", "with_data"]
 
 _PROVENANCE = "latentstem"  # name of the metadata that tells our nodes from others
 
@@ -106,6 +109,7 @@ def embed(
     name: str = "latents",
     scan_shape: tuple[int, int] | None = None,
     scan_mask: Any = None,
+    client: Any = None,
     progress: bool = False,
 ) -> Array:
     """Latent maps of this datacube, stored on its tree under `name` and returned.
@@ -120,6 +124,8 @@ def embed(
         Scan rows and columns (Rx, Ry) where the datacube holds one row of patterns.
     scan_mask : array of bool, shape (Rx, Ry), optional
         True excludes the scan position; its latents are NaN.
+    client : distributed.Client, optional
+        Whose workers do it.
     progress : bool
         Show a progress bar.
 
@@ -137,7 +143,9 @@ def embed(
     from ..model import embed as embed_data
 
     _check_name(datacube, name)
-    embedding = embed_data(datacube, model, scan_shape=scan_shape, scan_mask=scan_mask, progress=progress)
+    embedding = embed_data(
+        datacube, model, scan_shape=scan_shape, scan_mask=scan_mask, client=client, progress=progress
+    )
     same_scan = embedding.maps.shape[:2] == datacube.Rshape
     units = datacube.calibration.get_R_pixel_units() if same_scan else "pixels"
     latents = latents_array(embedding, name, units)
@@ -151,6 +159,9 @@ def reconstruct(
     *,
     scan_shape: tuple[int, int] | None = None,
     scan_mask: Any = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    client: Any = None,
     progress: bool = False,
 ) -> Any:
     """The datacube as the model sees it: denoised, in the datacube's own units.
@@ -163,22 +174,48 @@ def reconstruct(
         Scan rows and columns (Rx, Ry) where the datacube holds one row of patterns.
     scan_mask : array of bool, shape (Rx, Ry), optional
         True excludes the scan position; its pattern is NaN.
+    out : path, optional
+        File to write block by block, never whole in memory: ``.h5`` for py4DSTEM, or ``.npy``, ``.npz``, ``.hspy``,
+        ``.zspy``.
+    overwrite : bool
+        Replace a file that is there. The file that this datacube is read from is never replaced.
+    client : distributed.Client, optional
+        Whose workers do it.
     progress : bool
         Show a progress bar.
 
     Returns
     -------
     DataCube
-        float32, in memory, of this datacube's shape, with a copy of its calibration.
+        float32, of this datacube's shape, with a copy of its calibration. Its data are in memory; with `out`, they stay
+        in the file: a read-only memory map of ``.h5``, ``.npy`` and ``.npz``, an h5py dataset of ``.hspy``, a dask
+        array of ``.zspy``.
     """
+    from ..model import as_model
+    from ..reconstruction import reconstruct as reconstruct_scan
+    from ..reconstruction import write
+
+    model = as_model(model)
+    scan = model.fitting_scan(datacube, scan_shape, scan_mask)
+    if out is None:
+        data = reconstruct_scan(model, scan, client=client, progress=progress)
+    else:
+        path = write(model, scan, out, overwrite=overwrite, client=client, progress=progress, like=datacube)
+        data = open_patterns(path)
+    if library_of(data) == "zarr":
+        import dask.array as da
+
+        data = da.from_array(data)
+    return with_data(datacube, data.reshape(datacube.data.shape) if isinstance(data, np.ndarray) else data)
+
+
+def with_data(datacube: Any, data: Any) -> Any:
+    """A datacube of these data, with the name and a copy of the calibration of another."""
     from py4DSTEM.datacube.datacube import DataCube
 
-    from ..model import reconstruct as reconstruct_data
-
-    data = reconstruct_data(datacube, model, scan_shape=scan_shape, scan_mask=scan_mask, progress=progress)
     calibration = datacube.calibration.copy()
     calibration._params = copy.deepcopy(calibration._params)  # copy() shares the arrays
-    return DataCube(data.reshape(datacube.data.shape), name=datacube.name, calibration=calibration)
+    return DataCube(data, name=datacube.name, calibration=calibration)
 
 
 def latents_array(embedding: Embedding, name: str, units: str) -> Array:

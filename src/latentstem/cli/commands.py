@@ -143,7 +143,7 @@ def reconstruct(
 ) -> None:
     """Write the denoised diffraction patterns of a scan."""
     with plain_messages():
-        from ..adapters.export import PATTERN_FILES, check_output, save_patterns
+        from ..adapters.export import PATTERN_FILES, check_output
 
         opened = open_data(data, scan, scan_mask)
         outputs = _outputs(opened, output)
@@ -154,7 +154,7 @@ def reconstruct(
 
         loaded = load(model)
         for path, part in outputs:
-            save_patterns(loaded.reconstruct(part, progress=True), part, path)
+            loaded.reconstruct(part, out=path, overwrite=overwrite, progress=True)
             sizes = _times(part.scan_shape), _times(part.pattern_shape)
             typer.echo("{}: {} patterns of {} pixels".format(path, *sizes))
 

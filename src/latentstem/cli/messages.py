@@ -13,7 +13,12 @@ from ..errors import LatentSTEMError
 
 __all__ = ["note", "plain_messages"]
 
-_OPTIONS = {"init_from": "--checkpoint", "resume_from": "--resume", "scan_shape": "--scan"}
+_OPTIONS = {
+    "init_from": "--checkpoint",
+    "resume_from": "--resume",
+    "scan_shape": "--scan",
+    "overwrite=True": "--overwrite",
+}
 
 
 def note(text: str) -> None:

@@ -13,7 +13,7 @@ from ..networks.rings import neighbourhood
 from ..preprocessing import Detector, as_tensor
 from ..scan import Scan
 
-__all__ = ["Batch", "PatternReader", "sample_with_means"]
+__all__ = ["Batch", "PatternReader", "Scores", "sample_with_means"]
 
 Scores = tuple[Tensor, Tensor]
 
@@ -75,9 +75,9 @@ class PatternReader:
         Components, and which neighbours are alike; None, or no components, reads patterns alone.
     detector : Detector, optional
         Crop, mask and bin; needed with a context.
-    whole : bool
-        Compute the scores of the whole scan once, in one pass over the storage, for reading all of it; else those of
-        the patterns asked for and of their neighbours are computed at each call.
+    whole : bool or scores
+        Compute the scores of the whole scan once, in one pass over the storage, for reading all of it, or take these;
+        else those of the patterns asked for and of their neighbours are computed at each call.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class PatternReader:
         context: Context | None = None,
         detector: Detector | None = None,
         *,
-        whole: bool = False,
+        whole: bool | Scores = False,
     ) -> None:
         self.scan, self._detector = scan, detector
         self.excluded = np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
@@ -97,7 +97,9 @@ class PatternReader:
         self._steps, ring = neighbourhood(self.context.radius)
         rings = int(ring.max(initial=-1)) + 1
         self._on_ring = torch.from_numpy(ring == np.arange(rings)[:, None]).float()  # (R, J)
-        if whole:
+        if isinstance(whole, tuple):
+            self._whole = whole
+        elif whole:
             scores: Scores | None = None
             for block in scan.blocks(_READ):
                 found = self._scored(block)

@@ -1,0 +1,73 @@
+"""Which files data are read from."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from .arrays import library_of
+
+__all__ = ["files_of"]
+
+_CONTAINERS = (list, tuple, set, frozenset)
+_DEPTH = 12
+
+
+def files_of(data: Any) -> set[str]:
+    """Paths of the files that a scan, a host's object or an array reads from; empty for what is in memory.
+
+    Parameters
+    ----------
+    data : Scan, Signal2D, DataCube or array, or a list of such
+        A lazy array is searched for what its tasks read.
+    """
+    found: set[str] = set()
+    _search(data, found, set(), _DEPTH)
+    return found
+
+
+def _search(thing: Any, found: set[str], seen: set[int], depth: int) -> None:
+    if depth == 0 or id(thing) in seen or isinstance(thing, (str, bytes, int, float, type(None), np.dtype)):
+        return
+    seen.add(id(thing))
+    library = library_of(thing)
+    inside: list[Any] = []
+    if isinstance(thing, np.memmap) and thing.filename is not None:
+        found.add(os.fspath(thing.filename))
+    elif library == "numpy":
+        inside = [thing.base] if isinstance(thing.base, np.ndarray) else []
+    elif library == "h5py":
+        found.add(thing.file.filename)
+    elif library == "zarr":
+        found.update(filter(None, [_folder(thing.store)]))
+    elif library == "dask":
+        inside = list(thing.dask.values())
+    elif isinstance(thing, _CONTAINERS):
+        inside = list(thing)
+    elif isinstance(thing, dict):
+        found.update(value for key, value in thing.items() if key == "path" and isinstance(value, str))
+        inside = list(thing.values())
+    elif _holds_patterns(thing):
+        inside = [getattr(thing, name, None) for name in _PARTS]
+    for part in inside:
+        _search(part, found, seen, depth - 1)
+
+
+#: attributes in which sources, signals, datacubes and dask's tasks keep what they read
+_PARTS = (
+    "source", "scans", "metadata", "data", "args", "kwargs", "value", "dsk",
+    "_array", "_store", "_scans", "_datasets", "array",
+)  # fmt: skip
+
+
+def _holds_patterns(thing: Any) -> bool:
+    root = type(thing).__module__.partition(".")[0]
+    return root in {"latentstem", "hyperspy", "pyxem", "py4DSTEM", "emdfile", "dask"}
+
+
+def _folder(store: Any) -> str | None:
+    """The folder or file of a zarr store."""
+    path = getattr(store, "path", None) or getattr(getattr(store, "store", None), "path", None)
+    return path if isinstance(path, str) and os.path.exists(path) else None

@@ -1,0 +1,268 @@
+"""Diffraction patterns written to files block by block, so that they are never whole in memory.
+
+HyperSpy and py4DSTEM write everything but the patterns; these are put into the file in place.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ..scan import Axis, Scan
+from .export import PATTERN_FILES
+
+if TYPE_CHECKING:
+    from ..apply import Box
+
+__all__ = ["open_patterns", "storage_tile", "write_patterns"]
+
+_CHUNK_BYTES = 2**22  # of patterns in one chunk of .hspy and .zspy
+_FLOAT = np.dtype("<f4")
+_LOCAL_HEADER = 30  # bytes of a zip entry before its name
+
+
+class Target(Protocol):
+    """Anything whose items can be set: a dataset of h5py or zarr, or `_Plain`."""
+
+    shape: tuple[int, ...]
+
+    def __setitem__(self, where: Any, values: np.ndarray) -> None: ...
+
+
+def storage_tile(path: Path, scan_shape: tuple[int, int], pattern_shape: tuple[int, int]) -> tuple[int, int]:
+    """Scan rows and columns of patterns that are stored together in such a file; (1, 1) where that does not matter.
+
+    About 4 MB, so that training reads whole chunks in shuffled order at a good rate.
+    """
+    if PATTERN_FILES[path.suffix.lower()] != "hyperspy":
+        return 1, 1
+    count = max(1, _CHUNK_BYTES // (4 * pattern_shape[0] * pattern_shape[1]))
+    side = max(1, int(count**0.5))
+    rows = min(scan_shape[0], side)
+    return rows, min(scan_shape[1], max(1, count // rows))
+
+
+def write_patterns(
+    blocks: Iterable[tuple[Box, np.ndarray]], scan: Scan, path: Path, like: Any = None
+) -> None:
+    """Write patterns as they come.
+
+    Parameters
+    ----------
+    blocks : iterable of (Box, ndarray)
+        Patterns (ny, nx, H, W) and their place; in the order of the scan for ``.npz``.
+    scan : Scan
+        What they are of; its axes go into the file where the format has axes.
+    path : Path
+        Of a file that is not there yet.
+    like : Signal2D or DataCube, optional
+        Gives the file its class, metadata, axes or calibration if that is of the library that writes it, and its shape.
+    """
+    suffix = path.suffix.lower()
+    shape = (*scan.scan_shape, *scan.pattern_shape)
+    opened: AbstractContextManager[Target]
+    if suffix == ".npz":
+        _write_npz(blocks, shape, scan, path)
+        return
+    if suffix == ".npy":
+        opened = _npy(path, shape)
+    elif suffix == ".h5":
+        opened = _h5(path, scan, like)
+    else:
+        tile = storage_tile(path, scan.scan_shape, scan.pattern_shape)
+        opened = _hyperspy(path, scan, like, tile)
+    with opened as target:
+        for box, values in blocks:
+            _put(target, box, values, scan.scan_shape)
+
+
+def open_patterns(path: Path) -> Any:
+    """The patterns in a file that `write_patterns` wrote, read-only, not loaded.
+
+    Returns
+    -------
+    np.memmap, h5py.Dataset or zarr.Array
+        A memory map of ``.npy``, ``.npz`` and ``.h5``; the dataset of ``.hspy``, the array of ``.zspy``.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return np.load(path, mmap_mode="r")
+    if suffix == ".npz":
+        return _map_npz(path)
+    if suffix == ".zspy":
+        import zarr
+
+        (group,) = zarr.open(str(path), mode="r")["Experiments"].groups()
+        return group[1]["data"]
+    import h5py
+
+    file = h5py.File(path, "r")
+    if suffix == ".hspy":
+        (group,) = file["Experiments"].values()
+        return group["data"]
+    with file:
+        dataset = _cube_of(file)["data"]
+        return np.memmap(path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
+
+
+def _put(target: Target, box: Box, values: np.ndarray, scan_shape: tuple[int, int]) -> None:
+    """Put a block into its place, also where the target has the scan in one row."""
+    y0, y1, x0, x1 = box
+    if target.shape[:2] == scan_shape:
+        target[y0:y1, x0:x1] = values.reshape(y1 - y0, x1 - x0, *target.shape[2:])
+        return
+    for y, row in zip(range(y0, y1), values, strict=True):
+        first = y * scan_shape[1] + x0
+        target[first : first + len(row)] = row.reshape(len(row), *target.shape[1:])
+
+
+class _Plain:
+    """Patterns one after the other in a file; written, not mapped, so that they do not stay in memory."""
+
+    def __init__(self, file: Any, shape: tuple[int, ...]) -> None:
+        self._file, self._start, self.shape = file, file.tell(), shape
+        file.truncate(self._start + _FLOAT.itemsize * int(np.prod(shape)))
+
+    def __setitem__(self, where: tuple[slice, slice], values: np.ndarray) -> None:
+        rows, columns = where
+        pattern = _FLOAT.itemsize * int(np.prod(self.shape[2:]))
+        for y, row in zip(range(rows.start, rows.stop), values, strict=True):
+            self._file.seek(self._start + (y * self.shape[1] + columns.start) * pattern)
+            self._file.write(np.ascontiguousarray(row, _FLOAT).data)
+
+
+def _header(shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"descr": _FLOAT.str, "fortran_order": False, "shape": shape}
+
+
+@contextmanager
+def _npy(path: Path, shape: tuple[int, ...]) -> Iterator[Target]:
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, _header(shape))
+        yield _Plain(file, shape)
+
+
+def _write_npz(
+    blocks: Iterable[tuple[Box, np.ndarray]], shape: tuple[int, ...], scan: Scan, path: Path
+) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open("axes.npy", "w") as entry:
+            axes = json.dumps([axis.as_dict() for axis in scan.axes])
+            np.lib.format.write_array(entry, np.array(axes), allow_pickle=False)
+        with archive.open("data.npy", "w", force_zip64=True) as entry:
+            np.lib.format.write_array_header_1_0(entry, _header(shape))
+            for _, values in blocks:
+                entry.write(np.ascontiguousarray(values, _FLOAT).data)
+
+
+def _map_npz(path: Path) -> np.memmap:
+    """The array ``data`` of an uncompressed ``.npz`` file as a memory map."""
+    with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
+        file.seek(archive.getinfo("data.npy").header_offset)
+        header = file.read(_LOCAL_HEADER)
+        file.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), 1)
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        return np.memmap(path, dtype, "r", file.tell(), shape)
+
+
+@contextmanager
+def _hyperspy(path: Path, scan: Scan, like: Any, tile: tuple[int, int]) -> Iterator[Target]:
+    """The dataset of a file that HyperSpy wrote without the data."""
+    import dask.array as da
+
+    shape = (*scan.scan_shape, *scan.pattern_shape)
+    if hasattr(like, "axes_manager"):
+        shape = like.data.shape
+        signal = like._deepcopy_with_new_data(da.zeros(shape, dtype=_FLOAT, chunks=-1))
+    else:
+        signal = _signal(da.zeros(shape, dtype=_FLOAT, chunks=-1), scan)
+    signal = signal if signal._lazy else signal.as_lazy()
+    chunks = (tile[0] * tile[1], *shape[1:]) if len(shape) == 3 else (*tile, *shape[2:])
+    options = {"shape": shape, "dtype": _FLOAT, "chunks": chunks}
+    if path.suffix.lower() == ".zspy":
+        import numcodecs
+        import zarr
+
+        signal.save(path, write_dataset=False, consolidate=False)
+        root = zarr.open_group(zarr.NestedDirectoryStore(str(path)), "a")
+        ((_, group),) = root["Experiments"].groups()
+        yield group.create_dataset("data", compressor=numcodecs.Blosc("zstd", 1), **options)
+        zarr.consolidate_metadata(root.store)
+        return
+    import h5py
+
+    signal.save(path, write_dataset=False, mode="a")
+    with h5py.File(path, "a") as file:
+        (group,) = file["Experiments"].values()
+        yield group.create_dataset("data", compression="gzip", shuffle=True, **options)
+
+
+def _signal(data: Any, scan: Scan) -> Any:
+    from hyperspy.signals import Signal2D
+
+    described = [{**axis.as_dict(), "navigate": n < 2} for n, axis in enumerate(scan.axes)]
+    signal = Signal2D(data, axes=described)
+    signal.metadata.General.title = scan.name
+    return signal
+
+
+@contextmanager
+def _h5(path: Path, scan: Scan, like: Any) -> Iterator[Target]:
+    """The dataset of a tree that py4DSTEM wrote around an array of two by two patterns."""
+    import h5py
+    import py4DSTEM
+
+    from .py4dstem import with_data
+
+    shape: tuple[int, ...] = (*scan.scan_shape, *scan.pattern_shape)
+    if isinstance(like, py4DSTEM.DataCube):
+        shape = like.data.shape
+    small = np.zeros([min(n, 2) for n in shape], _FLOAT)  # axes are stored as their first two values
+    cube = with_data(like, small) if isinstance(like, py4DSTEM.DataCube) else _datacube(small, scan)
+    py4DSTEM.save(str(path), cube, mode="o")
+    with h5py.File(path, "a") as file:
+        group = _cube_of(file)
+        attributes = dict(group["data"].attrs)
+        del group["data"]
+        dataset = group.create_dataset("data", shape, _FLOAT)  # contiguous, so that it can be mapped
+        dataset.attrs.update(attributes)
+        yield dataset
+
+
+def _cube_of(file: Any) -> Any:
+    """The one datacube in a tree of py4DSTEM."""
+    (root,) = file.values()
+    return next(group for group in root.values() if group.attrs.get("python_class") == "DataCube")
+
+
+def _datacube(patterns: np.ndarray, scan: Scan) -> Any:
+    """A DataCube. It has one pixel size for both scan axes, and one for both detector axes."""
+    from py4DSTEM import DataCube
+
+    cube = DataCube(patterns, name=scan.name)
+    calibration = cube.calibration
+    step, units = _common(scan.axes[:2])
+    if units:
+        calibration.set_R_pixel_size(step)
+        calibration.set_R_pixel_units(units)
+    step, units = _common(scan.axes[2:])
+    known = {"1/angstrom": ("A^-1", 1.0), "1/nm": ("A^-1", 0.1), "mrad": ("mrad", 1.0)}
+    if units in known:
+        units, factor = known[units]
+        calibration.set_Q_pixel_size(step * factor)
+        calibration.set_Q_pixel_units(units)
+    return cube
+
+
+def _common(axes: tuple[Axis, ...]) -> tuple[float, str]:
+    """Scale and units, if two axes share them; units are empty if not."""
+    y, x = axes
+    same = y.units == x.units and np.isclose(y.scale, x.scale)
+    return y.scale, y.units if same else ""

@@ -1,0 +1,127 @@
+"""Reconstructed patterns of a scan, in memory or straight to a file."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+
+from .adapters.export import PATTERN_FILES, check_output
+from .adapters.origin import files_of
+from .adapters.pattern_files import open_patterns, storage_tile, write_patterns
+from .apply import Work, applied
+from .atomic import written_whole
+from .disk import readable_size, require_disk
+from .errors import ArgumentError, FileError
+from .scan import Scan
+
+if TYPE_CHECKING:
+    from .model import LatentModel
+
+__all__ = ["reconstruct", "require_memory", "write"]
+
+log = logging.getLogger("latentstem")
+
+_LARGE = 1e9  # bytes from which on the size of a file is said
+_SHARE = 0.8  # of the free memory that a result may take
+
+
+def reconstruct(
+    model: LatentModel,
+    scan: Scan,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    client: Any = None,
+    progress: bool = False,
+) -> Any:
+    """Reconstructed patterns of a scan that fits the model; see `LatentModel.reconstruct`."""
+    if out is not None:
+        return open_patterns(write(model, scan, out, overwrite=overwrite, client=client, progress=progress))
+    require_memory(_size(scan))
+    patterns = np.empty((*scan.scan_shape, *scan.pattern_shape), np.float32)
+    work = Work(model, decode=True, source=scan.source)
+    with closing(applied(work, scan, client=client, progress=progress)) as blocks:
+        for (y0, y1, x0, x1), values in blocks:
+            patterns[y0:y1, x0:x1] = values
+    return patterns
+
+
+def write(
+    model: LatentModel,
+    scan: Scan,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    client: Any = None,
+    progress: bool = False,
+    like: Any = None,
+) -> Path:
+    """Write reconstructed patterns to a file, block by block; nothing is there until all of it is.
+
+    Parameters
+    ----------
+    model, scan, out, overwrite, client, progress
+        See `LatentModel.reconstruct`; the scan fits the model.
+    like : Signal2D or DataCube, optional
+        See `write_patterns`.
+
+    Returns
+    -------
+    Path
+    """
+    path = Path(out).expanduser()
+    check_output(path, PATTERN_FILES, overwrite)
+    _refuse_input(path, [scan, like])
+    require_disk(path, _size(scan))
+    if _size(scan) > _LARGE:
+        told = f"{path} will take {readable_size(_size(scan))} on the disk, less where the format compresses."
+        print(told) if progress else log.info(told)
+    work = Work(model, decode=True, source=scan.source)
+    tile = storage_tile(path, scan.scan_shape, scan.pattern_shape)
+    with (
+        written_whole(path) as beside,
+        closing(applied(work, scan, tile=tile, client=client, progress=progress)) as blocks,
+    ):
+        write_patterns(blocks, scan, beside, like)
+    return path
+
+
+def require_memory(nbytes: int) -> None:
+    """Refuse a result that the free memory has no room for.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    free = psutil.virtual_memory().available
+    if nbytes > _SHARE * free:
+        raise ArgumentError(
+            "the reconstructions do not fit into memory",
+            expected=f"at most {readable_size(_SHARE * free)}",
+            received=readable_size(nbytes),
+            advice="Write them to a file block by block, with out='clean.zspy' (or .hspy, .h5, .npy, .npz).",
+        )
+
+
+def _size(scan: Scan) -> int:
+    return scan.n_positions * 4 * int(np.prod(scan.pattern_shape))
+
+
+def _refuse_input(path: Path, inputs: list[Any]) -> None:
+    """Whether the output is a file that the input is read from."""
+    if not path.exists():
+        return
+    output = path.resolve()
+    for file in (Path(file).resolve() for file in files_of(inputs)):
+        if output == file or output in file.parents or file in output.parents:
+            raise FileError(
+                "the output is the input",
+                expected="the path of another file than the patterns are read from",
+                received=f"{path}, which is read",
+                advice="Choose another name; delete the input when the output is there.",
+            )
