@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import FileError, UnsupportedDataError
 from ..scan import Axis, PatternSource
-from .validate import Layout, check_dtype, layout_of
+from .validate import Layout, check_dtype, check_stored, layout_of
 
 __all__ = ["ChunkedSource", "MemorySource", "default_axes", "library_of", "memory_map", "source_of"]
 
@@ -237,6 +237,8 @@ def source_of(array: Any, scan_shape: tuple[int, int] | None = None) -> PatternS
         raise _unsupported(array, "Call array.compute_chunk_sizes() first: its shape is not known.")
     check_dtype(array.dtype)
     layout = layout_of(array.shape, scan_shape)
+    if library in ("h5py", "zarr"):
+        check_stored(array)
     if library == "h5py":
         mapped = memory_map(array)
         array, library = (array, library) if mapped is None else (mapped, "numpy")

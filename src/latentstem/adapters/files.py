@@ -1,7 +1,8 @@
-"""Files as scans: read in place where possible, else by HyperSpy or py4DSTEM. Nothing is ever unpickled."""
+"""Files as scans: read in place where possible, else by HyperSpy or py4DSTEM. Nothing in a file is executed."""
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from ..errors import FileError, LatentSTEMError
 from ..scan import Scan
@@ -33,6 +35,26 @@ _PY4DSTEM = {
     ".gtg",
     ".bin",
     ".mib",
+}
+#: readers of HyperSpy that have been looked through: none runs anything that a file holds. Not among them are
+#: netCDF, which evaluates text, and HSPY and ZSPY, whose axes may be expressions that sympy evaluates.
+_REVIEWED = {
+    "Blockfile",
+    "DENS",
+    "DigitalMicrograph",
+    "EMD",
+    "EMPAD",
+    "Hamamatsu",
+    "Image",
+    "MRC",
+    "MRCZ",
+    "PantaRhei",
+    "QuantumDetector",
+    "Ripple",
+    "Semper",
+    "TIA",
+    "TIFF",
+    "TVIPS",
 }
 _ARCHIVES = {".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz"}
 _READ = (
@@ -116,7 +138,7 @@ def _similar(path: Path) -> str:
 
 def _reader(path: Path) -> Callable[[Path, ScanShape], Scan]:
     suffix = path.suffix.lower()
-    if path.is_dir():
+    if path.is_dir() or suffix == ".zspy":
         return _zarr
     if suffix in _HDF5 or _starts_with(path, b"\x89HDF\r\n\x1a\n"):
         return _hdf5
@@ -142,18 +164,29 @@ def _npz(path: Path, scan_shape: ScanShape) -> Scan:
     with np.load(path, allow_pickle=False) as arrays:
         name = next((name for name in ("data", "counts") if name in arrays), None)
         if name is None:
-            name = _only({name: _header(path, name) for name in arrays}, path)
-        return with_stored_axes(scan_of_array(arrays[name], scan_shape), arrays)
+            name = _only({name: _header(path, name)[0] for name in arrays}, path)
+        shape, dtype = _header(path, name)
+        nbytes, free = math.prod(shape) * dtype.itemsize, psutil.virtual_memory().available
+        if nbytes > free:
+            raise FileError(
+                "the scan does not fit into memory",
+                expected=f"at most {free / 1e9:.3g} GB in an .npz file, which is read whole",
+                received=f"{path} with {name} {shape} {dtype}, {nbytes / 1e9:.3g} GB",
+                advice="Unpack it: the .npy files inside are read in parts.",
+            )
+        axes = {"axes": arrays["axes"]} if "axes" in arrays and _header(path, "axes")[0] == () else {}
+        return with_stored_axes(scan_of_array(arrays[name], scan_shape), axes)
 
 
-def _header(path: Path, name: str) -> tuple[int, ...]:
-    """Shape of one array in an .npz file, without reading the array."""
+def _header(path: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of one array in an .npz file, without reading the array."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
         version = np.lib.format.read_magic(file)
         read = (
             np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         )
-        return read(file)[0]
+        shape, _, dtype = read(file)
+        return shape, dtype
 
 
 def _torch(path: Path, scan_shape: ScanShape) -> Scan:
@@ -173,7 +206,15 @@ def _torch(path: Path, scan_shape: ScanShape) -> Scan:
     tensors = {str(key): value for key, value in tensors.items() if isinstance(value, torch.Tensor)}
     named = [name for name in ("data", "counts") if name in tensors]
     name = named[0] if named else _only({name: tuple(tensor.shape) for name, tensor in tensors.items()}, path)
-    return scan_of_array(tensors[name], scan_shape)
+    tensor = tensors[name]
+    if tensor.layout is torch.strided and tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
+        raise FileError(
+            "the tensor repeats itself",
+            expected="one stored value for each detector pixel of each pattern",
+            received=f"{path} with a tensor of shape {tuple(tensor.shape)}, expanded from fewer values",
+            advice="Save it whole: torch.save(tensor.contiguous(), path).",
+        )
+    return scan_of_array(tensor, scan_shape)
 
 
 def _only(shapes: dict[str, tuple[int, ...]], path: Path) -> str:
@@ -208,10 +249,11 @@ def _zarr(path: Path, scan_shape: ScanShape) -> Scan:
         raise _not_installed(path, "zarr") from error
     from .hdf5 import scan_of_hyperspy_group
 
-    store = zarr.open(str(path), mode="r")
-    if hasattr(store, "dtype"):
-        return scan_of_array(store, scan_shape)
-    return scan_of_hyperspy_group(store["Experiments"], scan_shape) or _by_host(path, scan_shape)
+    store: Any = str(path) if path.is_dir() else zarr.storage.ZipStore(str(path), mode="r")
+    root = zarr.open(store, mode="r")
+    if hasattr(root, "dtype"):
+        return scan_of_array(root, scan_shape)
+    return scan_of_hyperspy_group(root["Experiments"], path, scan_shape)
 
 
 def _by_host(path: Path, scan_shape: ScanShape) -> Scan:
@@ -254,9 +296,17 @@ def _by_hyperspy(path: Path, scan_shape: ScanShape) -> Scan:
     from .hyperspy import scan_of_signal
 
     path, options = _hyperspy_reader(path, hs.load)
-    suffixes = {extension for plugin in IO_PLUGINS for extension in plugin["file_extensions"]}
-    if path.suffix[1:].lower() not in suffixes:
+    readers = {plugin["name"] for plugin in IO_PLUGINS if path.suffix[1:].lower() in plugin["file_extensions"]}
+    if not readers:
         raise OSError(f"files with the suffix {path.suffix!r} are not known")
+    if not options and not readers <= _REVIEWED:
+        raise FileError(
+            "file is of a kind that may run code",
+            expected=_READ,
+            received=f"{path}, which HyperSpy opens as {', '.join(sorted(readers))}",
+            advice="If you trust its source, load it with hyperspy.api.load and give the signal.",
+        )
+    options = {**options, "escape_square_brackets": True}
     try:
         loaded = hs.load(str(path), lazy=True, **options)
     except NotImplementedError:

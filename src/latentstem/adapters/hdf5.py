@@ -15,11 +15,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..errors import FileError, LatentSTEMError
+from ..errors import FileError, LatentSTEMError, UnsupportedDataError
 from ..scan import Axis, Scan
 from ..series import Series
 from .arrays import default_axes, source_of
 from .dectris import is_dectris, scan_of_frames
+from .hyperspy import axes_error
+from .links import check_links
 from .series import is_series, series_of_array
 from .units import plain_units
 from .validate import MIN_PATTERN, check_dtype, layout_of
@@ -54,8 +56,9 @@ def scan_of_hdf5(path: Path, scan_shape: tuple[int, int] | None) -> Scan | None:
             received=f"{path} ({error})",
             advice="It may be truncated, or still open for writing elsewhere: copy or export it again.",
         ) from error
+    check_links(file, path)
     if "Experiments" in file:
-        return scan_of_hyperspy_group(file["Experiments"], scan_shape)
+        return scan_of_hyperspy_group(file["Experiments"], path, scan_shape)
     if is_dectris(file):
         return scan_of_frames(file, path, scan_shape)
     if path.suffix.lower() == ".emd" and "Data" in file and "Version" in file:  # Velox
@@ -71,23 +74,49 @@ def scan_of_dataset(dataset: Any, scan_shape: tuple[int, int] | None) -> Scan:
     return Scan(source, axes_of(dataset.parent, dataset.shape, source.shape))
 
 
-def scan_of_hyperspy_group(experiments: Any, scan_shape: tuple[int, int] | None) -> Scan | None:
-    """The one signal of a HyperSpy file, or None where its axes need HyperSpy to be understood."""
-    names = list(experiments)
-    if len(names) != 1:
-        return None
-    group = experiments[names[0]]
-    axes = [group[name].attrs for name in sorted(name for name in group if name.startswith("axis-"))]
+def scan_of_hyperspy_group(experiments: Any, path: Path, scan_shape: tuple[int, int] | None) -> Scan:
+    """The one scan among the signals of a HyperSpy file.
+
+    HyperSpy itself is not asked: its axes may be expressions, which it evaluates.
+
+    Raises
+    ------
+    FileError
+        If the file holds several signals.
+    UnsupportedDataError
+        For a non-uniform axis.
+    ScanDimensionError
+        If there are not two navigation and two signal axes.
+    """
+    signals = {name: experiments[name]["data"] for name in experiments}
+    chosen = next(
+        (names for n in (4, 5, 3) if (names := [name for name in signals if signals[name].ndim == n])),
+        list(signals),
+    )
+    if len(chosen) != 1:
+        raise FileError(
+            "file holds several signals" if chosen else "file holds no signal",
+            expected="one scan",
+            received=f"{path} with {', '.join(f'{n} {signals[n].shape}' for n in chosen[:6]) or 'no signal'}",
+            advice="Load it with hyperspy.api.load, and give one of the signals.",
+        )
+    group, dataset = experiments[chosen[0]], signals[chosen[0]]
+    axes = [dict(group[f"axis-{n}"].attrs) for n in range(dataset.ndim) if f"axis-{n}" in group]
+    bent = [str(axis.get("name", n)) for n, axis in enumerate(axes) if not {"scale", "offset"} <= axis.keys()]
+    if bent:
+        raise UnsupportedDataError(
+            "non-uniform axis",
+            expected="uniform axes, with one scale and one offset",
+            received=f"{path} with non-uniform {', '.join(bent)}",
+            advice="Load it with hyperspy.api.load, interpolate with signal.interpolate_on_axis, and give the signal.",
+        )
     navigate = [bool(axis.get("navigate")) for axis in axes]
     stack = navigate == [True, False, False] and scan_shape is not None
-    series = navigate == [True, True, True, False, False] and is_series(group["data"])
-    if not (stack or series or navigate == [True, True, False, False]) or any(
-        "scale" not in axis for axis in axes
-    ):
-        return None
-    dataset = group["data"]
-    if series:
+    if navigate == [True, True, True, False, False] and is_series(dataset):
         return _series(group, dataset)
+    if not stack and navigate != [True, True, False, False]:
+        counts = navigate.count(True), navigate.count(False)
+        raise axes_error(*counts, f"{path} with data of shape {dataset.shape}")
     source = source_of(dataset, scan_shape)
     return Scan(source, axes_of(group, dataset.shape, source.shape))
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..model import LatentModel
     from .latent_maps import LatentMaps
 
-__all__ = ["embed", "reconstruct", "scan_of_signal", "train_autoencoder"]
+__all__ = ["axes_error", "embed", "reconstruct", "scan_of_signal", "train_autoencoder"]
 
 _TWO_AND_TWO = "2 navigation axes (the scan) and 2 signal axes (the diffraction pattern)"
 _HYPERSPY_NAMES = {"scan_mask": "navigation_mask", "pattern_mask": "signal_mask"}
@@ -67,17 +67,12 @@ def scan_of_signal(signal: Any, scan_shape: tuple[int, int] | None = None) -> Sc
     if (manager.navigation_dimension, manager.signal_dimension) not in (
         ((2, 2), (1, 2)) if scan_shape else ((2, 2),)
     ):
-        raise ScanDimensionError(
-            "navigation and signal axes",
-            expected=_TWO_AND_TWO,
-            received=_axes_text(signal),
-            advice=_advice(signal),
-        )
+        raise axes_error(manager.navigation_dimension, manager.signal_dimension, repr(signal))
     if not manager.axes_are_aligned_with_data:
         raise ScanDimensionError(
             "the navigation axes are not the first axes of the data array",
             expected=_TWO_AND_TWO + " in this order",
-            received=_axes_text(signal),
+            received=_axes_text(manager.navigation_dimension, manager.signal_dimension, repr(signal)),
             advice="Align them with signal.transpose(navigation_axes=(0, 1), signal_axes=(2, 3)).",
         )
     stored = (*manager.navigation_axes[::-1], *manager.signal_axes[::-1])
@@ -280,18 +275,26 @@ def _title(signal: Any) -> str:
     return str(signal.metadata.get_item("General.title", ""))
 
 
-def _axes_text(signal: Any) -> str:
+def axes_error(navigation: int, signal: int, shown: str) -> ScanDimensionError:
+    """What is wrong with so many navigation and signal axes, and how to get two of each."""
+    return ScanDimensionError(
+        "navigation and signal axes",
+        expected=_TWO_AND_TWO,
+        received=_axes_text(navigation, signal, shown),
+        advice=_advice(navigation, signal),
+    )
+
+
+def _axes_text(navigation: int, signal: int, shown: str) -> str:
     """``1 navigation and 2 signal axes, <Signal2D, title: , dimensions: (35|24, 32)>``."""
-    manager = signal.axes_manager
-    return f"{manager.navigation_dimension} navigation and {manager.signal_dimension} signal axes, {signal!r}"
+    return f"{navigation} navigation and {signal} signal axes, {shown}"
 
 
-def _advice(signal: Any) -> str:
+def _advice(navigation: int, signal: int) -> str:
     """How to give a signal two navigation and two signal axes; every command named here has been tried."""
-    manager = signal.axes_manager
-    dimensions = manager.navigation_dimension + manager.signal_dimension
+    dimensions = navigation + signal
     patterns_last = "signal.transpose(signal_axes=2), which makes the last two axes of the data the pattern"
-    in_two_steps = manager.signal_dimension != 2
+    in_two_steps = signal != 2
     if dimensions == 4:
         return f"Use {patterns_last}."
     if dimensions == 3:

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UnsupportedDataError
+from ..errors import ScanDimensionError, UnsupportedDataError
 from ..scan import Axis, PatternSource, Scan
 from ..series import Series, in_scan, per_scan, series_of
 from .arrays import ChunkedSource, default_axes, library_of, memory_map, source_of
-from .validate import check_dtype, layout_of
+from .validate import check_dtype, check_stored, layout_of
 
 __all__ = ["is_series", "scan_of_array", "series_of_array", "series_of_list"]
+
+_MOST = 100_000  # scans of a series
 
 Axes = tuple[Axis, Axis, Axis, Axis]
 
@@ -66,6 +68,15 @@ def series_of_array(array: Any, axes: Axes | None = None, step: Axis | None = No
     """
     if library_of(array) != "torch":
         check_dtype(array.dtype)
+    if len(array) > _MOST:
+        raise ScanDimensionError(
+            "series is too long",
+            expected=f"at most {_MOST:,} scans",
+            received=f"5-D data of shape {tuple(array.shape)}",
+            advice="If that is not the shape of the recording, the file is damaged; else give a part of it.",
+        )
+    if library_of(array) in ("h5py", "zarr"):
+        check_stored(array)
     mapped = memory_map(array) if library_of(array) == "h5py" else None
     array = array if mapped is None else mapped
     scans = []

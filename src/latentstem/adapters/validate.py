@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DataTypeError, DataValueError, PatternShapeError, ScanDimensionError, ScanShapeError
+from ..errors import (
+    DataTypeError,
+    DataValueError,
+    FileError,
+    PatternShapeError,
+    ScanDimensionError,
+    ScanShapeError,
+)
 
-__all__ = ["Layout", "check_dtype", "check_range", "check_scan_shape", "layout_of"]
+__all__ = ["Layout", "check_dtype", "check_range", "check_scan_shape", "check_stored", "layout_of"]
 
 MIN_PATTERN = 8  # pixels: below, there is nothing to learn
+_MAX_POSITIONS, _MAX_PIXELS = 2**30, 2**28  # no microscope comes near; a damaged header does
+_COMPRESSION = 10_000  # times smaller than the data that a file may be, and
+_ANY_SIZE = 2**36  # bytes that any file may claim: a new dataset is empty at first
 _SCAN_LIKE_DETECTOR = 32  # scan axes at least this long, with a tiny "pattern", look like a detector
 _LEAST, _MOST = 1e-30, 1e30  # largest magnitude, so that float32 has room for what is computed
 _APART = 2**-17  # least difference of values, in units of the largest: 64 steps of float32
@@ -72,6 +83,34 @@ def check_range(minimum: float, maximum: float) -> None:
             expected=f"a range of at least {_APART:.1g} of the largest magnitude, for single precision",
             received=f"{received}, a range of {maximum - minimum:g}",
             advice="Subtract the detector's offset first: data - data.min(), in double precision.",
+        )
+
+
+def check_stored(array: Any) -> None:
+    """Refuse an h5py dataset or zarr array that cannot hold what it claims, or whose chunks are pickles.
+
+    Raises
+    ------
+    FileError
+    """
+    codecs = [*(getattr(array, "filters", None) or ()), getattr(array, "compressor", None)]
+    if any(getattr(codec, "codec_id", "") == "pickle" for codec in codecs):
+        raise FileError(
+            "chunks are pickles",
+            expected="chunks of numbers, compressed or not",
+            received=f"a zarr array with the codecs {', '.join(map(repr, codecs))}",
+            advice="Write it anew without the codec 'pickle', which would run code from the file.",
+        )
+    file = getattr(array, "file", None)  # of h5py
+    if file is None or array.is_virtual or array.external or not os.path.isfile(file.filename):
+        return
+    stored, nbytes = os.path.getsize(file.filename), math.prod(array.shape) * array.dtype.itemsize
+    if nbytes > max(_ANY_SIZE, _COMPRESSION * stored):
+        raise FileError(
+            "data are larger than their file can hold",
+            expected=f"at most {_COMPRESSION:,} times the {stored:,} bytes of the file",
+            received=f"{array.name} of shape {array.shape}, {nbytes:,} bytes",
+            advice="The file is damaged or was never filled: copy or export it again.",
         )
 
 
@@ -149,6 +188,13 @@ def layout_of(shape: tuple[int, ...], scan_shape: Any = None) -> Layout:
                 advice="Leave scan_shape out; it is for stacks of patterns (N, H, W).",
             )
     _check_pattern_shape((ny, nx, height, width))
+    if ny * nx > _MAX_POSITIONS or height * width > _MAX_PIXELS:
+        raise ScanDimensionError(
+            "data are too large",
+            expected=f"at most {_MAX_POSITIONS:,} scan positions and {_MAX_PIXELS:,} detector pixels",
+            received=f"data of shape {shape}",
+            advice="If that is not the shape of the recording, the file is damaged: copy or export it again.",
+        )
     if ny * nx < 2:
         raise ScanDimensionError(
             "too few diffraction patterns",
