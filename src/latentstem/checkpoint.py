@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import torch
 
 from .atomic import written_whole
 from .errors import CheckpointError
+from .stored import check_stored
 
-__all__ = ["read_checkpoint", "write_checkpoint"]
+__all__ = ["altered", "read_checkpoint", "write_checkpoint"]
 
 _ADVICE = (
     "Give a file written by LatentModel.save or by training: ae.ckpt, checkpoints/best.ckpt or last.ckpt."
@@ -34,6 +36,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             "no such checkpoint", expected="the path of a .ckpt file", received=f"'{path}'", advice=_ADVICE
         )
     try:
+        _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its parser meets
         raise CheckpointError(
@@ -58,7 +61,32 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             received=f"{ours.get('format_version')!r} in '{path}'",
             advice="Upgrade latentstem to read it.",
         )
+    try:
+        check_stored(content)
+    except ValueError as error:
+        raise altered(path, error) from None
     return content
+
+
+def altered(path: str | Path, error: Exception) -> CheckpointError:
+    """What is said of a checkpoint whose parts do not belong together."""
+    said = " ".join(str(error).split())[:160] or type(error).__name__
+    return CheckpointError(
+        "the checkpoint is incomplete or altered",
+        expected="hyper-parameters, weights and history that belong together",
+        received=f"'{path}' ({type(error).__name__}: {said})",
+        advice="Take another copy of the file, or train again.",
+    )
+
+
+def _check_sums(path: Path) -> None:
+    """Whether every part of the file is as it was written; torch does not look at the check sums."""
+    with zipfile.ZipFile(path) as archive:
+        if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+            raise ValueError("its parts are compressed, which those of a checkpoint are not")
+        damaged = archive.testzip()
+    if damaged:
+        raise ValueError(f"{damaged} is not as it was written")
 
 
 def write_checkpoint(content: dict[str, Any], path: str | Path) -> Path:

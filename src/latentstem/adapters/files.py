@@ -207,7 +207,10 @@ def _torch(path: Path, scan_shape: ScanShape) -> Scan:
     named = [name for name in ("data", "counts") if name in tensors]
     name = named[0] if named else _only({name: tuple(tensor.shape) for name, tensor in tensors.items()}, path)
     tensor = tensors[name]
-    if tensor.layout is torch.strided and tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
+    if (
+        tensor.layout is torch.strided
+        and tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes()
+    ):
         raise FileError(
             "the tensor repeats itself",
             expected="one stored value for each detector pixel of each pattern",
@@ -296,7 +299,9 @@ def _by_hyperspy(path: Path, scan_shape: ScanShape) -> Scan:
     from .hyperspy import scan_of_signal
 
     path, options = _hyperspy_reader(path, hs.load)
-    readers = {plugin["name"] for plugin in IO_PLUGINS if path.suffix[1:].lower() in plugin["file_extensions"]}
+    readers = {
+        plugin["name"] for plugin in IO_PLUGINS if path.suffix[1:].lower() in plugin["file_extensions"]
+    }
     if not readers:
         raise OSError(f"files with the suffix {path.suffix!r} are not known")
     if not options and not readers <= _REVIEWED:

@@ -12,10 +12,11 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
+from ..checkpoint import altered, read_checkpoint
 from ..config import TrainingConfig
 from ..context import Context
 from ..draws import drawn_from
-from ..errors import CheckpointError, TrainingError
+from ..errors import TrainingError
 from ..losses import Objective
 from ..metrics import image_quality
 from ..networks import build_network
@@ -97,26 +98,31 @@ class Autoencoder(L.LightningModule):
         CheckpointError
             If the file is missing, damaged, not of this package, or of a newer format.
         """
-        from ..checkpoint import read_checkpoint
-
         return cls.from_content(read_checkpoint(checkpoint_path), checkpoint_path)
 
     @classmethod
     def from_content(cls, content: dict[str, Any], path: str | Path) -> Autoencoder:
         """The module of a checkpoint that has been read."""
         try:
+            with torch.device("meta"):  # without memory: what is asked for may be absurdly large
+                expected = {
+                    name: tensor.shape
+                    for name, tensor in cls(**content["hyper_parameters"]).state_dict().items()
+                }
+            stored = {name: tensor.shape for name, tensor in content["state_dict"].items()}
+            for name in sorted(expected.keys() | stored.keys()):
+                if expected.get(name) != stored.get(name):
+                    shapes = (
+                        None if of is None else tuple(of) for of in (stored.get(name), expected.get(name))
+                    )
+                    raise ValueError("{} is of shape {} and not {}".format(name, *shapes))
             model = cls(**content["hyper_parameters"])
             model.load_state_dict(content["state_dict"])
             ours = content["latentstem"]
             model.history = {name: list(values) for name, values in ours["history"].items()}
             model.versions = dict(ours["versions"])
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise CheckpointError(
-                "the checkpoint is incomplete or altered",
-                expected="hyper-parameters, weights and history that belong together",
-                received=f"'{path}' ({type(error).__name__}: {str(error).splitlines()[0][:120]})",
-                advice="Take another copy of the file, or train again.",
-            ) from None
+            raise altered(path, error) from None
         return model.eval()
 
     # ---- patterns to latents and back ----
