@@ -15,7 +15,7 @@ from types import ModuleType
 
 from ..__main__ import machine
 
-PARTS = ("kills", "inputs", "files", "soak", "environments")
+PARTS = ("kills", "interrupts", "inputs", "files", "soak", "environments")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "RELIABILITY.md"
 _INTRODUCTION = """\
 # Reliability

@@ -14,6 +14,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import torch
+from benchmarks.reliability.surroundings import snapshot
 from pytorch_lightning import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -22,7 +23,6 @@ from helpers import maps, train
 from latentstem.errors import ArgumentError, CheckpointError, MaskError, ModelMismatchError, TrainingError
 from latentstem.training import data as data_module
 from latentstem.training.module import Autoencoder
-from surroundings import snapshot
 
 TERMS = ("loss", "poisson", "l1", "similarity", "divergence")
 PENALTIES = {"lambda_act": 1e-4, "lambda_sim": 5e-5, "lambda_div": 2e-4}

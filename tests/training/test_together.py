@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
+from benchmarks.reliability.surroundings import snapshot
 from pytorch_lightning import Callback
 
 from helpers import maps, train
 from latentstem.draws import drawn_from, leading_directions
-from surroundings import snapshot
 
 SEEDS = (1, 2, 3)
 
