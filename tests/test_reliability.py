@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import signal
+import weakref
 
+import dask.array as da
 import numpy as np
 import pytest
 from benchmarks.reliability import interrupts, kills, soak
 from benchmarks.reliability.processes import start
 
 import latentstem
-from helpers import maps
+from helpers import maps, train
+from latentstem.training import fit
 
 
 def test_a_killed_command_leaves_checkpoints_that_load(scan, tmp_path):
@@ -82,3 +86,25 @@ def test_sections_count_what_was_found():
     assert "at 2 moments" in text
     assert "After 1 of them" in text
     assert "['loggers']" in text
+
+
+@pytest.mark.parametrize("arguments", [{}, {"max_time": "00:01:00:00"}, {"workers": 1}])
+def test_the_patterns_in_memory_are_let_go_with_the_training(scan, monkeypatch, arguments):
+    """At once, not when Python happens to look for what refers to itself in circles: they may be gigabytes."""
+    copies = []
+    in_memory = fit.in_memory
+
+    def noted(scan):
+        found = in_memory(scan)
+        copies.append(weakref.ref(found.source))
+        return found
+
+    monkeypatch.setattr(fit, "in_memory", noted)
+    stored = da.from_array(scan, chunks=(5, 4, 16, 20))
+    gc.disable()
+    try:
+        model = train(stored, epochs=1, **arguments)
+        assert [copy() for copy in copies] == [None]
+    finally:
+        gc.enable()
+    assert model.config.epochs == 1

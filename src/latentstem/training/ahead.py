@@ -105,8 +105,9 @@ class PatternStream:
 
     def close(self) -> None:
         """End the loader processes."""
-        if self._workers:
+        if self._workers and self._loader is not None:
             self._loader._shutdown_workers()
+            self._loader = None  # with the pipes to the processes
 
     def _noted(self) -> Iterator[np.ndarray]:
         for part in self._parts:

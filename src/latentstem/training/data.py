@@ -181,6 +181,12 @@ class ScanDataModule(L.LightningDataModule):
         if running is not None:
             running[1].close()
 
+    def release(self) -> None:
+        """Let the patterns go, at once: what Lightning has made refers to this in circles, and may stay for long."""
+        self.close()
+        self.validation.release()
+        del self.reader
+
     def _batch(self, step: int) -> Batch:
         """What a step sees; the reading runs on from one step to the next."""
         if self._running is None or self._running[0] != step:
@@ -258,6 +264,9 @@ class _HeldOut(Dataset[Batch]):
     def __init__(self, reader: PatternReader, positions: np.ndarray, batch_size: int) -> None:
         self._reader, self._positions, self._size = reader, positions, batch_size
         self._patterns = reader.scan.read(positions)
+
+    def release(self) -> None:
+        del self._reader, self._patterns
 
     def __len__(self) -> int:
         return -(-len(self._positions) // self._size)

@@ -248,6 +248,7 @@ class _Run:
         for name, value in module.image_quality(batches.validation[0]).items():
             module.history.setdefault(f"final/{name}", []).append(value)
         latents = torch.cat([module.encode_batch(batch) for batch in batches.validation])
+        batches.release()
         summary = summarise(module.history, cfg, latents.numpy(), self.choices)
         if self.progress:
             print(summary)

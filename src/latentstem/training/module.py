@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -62,6 +63,7 @@ class Autoencoder(L.LightningModule):
                 "choices": choices or [],
             },
             logger=False,
+            frame=inspect.currentframe(),  # else Lightning's own frame refers to itself, and to all of its callers
         )
         self.config = cfg = TrainingConfig(**config)
         self.preprocessing = Preprocessing(cfg.preprocessing, Detector(pattern_shape, cfg.bin, cfg.crop))
