@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from latentstem import as_scan
 from latentstem.errors import ArgumentError, DataValueError, MaskError
 from latentstem.preprocessing import Detector, Preprocessing, as_tensor
+from latentstem.scan import Scan
 
 KINDS = ("minmax", "sqrt", "log", "zscore", "none")
 SHAPE = (7, 5, 32, 24)
@@ -119,14 +120,39 @@ def test_statistics_travel_in_the_state():
 def test_large_scans_are_sampled(monkeypatch):
     from latentstem import preprocessing as module
 
-    monkeypatch.setattr(module, "_SAMPLE", 6)
-    scan = as_scan(patterns())
-    sample = Preprocessing("none", Detector((32, 24))).fit(scan, np.arange(30), counts=False, seed=3)
-    assert sample.shape == (6, 32, 24)
-    monkeypatch.setattr(module, "_SAMPLE", 4096)
+    reads = []
+    read = Scan.read
+    monkeypatch.setattr(Scan, "read", lambda self, at: reads.append(at) or read(self, at))
+    monkeypatch.setattr(module, "_SAMPLE", 66)
+    monkeypatch.setattr(module, "_PART_VALUES", 10 * 32 * 24)
+    data = np.concatenate([patterns(seed) for seed in range(4)])
+    Preprocessing("none", Detector((32, 24))).fit(as_scan(data), np.arange(130), counts=False, seed=3)
+    assert [len(at) for at in reads] == [10] * 6 + [6]
+    assert len(np.unique(np.concatenate(reads))) == 66
+    assert np.concatenate(reads).max() < 130
+    reads.clear()
     monkeypatch.setattr(module, "_SAMPLE_VALUES", 20 * 32 * 24)  # of large patterns, fewer
-    sample = Preprocessing("none", Detector((32, 24))).fit(scan, np.arange(30), counts=False, seed=3)
-    assert sample.shape == (20, 32, 24)
+    Preprocessing("none", Detector((32, 24))).fit(as_scan(data), np.arange(130), counts=False, seed=3)
+    assert [len(at) for at in reads] == [10, 10]
+
+
+@pytest.mark.parametrize("low", [-3.0, 0.0, 5.0, 1e4])
+def test_statistics_in_parts_are_those_of_all_values(low, monkeypatch):
+    from latentstem import preprocessing as module
+
+    monkeypatch.setattr(module, "_PART_VALUES", 4 * 32 * 24)
+    data = np.rint(patterns(scale=3, low=low / 3))
+    mask = np.zeros((32, 24), bool)
+    mask[3:5, 7] = True
+    data[:, :, mask] = -1e6
+    made = fitted("zscore", data, pattern_mask=mask)
+    values = data[:, :, ~mask]
+    assert made.offset.item() == pytest.approx(values.mean(), rel=1e-6)
+    assert made.scale.item() == pytest.approx(values.std(ddof=1), rel=1e-6)
+    assert made.fitted_range.tolist() == [values.min(), values.max()]
+    assert made.mean_total.item() == pytest.approx(values.sum(2).mean(), rel=1e-6)
+    lowest = min(0, values.min())
+    assert made.unit.item() == pytest.approx((values[values > lowest] - lowest).mean(), rel=1e-6)
 
 
 def test_constant_patterns_are_refused():

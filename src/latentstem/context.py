@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,7 @@ _THRESHOLD = 2.1  # mean squared distance, in units of its noise, up to which tw
 _PIXEL_FLOOR = 0.05  # share of the mean variance that every pixel is given at least
 _DAMPING = 0.3  # of components weaker than the sixteenth
 _ROUNDING = 1e-6  # relative change of the input that is none
+_PART = 128  # patterns of a sample that are looked at together
 _NOISE_SHARE = 0.02  # of a component's noise that its scale is at least
 
 
@@ -90,29 +93,46 @@ class Context(nn.Module):
         seed : int
             Seed of the randomised decomposition.
         """
-        x, smooth = self._input(single), self._input(mean)
-        level = self._signal(smooth).mean(0)
+        average = self._mean_of(self._input, mean)
+        level = self._mean_of(lambda part: self._signal(self._input(part)), mean)
         weight = (level + _PIXEL_FLOOR * level.mean()).sqrt().clamp_min(1e-30)
-        weighted = (smooth - smooth.mean(0)) / weight
+        weighted = torch.cat([(self._input(part) - average) / weight for part in mean.split(_PART)])
         count = min(self.directions.shape[1], *(n - 1 for n in weighted.shape))
         directions = leading_directions(weighted, count, seed) / weight[:, None]
+        del weighted
         self.gain.fill_(1.0)
+        noise = self._noise(single, directions)
         if not (counts and self._preprocessing[0].linear):
-            ratio = ((x - smooth) @ directions).square().median(0).values
-            ratio = ratio / self._variance(x, directions).median(0).values.clamp_min(1e-30)
+            apart = [
+                (self._input(own) - self._input(smooth)) @ directions
+                for own, smooth in zip(single.split(_PART), mean.split(_PART), strict=True)
+            ]
+            ratio = torch.cat(apart).square().median(0).values / noise.median(0).values.clamp_min(1e-30)
             # In a tenth of the components, neighbours differ by noise alone; 0.455 is the median of chi squared.
             self.gain.copy_(ratio.quantile(0.1) / 0.455)
-        spread, noise = (smooth @ directions).std(0), self._variance(x, directions).mean(0).sqrt()
-        damping = _DAMPING * spread[min(COMPARED, count) - 1] + _NOISE_SHARE * noise
-        real = spread > _ROUNDING * (smooth.square().mean(0) @ directions.square()).sqrt()
+        spread = torch.cat([self._input(part) @ directions for part in mean.split(_PART)]).std(0)
+        damping = (
+            _DAMPING * spread[min(COMPARED, count) - 1] + _NOISE_SHARE * (self.gain * noise.mean(0)).sqrt()
+        )
+        largest = self._mean_of(lambda part: self._input(part).square(), mean)
+        real = spread > _ROUNDING * (largest @ directions.square()).sqrt()
         self.directions.zero_()[:, :count] = torch.where(real, directions / (spread + damping + 1e-30), 0.0)
-        self.centre.copy_(smooth.mean(0) @ self.directions)
+        self.centre.copy_(average @ self.directions)
         self.measure_noise(single)
 
     @torch.no_grad()
     def measure_noise(self, single: Tensor) -> None:
         """Take the mean noise of scores from a sample of detector values (n, h, w)."""
-        self.noise.copy_(self._variance(self._input(single), self.directions).mean(0).sqrt())
+        self.noise.copy_(self._noise(single, self.directions).mean(0).sqrt())
+
+    def _noise(self, values: Tensor, directions: Tensor) -> Tensor:
+        """Variances (n, q) of the noise of the scores of detector values (n, h, w)."""
+        return torch.cat([self._variance(self._input(part), directions) for part in values.split(_PART)])
+
+    def _mean_of(self, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+        """Mean over patterns of a function (n, h, w) -> (n, h * w), a part at a time: a sample may be large."""
+        parts = [function(part).sum(0) for part in values.split(_PART)]
+        return torch.stack(parts).sum(0) / len(values)
 
     def _variance(self, x: Tensor, directions: Tensor) -> Tensor:
         electron = 1 / self._preprocessing[0].scale if self._preprocessing[0].linear else 1.0

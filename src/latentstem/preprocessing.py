@@ -19,6 +19,7 @@ __all__ = ["Detector", "Preprocessing"]
 _HIGHEST = 60.0  # logarithm of the highest value, in electrons: more is no pattern, and infinite soon
 _SAMPLE = 4096  # patterns that the statistics are read from
 _SAMPLE_VALUES = 2**26  # detector values of those, at most, but for 16 patterns
+_PART_VALUES = 2**23  # detector values that are looked at together
 
 
 class Detector(nn.Module):
@@ -182,7 +183,7 @@ class Preprocessing(nn.Module):
             x = torch.expm1(x.clamp_max(_HIGHEST)) * self.unit
         return x + self.offset
 
-    def fit(self, scan: Scan, positions: np.ndarray, *, counts: bool, seed: int = 0) -> Tensor:
+    def fit(self, scan: Scan, positions: np.ndarray, *, counts: bool, seed: int = 0) -> None:
         """Read the statistics from a streamed sample of scan positions.
 
         Parameters
@@ -196,11 +197,6 @@ class Preprocessing(nn.Module):
         seed : int
             Seed of the choice.
 
-        Returns
-        -------
-        Tensor, shape (n, h, w), float32
-            The sample, for networks that start from it.
-
         Raises
         ------
         DataValueError
@@ -209,12 +205,11 @@ class Preprocessing(nn.Module):
         rng = np.random.default_rng(seed)
         most = min(_SAMPLE, max(16, _SAMPLE_VALUES // (self.shape[0] * self.shape[1])))
         chosen = positions if len(positions) <= most else rng.choice(positions, most, replace=False)
-        at_once = max(1, min(512, _SAMPLE_VALUES // int(np.prod(scan.pattern_shape))))
-        sample = torch.cat(
-            [self.detector(as_tensor(scan.read(part))) for part in _parts(np.sort(chosen), at_once)]
-        )
-        values = sample[:, self.detector.used > 0].double()
-        low, high = values.min(), values.max()
+        at_once = max(1, _PART_VALUES // int(np.prod(scan.pattern_shape)))
+        seen = _Moments()
+        for part in scan.parts(chosen, at_once):
+            seen.add(self.detector(as_tensor(scan.read(part)))[:, self.detector.used > 0].double())
+        low, high = seen.low, seen.high
         if not high > low:
             raise DataValueError(
                 "the training patterns are constant",
@@ -223,10 +218,10 @@ class Preprocessing(nn.Module):
                 advice="Check that the right dataset was loaded, and the masks and the crop.",
             )
         self.fitted_range.copy_(torch.stack([low, high]))
-        self.mean_total.copy_(values.sum(1).mean())
+        self.mean_total.copy_(seen.mean * int(self.detector.used.sum()))
         self.offset.fill_(0.0), self.scale.fill_(1.0)
         lowest = low.clamp_max(0)
-        self.unit.fill_(1.0 if counts else (values[values > lowest] - lowest).mean().item())
+        self.unit.fill_(1.0 if counts else seen.mean_above_lowest())
         if self.kind in ("sqrt", "log"):
             self.offset.copy_(lowest)
             self.scale.copy_(self(high.float().reshape(1, 1, 1)).reshape(()))
@@ -234,12 +229,11 @@ class Preprocessing(nn.Module):
             self.offset.copy_(low)
             self.scale.copy_(high - low)
         elif self.kind == "zscore":
-            self.offset.copy_(values.mean())
-            self.scale.copy_(values.std())
+            self.offset.copy_(seen.mean)
+            self.scale.copy_((seen.squares / (seen.n - 1)).sqrt())
         else:
             exponent = torch.frexp(torch.maximum(high, -low))[1]
             self.scale.copy_(torch.ldexp(torch.ones(()), exponent - 1))
-        return sample
 
     def adopt(self, other: Preprocessing) -> None:
         """Take over the statistics of another fit, if the intensities are alike: weights go with statistics."""
@@ -269,5 +263,25 @@ def as_tensor(patterns: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(patterns))
 
 
-def _parts(positions: np.ndarray, size: int) -> list[np.ndarray]:
-    return [positions[start : start + size] for start in range(0, len(positions), size)]
+class _Moments:
+    """Statistics of values that come in parts, in double precision."""
+
+    def __init__(self) -> None:
+        zero = torch.zeros((), dtype=torch.float64)
+        self.n, self.mean, self.squares = 0, zero, zero  # squares: of the deviations from the mean
+        self.low, self.high = zero + torch.inf, zero - torch.inf
+        self.at_lowest = 0  # values equal to the minimum, if that is not positive, else to 0
+
+    def add(self, values: Tensor) -> None:
+        before = self.low.clamp_max(0)
+        self.low, self.high = torch.minimum(self.low, values.min()), torch.maximum(self.high, values.max())
+        lowest = self.low.clamp_max(0)
+        self.at_lowest = int((values == lowest).sum()) + (self.at_lowest if before == lowest else 0)
+        n, mean = values.numel(), values.mean()
+        difference, total = mean - self.mean, self.n + n
+        self.squares = self.squares + (values - mean).square().sum() + difference**2 * (self.n * n / total)
+        self.mean, self.n = self.mean + difference * (n / total), total
+
+    def mean_above_lowest(self) -> float:
+        """Mean of what exceeds the minimum, or 0 where that is positive, above it."""
+        return float((self.mean - self.low.clamp_max(0)) * self.n / (self.n - self.at_lowest))

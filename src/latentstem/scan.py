@@ -180,6 +180,22 @@ class Scan:
             for x in range(0, nx, across):
                 yield grid[y : y + cy, x : x + across].ravel()
 
+    def parts(self, positions: np.ndarray, max_patterns: int) -> Iterator[np.ndarray]:
+        """Some flat scan positions, each once, in parts of at most `max_patterns` that follow the storage.
+
+        Whoever reads part by part decompresses hardly a chunk twice.
+        """
+        wanted = np.zeros(self.n_positions, bool)
+        wanted[positions] = True
+        part = positions[:0]
+        for block in self.blocks(max_patterns):
+            part = np.concatenate([part, block[wanted[block]]])
+            while len(part) >= max_patterns:
+                yield part[:max_patterns]
+                part = part[max_patterns:]
+        if len(part):
+            yield part
+
     def with_masks(self, scan_mask: Any = None, pattern_mask: Any = None) -> Scan:
         """The same scan with these masks; None keeps the mask that is there."""
         return replace(

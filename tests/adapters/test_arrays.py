@@ -7,6 +7,7 @@ import mmap
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -165,6 +166,36 @@ def test_contiguous_hdf5_is_memory_mapped(tmp_path):
         bases.append(bases[-1].base)
     assert isinstance(bases[-1], mmap.mmap)
     np.testing.assert_array_equal(source.array, DATA)
+
+
+def resident(path):
+    """Bytes of a mapped file that count as memory of this process."""
+    lines = Path("/proc/self/smaps").read_text().split(str(path), 1)[1].splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("Rss:")).split()[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="pages are counted in /proc")
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_pages_of_a_mapped_file_are_given_back(tmp_path, order, monkeypatch):
+    monkeypatch.setattr(arrays, "_MAPPED_BYTES", 2**20)
+    data = np.random.default_rng(0).integers(0, 9, (16, 64, 64, 64)).astype(order)
+    np.save(tmp_path / "a.npy", data)
+    source = source_of(np.asarray(np.load(tmp_path / "a.npy", mmap_mode="r"))[1:])
+    for at in np.array_split(np.arange(15 * 64), 60):
+        np.testing.assert_array_equal(source.read(at), data[1:].reshape(-1, 64, 64)[at])
+        assert resident(tmp_path / "a.npy") < 5 * 2**20  # of 7.8 MB
+
+
+@pytest.mark.parametrize("mode", ["c", "r+"])
+def test_what_was_written_into_a_map_stays(tmp_path, mode, monkeypatch):
+    monkeypatch.setattr(arrays, "_MAPPED_BYTES", 1)
+    np.save(tmp_path / "a.npy", DATA)
+    held = np.load(tmp_path / "a.npy", mmap_mode=mode)
+    held[2, 3] = 77
+    source = source_of(held)
+    assert (source.read(np.array([2 * 5 + 3, 0]))[0] == 77).all()
+    assert (source.read(np.array([2 * 5 + 3]))[0] == 77).all()
+    assert (held[2, 3] == 77).all()
 
 
 def test_hdf5_open_for_writing_is_not_memory_mapped(tmp_path):

@@ -21,6 +21,7 @@ __all__ = ["ChunkedSource", "MemorySource", "default_axes", "library_of", "memor
 
 _SLAB_BYTES = 256 * 2**20  # storage chunks larger than this are read in parts
 _CACHE_BYTES = 128 * 2**20  # decompressed chunks that are kept; always the last one
+_MAPPED_BYTES = 128 * 2**20  # that are read of a memory map before its pages are given back
 
 Box = tuple[tuple[int, int], ...]  # start and stop along each stored scan axis
 
@@ -43,11 +44,20 @@ class MemorySource:
         self.shape: tuple[int, int, int, int] = array.shape  # type: ignore[assignment]
         self.dtype = array.dtype.newbyteorder("=")
         self.array = array if array.dtype.isnative else None
+        self._mapping, self._mapped = _mapping_of(array), 0
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Patterns at flat scan positions, a copy of shape (n, H, W) in native byte order."""
         rows, columns = np.divmod(indices, self.shape[1])
-        return self._array[rows, columns].astype(self.dtype, copy=False)
+        patterns = self._array[rows, columns].astype(self.dtype, copy=False)
+        if (
+            self._mapping is not None
+        ):  # what was read of a file counts as memory of this process until given back
+            self._mapped += patterns.nbytes
+            if self._mapped > _MAPPED_BYTES:
+                self._mapping.madvise(mmap.MADV_DONTNEED)
+                self._mapped = 0
+        return patterns
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._file is None:
@@ -303,6 +313,17 @@ def _file_of(array: np.ndarray) -> tuple[Any, ...] | None:
         return None
     order = "C" if held.flags.c_contiguous else "F"
     return os.fspath(held.filename), held.dtype, "r", held.offset, held.shape, order
+
+
+def _mapping_of(array: np.ndarray) -> mmap.mmap | None:
+    """The map of a file that is mapped for reading only, so that its pages can be given back without loss."""
+    held: Any = array
+    while held is not None and not isinstance(held, np.memmap):
+        held = getattr(held, "base", None)
+    if held is None or held.mode != "r" or not hasattr(mmap, "MADV_DONTNEED"):
+        return None
+    mapping = getattr(held, "_mmap", None)
+    return mapping if isinstance(mapping, mmap.mmap) else None
 
 
 def default_axes(shape: tuple[int, int, int, int]) -> tuple[Axis, Axis, Axis, Axis]:

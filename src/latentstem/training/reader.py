@@ -17,7 +17,8 @@ __all__ = ["Batch", "PatternReader", "Scores", "sample_with_means"]
 
 Scores = tuple[Tensor, Tensor]
 
-_READ = 512  # patterns that are read together
+_READ = 512  # patterns that are read together, at most ...
+_READ_VALUES = 2**24  # ... and detector values
 _SAMPLED = 2  # neighbours up to so many scan positions away smooth the sample
 
 
@@ -101,12 +102,15 @@ class PatternReader:
             self._whole = whole
         elif whole:
             scores: Scores | None = None
-            for block in scan.blocks(_READ):
-                found = self._scored(block)
-                if scores is None:
-                    scores = tuple(part.new_zeros(scan.n_positions, part.shape[1]) for part in found)  # type: ignore[assignment]
-                for part, values in zip(scores, found, strict=True):  # type: ignore[arg-type]
-                    part[torch.from_numpy(block)] = values
+            at_once = _at_once(scan)
+            for block in scan.blocks(at_once):
+                for at in range(0, len(block), at_once):  # a storage chunk may hold many
+                    positions = block[at : at + at_once]
+                    found = self._scored(positions)
+                    if scores is None:
+                        scores = tuple(part.new_zeros(scan.n_positions, part.shape[1]) for part in found)  # type: ignore[assignment]
+                    for part, values in zip(scores, found, strict=True):  # type: ignore[arg-type]
+                        part[torch.from_numpy(positions)] = values
             self._whole = scores
 
     def __call__(self, positions: np.ndarray, *, patterns: bool = True) -> Batch:
@@ -190,18 +194,25 @@ def sample_with_means(scan: Scan, positions: np.ndarray, detector: Detector) -> 
     single, mean : Tensor, shape (n, h, w), float32
     """
     excluded = np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
-    single, mean = [], []
-    for part in np.array_split(positions, -(-len(positions) // (_READ // 2)) or 1):
-        exists, neighbours = _neighbours(scan.scan_shape, excluded, part, neighbourhood(_SAMPLED)[0])
+    single, mean = (torch.empty(len(positions), *detector.shape) for _ in range(2))
+    steps = neighbourhood(_SAMPLED)[0]
+    for part in scan.parts(positions, max(1, 2 * _at_once(scan) // (1 + len(steps)))):
+        exists, neighbours = _neighbours(scan.scan_shape, excluded, part, steps)
         wanted = np.unique(np.concatenate([part, neighbours[exists]]))
         values = detector(as_tensor(scan.read(wanted)))
         own = values[torch.from_numpy(np.searchsorted(wanted, part))]
         total = own.clone()
         for there, at in zip(exists.T, neighbours.T, strict=True):
             total[torch.from_numpy(there)] += values[torch.from_numpy(np.searchsorted(wanted, at[there]))]
-        single.append(own)
-        mean.append(total / torch.from_numpy(1 + exists.sum(1))[:, None, None])
-    return torch.cat(single), torch.cat(mean)
+        place = torch.from_numpy(np.searchsorted(positions, part))
+        single[place] = own
+        mean[place] = total / torch.from_numpy(1 + exists.sum(1))[:, None, None]
+    return single, mean
+
+
+def _at_once(scan: Scan) -> int:
+    """Patterns that are read and looked at together, so that they take no more than some 0.2 GB."""
+    return max(1, min(_READ, _READ_VALUES // int(np.prod(scan.pattern_shape))))
 
 
 def _neighbours(
