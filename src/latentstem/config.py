@@ -79,6 +79,14 @@ class TrainingConfig(BaseModel):
         Measure PSNR and SSIM at every validation, not only at the end.
     device : {"auto", "cpu", "gpu", "cuda", "mps"}
         Where to train; ``gpu`` is whichever accelerator there is.
+    devices : int
+        Processes that train together on each machine: one for each GPU, or several on a CPU that share its cores.
+        The batch is that of all of them.
+    strategy : {"auto", "ddp", "ddp_notebook"}
+        How they are started, as Lightning names it. ``ddp``: each runs the script; ``ddp_notebook``: they are forked,
+        as in a notebook. ``auto`` takes what works, and states its choice.
+    num_nodes : int
+        Machines that train together, such as nodes of a cluster.
     workers : int
         Processes that load data; 0 loads in the main process.
     precision : {"32-true", "bf16-mixed", "16-mixed"}
@@ -112,6 +120,9 @@ class TrainingConfig(BaseModel):
     validation_fraction: float = Field(0.05, gt=0, lt=0.9)
     realtime_metrics: StrictBool = False
     device: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
+    devices: int = Field(1, ge=1)
+    strategy: Literal["auto", "ddp", "ddp_notebook"] = "auto"
+    num_nodes: int = Field(1, ge=1)
     workers: int = Field(0, ge=0)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     seed: int = Field(0, ge=0, lt=2**32)

@@ -160,7 +160,8 @@ def _measure(
 def _seed_agreement(model: LatentModel, scan: Scan) -> dict[str, float]:
     from .training.fit import train_autoencoder
 
-    config = model.config.model_copy(update={"seed": model.config.seed + 1})
+    alone = {"devices": 1, "num_nodes": 1}
+    config = model.config.model_copy(update={"seed": model.config.seed + 1, **alone})
     other = train_autoencoder(scan, config=config, progress=False)
     first, second = (_embedding(m, scan).maps.reshape(scan.n_positions, -1) for m in (model, other))
     both = np.isfinite(first).all(1) & np.isfinite(second).all(1)

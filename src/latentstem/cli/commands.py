@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..config import PRESETS
+from ..config import PRESETS, TrainingConfig
 from .inputs import open_data
 from .messages import note, plain_messages
 from .options import given, training_options
@@ -89,8 +89,14 @@ def train(
         from ..atomic import require_folder
         from ..results import FILES, earlier_set_aside, lies_in, write_results
         from ..training.fit import train_autoencoder
+        from ..training.processes import is_first_process
 
         asked = given(training_arguments)
+        if not is_first_process(
+            TrainingConfig.from_arguments(preset, **asked)
+        ):  # it has been started to help
+            train_autoencoder(opened, preset=preset, output_dir=output_dir, progress=False, **asked)
+            return
         require_folder(output_dir)
         continued = resume is not None and lies_in(resume, output_dir)
         with earlier_set_aside(output_dir, () if continued else tuple(FILES), note) as earlier:

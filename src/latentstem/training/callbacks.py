@@ -16,7 +16,7 @@ from ..checkpoint import read_checkpoint, write_checkpoint
 from ..errors import StorageError
 from .module import Autoencoder
 
-__all__ = ["Checkpoints", "HistoryRecorder", "Patience", "TimeLimit", "WholeFiles"]
+__all__ = ["Checkpoints", "HistoryRecorder", "Patience", "StopTogether", "TimeLimit", "WholeFiles"]
 
 _EVERY = 120.0  # seconds after which a run is worth keeping between two validations
 
@@ -51,12 +51,15 @@ class Checkpoints(Checkpoint):
         Where they go.
     resumed : Path, optional
         Checkpoint of the run that is continued. The best one is looked for beside it.
+    writes : bool
+        Whether this is the process that writes files.
     """
 
-    def __init__(self, folder: Path, resumed: Path | None = None) -> None:
+    def __init__(self, folder: Path, resumed: Path | None = None, writes: bool = True) -> None:
         self.best, self.last = folder / "best.ckpt", folder / "last.ckpt"
         self.best_score: float | None = None
         self._resumed, self._written, self._in_epoch = resumed, -float("inf"), False
+        self._writes = writes
 
     @property
     def state_key(self) -> str:
@@ -131,7 +134,7 @@ class Checkpoints(Checkpoint):
             return
         # It may be of a later epoch than the one that is resumed, so it is asked itself.
         self.best_score = read_checkpoint(before)["callbacks"][self.state_key]["best_score"]
-        if before.resolve() != self.best.resolve():
+        if before.resolve() != self.best.resolve() and self._writes:
             with written_whole(self.best) as beside:
                 shutil.copyfile(before, beside)
 
@@ -155,10 +158,31 @@ class TimeLimit(Timer):
         remaining = self.time_remaining() or 0.0
         if isinstance(pl_module, Autoencoder):
             elapsed = self.time_elapsed()
-            pl_module.time_share = elapsed / max(elapsed + remaining, 1e-9)
+            share = elapsed / max(elapsed + remaining, 1e-9)
+            pl_module.time_share = trainer.strategy.broadcast(share)  # one clock for all processes
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Forget the time that is over."""
+
+
+class StopTogether(L.Callback):
+    """Stops all processes when one of them has been told to stop: it would wait for the others for ever. The last one."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        """Ask after each step, which other callbacks may have ended."""
+        trainer.should_stop = trainer.strategy.reduce_boolean_decision(trainer.should_stop, all=False)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Ask before the first step."""
+        self.on_train_batch_end(trainer, pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Ask after each validation."""
+        self.on_train_batch_end(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Ask after each epoch."""
+        self.on_train_batch_end(trainer, pl_module)
 
 
 class HistoryRecorder(L.Callback):
@@ -169,7 +193,7 @@ class HistoryRecorder(L.Callback):
         if not isinstance(pl_module, Autoencoder):
             return
         config = pl_module.config
-        pl_module.log_dict(pl_module.taken_means(), batch_size=1)
+        pl_module.log_dict(pl_module.taken_means(), batch_size=1, sync_dist=True)
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         values["epoch"] = trainer.current_epoch
         values["patterns_seen"] = trainer.global_step * config.batch_size

@@ -20,7 +20,7 @@ from .ahead import PatternStream, ahead
 from .order import RandomOrder, StreamedOrder, block_size
 from .reader import Batch, PatternReader
 
-__all__ = ["ScanDataModule", "in_memory", "split_positions"]
+__all__ = ["ScanDataModule", "fits_in_memory", "in_memory", "split_positions"]
 
 _AHEAD_BYTES = 64 * 2**20  # batches that are made ahead of the steps, but at least two
 _VALIDATION_LIMIT = 2048  # held-out patterns that a validation looks at ...
@@ -95,11 +95,16 @@ def _split_series(series: Series, fraction: float, seed: int) -> tuple[np.ndarra
     return np.concatenate(training), np.concatenate(validation)
 
 
+def fits_in_memory(scan: Scan, copies: int = 1) -> bool:
+    """Whether the patterns of a scan, so many times, fit into a third of the memory that is free."""
+    return scan.nbytes * copies <= psutil.virtual_memory().available / 3
+
+
 def in_memory(scan: Scan) -> Scan:
-    """The scan with its patterns in memory, if they are in chunks now and fit into a third of what is free."""
+    """The scan with its patterns in memory, if they are in chunks now."""
     if isinstance(scan, Series):
         return scan.of([in_memory(part) for part in scan.scans])
-    if scan.source.array is not None or scan.nbytes > psutil.virtual_memory().available / 3:
+    if scan.source.array is not None:
         return scan
     from ..adapters.arrays import source_of
 
@@ -162,7 +167,7 @@ class ScanDataModule(L.LightningDataModule):
         self._running: tuple[int, Generator[Batch, None, None]] | None = None
         kept = max(1, min(_VALIDATION_LIMIT, _VALIDATION_BYTES // pattern_bytes))
         keep = np.sort(np.random.default_rng([seed, 4]).permutation(validation)[:kept])
-        self.validation = _HeldOut(reader, keep, self.order.batch_size)
+        self.validation = _HeldOut(reader, keep, batch_size)
 
     def train_dataloader(self) -> Iterable[Batch]:
         """Batches of the trainer's current epoch."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as L
@@ -18,15 +19,16 @@ from torch import Tensor
 from ..atomic import require_folder
 from ..config import TrainingConfig
 from ..errors import CheckpointError, TrainingError
-from ..model import LatentModel
+from ..model import LatentModel, load
 from ..quality import Quality, inspect
 from ..results import earlier_set_aside, lies_in
 from ..scan import Scan, as_scan
 from ..summary import summarise
-from .callbacks import Checkpoints, HistoryRecorder, Patience, TimeLimit, WholeFiles
+from .callbacks import Checkpoints, HistoryRecorder, Patience, StopTogether, TimeLimit, WholeFiles
 from .curves import Curves
-from .data import ScanDataModule, in_memory, split_positions
+from .data import ScanDataModule, fits_in_memory, in_memory, split_positions
 from .module import Autoencoder
+from .processes import Team, in_processes, is_first_process, processes_of
 from .reader import PatternReader, sample_with_means
 from .resolve import resolve
 from .size import choose_latent_dim
@@ -118,30 +120,95 @@ def train_autoencoder(
     StorageError
         If nothing can be written to `output_dir`, or its disk is full. It says what is kept.
     """
-    start = Start.read(init_from, resume_from)
-    config = requested_config(start, preset, config, training_arguments)
-    accelerator = find_accelerator(config.device)
-    scan = as_scan(data, scan_shape, scan_mask=scan_mask, pattern_mask=pattern_mask)
-    if start is not None:
-        start.check(scan)
-    if output_dir is not None:
-        require_folder(output_dir)
-    quality = inspect(scan)
-    for line in quality.lines():
+    asked = requested_config(None, preset, config, training_arguments)
+    accelerator = find_accelerator(asked.device)
+    strategy, choice = processes_of(asked, accelerator)
+
+    def opened(init_from: str | Path | None, resume_from: str | Path | None) -> _Opened:
+        start = Start.read(init_from, resume_from)
+        settled = requested_config(start, preset, config, training_arguments)
+        if strategy != "none":
+            settled = settled.model_copy(update={"device": asked.device})
+        scan = as_scan(data, scan_shape, scan_mask=scan_mask, pattern_mask=pattern_mask)
+        if start is not None:
+            start.check(scan)
+        return _Opened(start, settled, find_accelerator(settled.device), scan)
+
+    first = None
+    if is_first_process(asked):
+        first = opened(init_from, resume_from)
+        if output_dir is not None:
+            require_folder(output_dir)
+
+    def trained(team: Team) -> LatentModel | None:
+        paths = team.shared(lambda: (init_from, resume_from))  # the first process may have moved them
+        found = first or opened(*paths)
+        aside = _earlier_set_aside(output_dir, resume_from) if team.first else nullcontext()
+        told = [choice] if choice else []
+        model = _train(team, found, output_dir, progress and team.first, callbacks, aside, told)
+        if model is not None and baselines:
+            from ..report import evidence
+
+            model.evidence = evidence(model, found.scan)
+            if progress:
+                print(model.evidence["verdict"])
+        return model
+
+    if strategy == "none":
+        alone = trained(Team())
+        if alone is None:
+            raise RuntimeError("a process that is alone has its model")
+        return alone
+
+    def content(team: Team) -> bytes:
+        model = trained(team)
+        return team.shared(lambda: _packed(model))
+
+    return _unpacked(in_processes(strategy, asked, accelerator, content))
+
+
+class _Opened(NamedTuple):
+    start: Start | None
+    config: TrainingConfig
+    accelerator: str
+    scan: Scan
+
+
+def _train(
+    team: Team,
+    opened: _Opened,
+    output_dir: str | Path | None,
+    progress: bool,
+    callbacks: Sequence[L.Callback],
+    aside: AbstractContextManager[Any],
+    choices: list[str],
+) -> LatentModel | None:
+    """The model, in the first process of a team."""
+    start, config, accelerator, scan = opened
+    quality = team.shared(lambda: inspect(scan))
+    for line in quality.lines() if team.first else ():
         log.info(line)
     with surroundings_kept():
-        run = _Run(config, scan, quality, output_dir, progress, callbacks)
+        run = _Run(team, config, scan, quality, output_dir, progress, callbacks, choices)
         if config.latent_dim == "auto":
             run.choose_latent_dim(accelerator)
-        with _earlier_set_aside(output_dir, resume_from):
-            model = run.fit(accelerator, start)
-    if baselines:
-        from ..report import evidence
+        with aside:
+            return run.fit(accelerator, start)
 
-        model.evidence = evidence(model, scan)
-        if progress:
-            print(model.evidence["verdict"])
-    return model
+
+def _packed(model: LatentModel | None) -> bytes:
+    """A model as the content of its file, which travels between processes."""
+    if model is None:
+        raise RuntimeError("the first process has the model")
+    with tempfile.TemporaryDirectory(prefix="latentstem-") as folder:
+        return model.save(Path(folder) / "ae.ckpt").read_bytes()
+
+
+def _unpacked(content: bytes) -> LatentModel:
+    with tempfile.TemporaryDirectory(prefix="latentstem-") as folder:
+        path = Path(folder) / "ae.ckpt"
+        path.write_bytes(content)
+        return load(path)
 
 
 def _earlier_set_aside(
@@ -158,19 +225,23 @@ class _Run:
 
     def __init__(
         self,
+        team: Team,
         config: TrainingConfig,
         scan: Scan,
         quality: Quality,
-        output_dir: str | Path | None,
-        progress: bool,
-        callbacks: Sequence[L.Callback],
+        output_dir: str | Path | None = None,
+        progress: bool = False,
+        callbacks: Sequence[L.Callback] = (),
+        choices: Sequence[str] = (),
     ) -> None:
+        self.team, self.callbacks = team, callbacks
         self.training, self.validation = split_positions(scan, config.validation_fraction, config.seed)
-        self.config, self.choices = resolve(config, scan, quality, len(self.training))
-        self.scan, self.quality = in_memory(scan), quality
+        self.config, chosen = resolve(config, scan, quality, len(self.training), team.size)
+        self.choices = [*choices, *chosen]
+        fits = team.shared(lambda: fits_in_memory(scan, team.size // team.nodes))
+        self.scan, self.quality = in_memory(scan) if fits else scan, quality
         self.output_dir, self.progress = None if output_dir is None else Path(output_dir), progress
-        self.callbacks = callbacks
-        for choice in self.choices:
+        for choice in self.choices if team.first else ():
             log.info(choice)
         if progress:
             for line in [*quality.lines(), *self.choices]:
@@ -179,23 +250,28 @@ class _Run:
     def choose_latent_dim(self, accelerator: str) -> None:
         """Settle ``latent_dim="auto"`` by short trainings without a progress bar or files."""
         trial = {"max_patterns": _TRIAL, "epochs": None, "max_time": None, "realtime_metrics": False}
+        trial |= {"devices": 1, "num_nodes": 1}
         held_out = self.validation[:: -(-len(self.validation) // _TRIAL_HELD_OUT)]
         parts = np.array_split(held_out, -(-len(held_out) // 16))
 
         def losses_of(size: int) -> np.ndarray:
             config = self.config.model_copy(update={**trial, "latent_dim": size})
-            model = _Run(config, self.scan, self.quality, None, False, ()).fit(accelerator, None)
+            model = _Run(Team(), config, self.scan, self.quality).fit(accelerator, None)
+            if model is None:
+                raise RuntimeError("a process that is alone has its model")
             reader = model.reader(self.scan)
             return np.array([model.module.validation_loss([reader(part)]) for part in parts])
 
-        size, why = choose_latent_dim(losses_of)
+        size, why = self.team.shared(lambda: choose_latent_dim(losses_of))
         self.config = self.config.model_copy(update={"latent_dim": size})
         self.choices.append(f"latent_dim={size}: {why}")
-        log.info(self.choices[-1])
+        if self.team.first:
+            log.info(self.choices[-1])
         if self.progress:
             print(self.choices[-1])
 
-    def fit(self, accelerator: str, start: Start | None) -> LatentModel:
+    def fit(self, accelerator: str, start: Start | None) -> LatentModel | None:
+        """Train; the model is the first process's."""
         cfg = self.config
         module = Autoencoder(cfg.model_dump(), self.scan.pattern_shape, self.scan.signature(), self.choices)
         steps_per_pass = max(1, len(self.training) // cfg.batch_size)
@@ -211,7 +287,9 @@ class _Run:
         epochs_left = (
             epochs if done is None else -(-max(0, module.total_steps - done.steps) // steps_per_epoch)
         )
-        self._prepare(module, start)
+        if self.team.first:
+            self._prepare(module, start)
+        module.load_state_dict(self.team.shared(module.state_dict))
         batches = ScanDataModule(
             PatternReader(self.scan, module.context, module.preprocessing.detector, whole=True),
             self.training,
@@ -220,9 +298,11 @@ class _Run:
             steps_per_epoch=steps_per_epoch,
             workers=cfg.workers,
             seed=cfg.seed,
+            share=(self.team.rank, self.team.size),
         )
-        with checkpoint_folder(self.output_dir) as folder:
-            best = Checkpoints(folder, None if done is None else done.path)
+        with ExitStack() as stack:
+            folder = self.team.shared(lambda: stack.enter_context(checkpoint_folder(self.output_dir)))
+            best = Checkpoints(folder, None if done is None else done.path, self.team.first)
             trainer = self._trainer(accelerator, epochs_left + (done.epochs if done else 0), best)
             guard_loaders(trainer)
             try:
@@ -243,7 +323,9 @@ class _Run:
             if done is not None and trainer.global_step == done.steps and best.best_score is None:
                 module = done.module  # nothing was left to do
             elif best.best_score is not None and not self._better(module, trainer, batches, best):
-                module = self._best(module, best)
+                module = self._best(module, best) if self.team.first else module
+        if not self.team.first:
+            return None
         module = module.cpu().eval()
         for name, value in module.image_quality(batches.validation[0]).items():
             module.history.setdefault(f"final/{name}", []).append(value)
@@ -261,7 +343,7 @@ class _Run:
         score = best.best_score
         if self.config.max_time is None or score is None or "unstable_at_step" in module.history:
             return False
-        loss = module.validation_loss(batches.validation)
+        loss = self.team.shared(lambda: module.validation_loss(batches.validation))
         if loss < score:
             best.keep_best(trainer, loss)
         return loss < score
@@ -314,10 +396,13 @@ class _Run:
             callbacks.append(TimeLimit(cfg.max_time, interval="step", verbose=False))
         if self.progress:
             callbacks.append(TQDMProgressBar(leave=True))
-        logger = None if self.output_dir is None else Curves(self.output_dir / "tb_logs")
+        if self.team.size > 1:
+            callbacks.append(StopTogether())
+        unlogged = self.output_dir is None or not self.team.first
+        logger = None if unlogged else Curves(Path(self.output_dir or "") / "tb_logs")
         return L.Trainer(
             accelerator=accelerator,
-            devices=1,
+            **self.team.trainer_arguments(),
             precision=cfg.precision,
             max_epochs=max_epochs,
             gradient_clip_val=cfg.gradient_clip or None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -181,8 +181,18 @@ class Autoencoder(L.LightningModule):
 
     # ---- Lightning ----
 
-    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(
+        self, batch: Batch, generator: torch.Generator, agreed: Callable[[bool], bool] = bool
+    ) -> dict[str, Tensor]:
         """The terms of the objective for one batch.
+
+        Parameters
+        ----------
+        batch : Batch
+        generator : torch.Generator
+            Of the thinning.
+        agreed : callable
+            Makes of whether the loss is finite here whether it is so in all processes.
 
         Raises
         ------
@@ -207,7 +217,7 @@ class Autoencoder(L.LightningModule):
         # a hundredth of the mean count, and no more than matters at usual doses
         floor = (0.01 * pre.mean_value / pre.unit).clamp(max=1e-4)
         terms = self.objective(predicted, target, pre.detector.used, latents, floor)
-        if not torch.isfinite(terms["loss"]):
+        if not agreed(bool(torch.isfinite(terms["loss"]))):
             raise TrainingError(
                 "training became unstable",
                 expected="a finite loss",
@@ -219,7 +229,8 @@ class Autoencoder(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step; every term is added to the sums of the epoch."""
-        terms = self.losses(batch, self._generator(self.global_step))
+        agreed = self.trainer.strategy.reduce_boolean_decision
+        terms = self.losses(batch, self._generator(self.global_step, self.global_rank), agreed)
         for name, value in terms.items():
             self._sums[name] = self._sums.get(name, 0) + value.detach()
         self._sums["steps"] = self._sums.get("steps", 0) + 1
@@ -234,11 +245,12 @@ class Autoencoder(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The same objective on held-out scan positions, always with the same thinning."""
         terms = self.losses(batch, self._generator(-1 - batch_idx))
-        self.log_dict({f"val/{name}": value for name, value in terms.items()}, batch_size=len(batch.recorded))
+        # every process sees all held-out patterns: their mean is what one process finds, and the same for all
+        found = {f"val/{name}": value for name, value in terms.items()}
+        self.log_dict(found, batch_size=len(batch.recorded), sync_dist=True)
         if self.config.realtime_metrics and batch_idx == 0:
-            self.log_dict(
-                {f"val/{name}": value for name, value in self.image_quality(batch).items()}, batch_size=1
-            )
+            quality = {f"val/{name}": value for name, value in self.image_quality(batch).items()}
+            self.log_dict(quality, batch_size=1, sync_dist=True)
 
     @torch.no_grad()
     def validation_loss(self, batches: Iterable[Batch]) -> float:
@@ -301,7 +313,8 @@ class Autoencoder(L.LightningModule):
             "versions": dict(self.versions),
         }
 
-    def _generator(self, number: int) -> torch.Generator:
-        # The step's own number seeds it, so that a resumed run draws what an uninterrupted one would have drawn.
-        seed = (self.config.seed * 1_000_003 + number) % 2**63
+    def _generator(self, number: int, rank: int = 0) -> torch.Generator:
+        # The step's own number seeds it, so that a resumed run draws what an uninterrupted one would have drawn;
+        # processes draw apart.
+        seed = (self.config.seed * 1_000_003 + number + rank * 2**48) % 2**63
         return torch.Generator(device=self.device).manual_seed(seed)

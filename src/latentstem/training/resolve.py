@@ -16,7 +16,7 @@ _MIN_BATCH = 16
 
 
 def resolve(
-    config: TrainingConfig, scan: Scan, quality: Quality, n_training: int
+    config: TrainingConfig, scan: Scan, quality: Quality, n_training: int, processes: int = 1
 ) -> tuple[TrainingConfig, list[str]]:
     """Decide every ``auto`` and fit the batch to the scan.
 
@@ -30,6 +30,8 @@ def resolve(
         What the streamed pass over it found.
     n_training : int
         Number of training positions.
+    processes : int
+        How many share a batch.
 
     Returns
     -------
@@ -83,10 +85,12 @@ def resolve(
         choices.append(f"split_counts={split}: {why}")
 
     batch = min(config.batch_size, n_training, max(_MIN_BATCH, n_training // _MIN_STEPS // 8 * 8))
-    if batch < config.batch_size:
+    batch = max(1, batch // processes) * processes
+    if batch != config.batch_size:
+        shared = f", shared by {processes} processes" if processes > 1 else ""
         choices.append(
-            f"batch_size={batch} instead of {config.batch_size}: {n_training} training patterns, "
-            f"{n_training // batch} steps in each pass over them"
+            f"batch_size={batch} instead of {config.batch_size}{shared}: {n_training} training patterns, "
+            f"{max(1, n_training // batch)} steps in each pass over them"
         )
     chosen["batch_size"] = batch
 

@@ -18,6 +18,8 @@ __all__ = ["Start", "requested_config"]
 _STRUCTURE = ("network", "latent_dim", "preprocessing", "reconstruction", "context", "bin", "crop")
 #: what may differ when a run is resumed
 _RESUMABLE = {"epochs", "max_patterns", "max_time", "device", "workers"}
+#: what is asked for at each call, whatever the checkpoint's run had
+_PLACE = {"devices", "strategy", "num_nodes"}
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def requested_config(
     stored = dict(start.module.config)
     asked = arguments if config is None else config.model_dump(exclude_unset=True)
     checked = dict(TrainingConfig.from_arguments(preset, **asked))
-    fixed = stored.keys() - _RESUMABLE if start.resumed else set(_STRUCTURE)
+    fixed = stored.keys() - _RESUMABLE - _PLACE if start.resumed else set(_STRUCTURE)
     for name in sorted(fixed & asked.keys()):
         if checked[name] not in (stored[name], "auto"):
             remedy = (
@@ -144,5 +146,6 @@ def requested_config(
                 advice=f"Leave {name} out, or {remedy}.",
             )
     if start.resumed:
-        return TrainingConfig(**stored | {name: checked[name] for name in _RESUMABLE & asked.keys()})
+        taken = (_RESUMABLE & asked.keys()) | _PLACE
+        return TrainingConfig(**stored | {name: checked[name] for name in taken})
     return TrainingConfig(**checked | {name: stored[name] for name in _STRUCTURE})

@@ -91,7 +91,7 @@ class _Quiet:
 
     def _enter(self) -> None:
         undo = self._undo.callback
-        for name in ("lightning.pytorch", "pytorch_lightning"):
+        for name in ("lightning.pytorch", "pytorch_lightning", "lightning.fabric", "lightning_fabric"):
             logger = logging.getLogger(name)
             undo(logger.setLevel, logger.level)
             logger.setLevel(logging.ERROR)
