@@ -477,3 +477,23 @@ def test_a_series_of_files(tmp_path):
     told = ok("info", tmp_path / "movie.npy").output + ok("info", model).output
     assert "9 x 8, 9 x 8 positions" in told
     assert "9 x 8, 7 x 8 positions" in told
+
+
+def test_training_on_two_processes(tmp_path):
+    scan = simulate((9, 8), (16, 20), dose=300, n_grains=2).counts
+    np.save(tmp_path / "scan.npy", scan)
+    (tmp_path / "out").mkdir()
+    latentstem.train_autoencoder(scan, latent_dim=3, epochs=1, progress=False).save(
+        tmp_path / "out" / "ae.ckpt"
+    )
+    (tmp_path / "main.py").write_text("from latentstem.cli import app\napp()\n")
+    command = f"main.py train --data scan.npy --output_dir out --devices 2 --epochs 2 --checkpoint {tmp_path}/out/ae.ckpt"
+    done = subprocess.run(
+        [sys.executable, *shlex.split(command)], cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Results in out:") == done.stdout.count("Training summary") == 1
+    assert done.stderr.count("are now in") == 1
+    assert {path.name for path in (tmp_path / "out").iterdir()} == RESULTS | {"earlier-1"}
+    assert {path.name for path in (tmp_path / "out" / "earlier-1").iterdir()} == {"ae.ckpt"}
+    assert latentstem.load(tmp_path / "out" / "ae.ckpt").config.devices == 2

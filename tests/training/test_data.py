@@ -25,7 +25,7 @@ from latentstem.training import data as module
 from latentstem.training import order
 from latentstem.training import reader as reader_module
 from latentstem.training.counts import split_counts
-from latentstem.training.data import ScanDataModule, in_memory, split_positions
+from latentstem.training.data import ScanDataModule, fits_in_memory, in_memory, split_positions
 from latentstem.training.reader import Batch, PatternReader, sample_with_means
 
 SHAPE = (7, 5, 32, 24)
@@ -286,9 +286,13 @@ def test_chunked_patterns_that_fit_are_read_into_memory_once(stored):
     assert in_memory(scan) is scan
 
 
-def test_patterns_that_do_not_fit_stay_where_they_are(stored, monkeypatch):
-    monkeypatch.setattr(module.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000}))
-    assert in_memory(as_scan(stored)).source.array is None
+def test_what_fits_into_memory(stored, monkeypatch):
+    scan = as_scan(stored)
+    free = type("Memory", (), {"available": 6 * scan.nbytes})
+    monkeypatch.setattr(module.psutil, "virtual_memory", lambda: free)
+    assert fits_in_memory(scan)
+    assert fits_in_memory(scan, copies=2)
+    assert not fits_in_memory(scan, copies=3)
 
 
 # ---- order ----

@@ -51,7 +51,9 @@ def test_each_step_splits_the_counts_afresh(scan, monkeypatch):
     numbers = []
     original = Autoencoder._generator
     monkeypatch.setattr(
-        Autoencoder, "_generator", lambda self, number: numbers.append(number) or original(self, number)
+        Autoencoder,
+        "_generator",
+        lambda self, number, rank=0: numbers.append(number) or original(self, number),
     )
     train(scan, epochs=2)
     assert [number for number in numbers if number >= 0] == list(range(12))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -95,7 +96,8 @@ def train(
         if not is_first_process(
             TrainingConfig.from_arguments(preset, **asked)
         ):  # it has been started to help
-            train_autoencoder(opened, preset=preset, output_dir=output_dir, progress=False, **asked)
+            with contextlib.suppress(KeyboardInterrupt):  # the first one tells of it
+                train_autoencoder(opened, preset=preset, output_dir=output_dir, progress=False, **asked)
             return
         require_folder(output_dir)
         continued = resume is not None and lies_in(resume, output_dir)
