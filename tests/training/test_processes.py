@@ -148,8 +148,7 @@ def test_one_process_speaks_and_writes(ran):
 # ---- forked, as in a notebook
 
 
-def test_forked_processes(scan, finished_threads):
-    """As in a notebook; each process takes the steps that those of a script take."""
+def test_forked_processes(scan, same_threads):
     environment = dict(os.environ)
     model = train(scan, devices=2, strategy="ddp_notebook", max_patterns=200, epochs=None)
     assert len(model.history["val/loss"]) == model.history["epoch"][-1] + 1
@@ -161,7 +160,7 @@ def test_forked_processes(scan, finished_threads):
 
 
 @pytest.fixture
-def finished_threads():
+def same_threads():
     before = torch.get_num_threads()
     yield
     assert torch.get_num_threads() == before
@@ -247,6 +246,12 @@ def test_devices_are_asked_for_at_each_call(scan, tmp_path):
     assert resumed.config.devices == 2
     assert len(resumed.history["val/loss"]) == 3
     assert latentstem.train_autoencoder(scan, resume_from=last, progress=False).config.devices == 1
+
+
+@pytest.mark.parametrize("arguments", [{"context": 0}, {"reconstruction": "mse"}, {"network": "resnet"}])
+def test_networks_that_leave_weights_unused(scan, arguments, narrow):
+    model = train(scan, devices=2, strategy="ddp_notebook", epochs=1, **arguments)
+    assert np.isfinite(model.history["val/loss"]).all()
 
 
 def test_batches_are_shared_evenly(scan):

@@ -96,7 +96,7 @@ def train(
         if not is_first_process(
             TrainingConfig.from_arguments(preset, **asked)
         ):  # it has been started to help
-            with contextlib.suppress(KeyboardInterrupt):  # the first one tells of it
+            with contextlib.suppress(KeyboardInterrupt, SystemExit):  # the first one tells of it
                 train_autoencoder(opened, preset=preset, output_dir=output_dir, progress=False, **asked)
             return
         require_folder(output_dir)

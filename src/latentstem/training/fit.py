@@ -398,11 +398,13 @@ class _Run:
             callbacks.append(TQDMProgressBar(leave=True))
         if self.team.size > 1:
             callbacks.append(StopTogether())
+        # the weights of neighbours and of the background
+        unused = cfg.network == "compact" and (cfg.context == 0 or cfg.reconstruction != "poisson")
         unlogged = self.output_dir is None or not self.team.first
         logger = None if unlogged else Curves(Path(self.output_dir or "") / "tb_logs")
         return L.Trainer(
             accelerator=accelerator,
-            **self.team.trainer_arguments(),
+            **self.team.trainer_arguments(unused),
             precision=cfg.precision,
             max_epochs=max_epochs,
             gradient_clip_val=cfg.gradient_clip or None,

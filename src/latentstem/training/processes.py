@@ -75,15 +75,16 @@ class Team:
         made = make() if self.first else None
         return made if self.fabric is None else self.fabric.broadcast(made)  # type: ignore[return-value]
 
-    def trainer_arguments(self) -> dict[str, Any]:
-        """How a trainer joins in."""
+    def trainer_arguments(self, unused: bool = False) -> dict[str, Any]:
+        """How a trainer joins in; `unused` says that the module has parameters that its loss does not depend on."""
         if self.size == 1:
             return {"devices": 1}
         return {
             "devices": self.size // self.nodes,
             "num_nodes": self.nodes,
             "use_distributed_sampler": False,  # each process reads its own share
-            "strategy": _Joined(broadcast_buffers=False, timeout=_PATIENCE),  # statistics never change
+            # statistics are the same from the start, and never change
+            "strategy": _Joined(broadcast_buffers=False, find_unused_parameters=unused, timeout=_PATIENCE),
         }
 
 
@@ -215,8 +216,8 @@ def in_processes(
             for process in set(multiprocessing.active_children()) - running:
                 process.terminate()
             _State.failed = not forked
+            _end_if_started_by_lightning(fabric)
             if isinstance(error, Exception):
-                _end_if_started_by_lightning(fabric)
                 reports.raise_first()
             raise
         reports.raise_first()
@@ -253,11 +254,15 @@ class _Reports:
         kind = getattr(errors, report["kind"], None)
         if isinstance(kind, type) and issubclass(kind, LatentSTEMError):
             raise kind(report["what"], **{k: report[k] for k in ("expected", "received", "advice")}) from None
+        told, advice = f"{report['kind']}: {report['message']}", "Train with devices=1 to find out more."
+        if "gloo" in told or "NCCL" in told:  # how those who are left notice it
+            told = "one that has ended without a word, killed or out of memory"
+            advice = "With an output_dir, go on from its checkpoints/last.ckpt with resume_from."
         raise TrainingError(
             "one of the processes failed",
             expected="all of them to train to the end",
-            received=f"{report['kind']}: {report['message']}",
-            advice="See what it has printed; train with devices=1 to find out more.",
+            received=told,
+            advice=advice,
         ) from None
 
 
