@@ -15,6 +15,7 @@ from latentstem.scan_statistics import latent_agreement
 
 from . import autoencoder as ae
 from .decomposition import METHODS, best_of
+from .processes import processes
 from .scans import SCANS, TYPICAL, benchmark_scan, masked
 from .scores import best_baseline, mixture_ari, standardised
 
@@ -176,5 +177,5 @@ def _seconds(function: Callable[[], object]) -> float:
 
 
 PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
-    part.__name__: part for part in (quality, passing, speed, growth, seeds, longer, labelled)
+    part.__name__: part for part in (quality, passing, speed, growth, seeds, longer, labelled, processes)
 }

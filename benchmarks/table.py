@@ -114,6 +114,19 @@ def _labelled(values: dict[str, Any]) -> str:
     ) + _table(("", "grain ARI"), rows)
 
 
+def _processes(values: dict[str, Any]) -> str:
+    names = ("patterns/s", "seconds", "validation loss", "efficiency")
+    rows = [
+        (number, seed, *(f"{of[name]:,.4g}" for name in names))
+        for number, runs in values.items()
+        for seed, of in enumerate(runs)
+    ]
+    return (
+        "## One process against two\n\nThe same cores and the same batch. Patterns per second of the steps alone; "
+        "seconds of the whole run.\n\n"
+    ) + _table(("processes", "seed", *names), rows)
+
+
 _SECTIONS: dict[str, Callable[[Any], str]] = {
     "quality": _quality,
     "passing": _passing,
@@ -122,6 +135,7 @@ _SECTIONS: dict[str, Callable[[Any], str]] = {
     "seeds": _seeds,
     "longer": _longer,
     "labelled": _labelled,
+    "processes": _processes,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import replace
 
@@ -160,14 +161,15 @@ def test_parts_run_and_are_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(autoencoder, "QUICK", {"max_patterns": 100, "max_time": None})
     monkeypatch.setattr(parts, "SCAN_SIDES", (9, 12))
     monkeypatch.setattr(parts, "DETECTOR_SIDES", (8, 12))
-    page = command.main(["--quick", "--only", "growth", "longer", "--output", str(tmp_path)])
+    page = command.main(["--quick", "--only", "growth", "longer", "processes", "--output", str(tmp_path)])
     text = page.read_text(encoding="utf-8")
     assert text in capsys.readouterr().out
     assert "| 12 x 12 |" in text
     assert "| polycrystal, 500 e | 10 x |" in text
     assert "torch" in text
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    assert set(results) == {"growth", "longer"}
+    assert set(results) == {"growth", "longer", "processes"}
+    assert len(re.findall(r"^\| [12] \| 0 \| [\d.,]+ \|", text, re.MULTILINE)) == 2
     page.unlink()
     command.main(["--rebuild", "--output", str(tmp_path)])
     assert page.read_text(encoding="utf-8") == text

@@ -17,6 +17,7 @@ MAKES = {
         "LatentMaps, title: Latent maps, dimensions: (8|20, 24)",
     ),
     "py4dstem_datacube.py": ({"ae.ckpt", "polycrystal.h5"}, "the same latents: True"),
+    "series_of_scans.py": (set(), "scans in the movie: 2"),
 }
 
 
