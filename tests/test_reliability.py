@@ -70,10 +70,12 @@ def test_sections_count_what_was_found():
     }
     disk = {"room": 0.5, "status": 2, "traceback": False, "checkpoints": 1, "loaded": 1, "half_files": 0}
     values = {"seed": 6, "seconds": 2.0, "disks": [{**disk, "difference": 0.0}]}
+    values["cost"] = {"megabytes": 2.0, "seconds": 0.012, "every": 120.0}
     values["kills"] = [kill, {**kill, "difference": 0.5}, {**kill, "killed": False}]
     text = kills.section(values)
     assert "SIGKILL 2 times" in text
     assert "| **in all** | 2 | 4 of 4 | 0 | 1 of 2 | 0.5 |" in text
+    assert "took 12 ms, every 120 s and at each validation: 0.01% of the time" in text
     assert "ended 1 times of 1 with exit status 2" in text
     good = {
         "moment": "first step",

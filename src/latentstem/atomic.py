@@ -17,7 +17,7 @@ import psutil
 
 from .errors import StorageError
 
-__all__ = ["require_folder", "storage_errors", "written_whole"]
+__all__ = ["clear_up", "require_folder", "storage_errors", "written_whole"]
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -49,7 +49,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _clear_up(path)
+        clear_up(path)
     try:
         with storage_errors(path, _NO_ROOM):
             yield beside
@@ -101,7 +101,7 @@ def storage_errors(path: Path, among: set[int] | None = None) -> Iterator[None]:
         ) from error
 
 
-def _clear_up(path: Path) -> None:
+def clear_up(path: Path) -> None:
     """Remove what killed processes left of `path`; a folder that one was about to replace comes back."""
     name = re.compile(rf"\.{re.escape(path.stem)}\.(\d+)-[0-9a-f]{{8}}\.part{re.escape(path.suffix)}(\.old)?")
     found = [(left, name.fullmatch(left.name)) for left in path.parent.glob(".*.part*")]

@@ -17,6 +17,7 @@ import torch
 from benchmarks.reliability.surroundings import snapshot
 from pytorch_lightning import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tqdm import tqdm
 
 import latentstem
 from helpers import maps, train
@@ -421,10 +422,11 @@ def test_an_interrupt_leaves_a_usable_session(scan, tmp_path, monkeypatch):
     before = snapshot()
     repair = stop_at(monkeypatch, 14, lambda module: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
-        train(scan, output_dir=tmp_path)
+        train(scan, output_dir=tmp_path, progress=True)
     after = snapshot()
     for name in ("random numbers of torch", "warnings", "signals", "threads"):
         assert after[name] == before[name]
+    assert not tqdm._instances  # a bar that is left open would push later ones down
     repair()
     assert np.isfinite(maps(latentstem.load(tmp_path / "checkpoints" / "best.ckpt"), scan)).all()
     assert train(scan, resume_from=tmp_path / "checkpoints" / "last.ckpt").history["epoch"] == [0, 1, 2]

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytorch_lightning as L
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
-from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, Timer
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, Timer, TQDMProgressBar
 
-from ..atomic import written_whole
+from ..atomic import clear_up, written_whole
 from ..checkpoint import read_checkpoint, write_checkpoint
 from ..errors import StorageError
 from .module import Autoencoder
 
-__all__ = ["Checkpoints", "HistoryRecorder", "Patience", "StopTogether", "TimeLimit", "WholeFiles"]
+__all__ = ["Bar", "Checkpoints", "HistoryRecorder", "Patience", "StopTogether", "TimeLimit", "WholeFiles"]
 
 _EVERY = 120.0  # seconds after which a run is worth keeping between two validations
 
@@ -65,6 +65,11 @@ class Checkpoints(Checkpoint):
     def state_key(self) -> str:
         """Under this name the state is kept."""
         return "Checkpoints"
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Remove what a killed run has left half-written."""
+        for path in (self.best, self.last) if self._writes else ():
+            clear_up(path)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """Keep what has been done since the last validation, if that is much."""
@@ -148,6 +153,21 @@ class Patience(EarlyStopping):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop if the run had been stopped before."""
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+
+
+class Bar(TQDMProgressBar):
+    """Lightning's progress bar, which ends its line also when training ends with an error or an interrupt."""
+
+    def __init__(self) -> None:
+        super().__init__(leave=True)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Close what is open, else later bars are shown below it."""
+        for bar in (self._val_progress_bar, self._train_progress_bar):
+            if bar is not None:
+                bar.close()
 
 
 class TimeLimit(Timer):

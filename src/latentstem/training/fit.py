@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytorch_lightning as L
 import torch
-from pytorch_lightning.callbacks import TQDMProgressBar, WeightAveraging
+from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
 from ..atomic import require_folder
@@ -24,7 +24,7 @@ from ..quality import Quality, inspect
 from ..results import earlier_set_aside, lies_in
 from ..scan import Scan, as_scan
 from ..summary import summarise
-from .callbacks import Checkpoints, HistoryRecorder, Patience, StopTogether, TimeLimit, WholeFiles
+from .callbacks import Bar, Checkpoints, HistoryRecorder, Patience, StopTogether, TimeLimit, WholeFiles
 from .curves import Curves
 from .data import ScanDataModule, fits_in_memory, in_memory, split_positions
 from .module import Autoencoder
@@ -395,7 +395,7 @@ class _Run:
         if cfg.max_time is not None:
             callbacks.append(TimeLimit(cfg.max_time, interval="step", verbose=False))
         if self.progress:
-            callbacks.append(TQDMProgressBar(leave=True))
+            callbacks.append(Bar())
         if self.team.size > 1:
             callbacks.append(StopTogether())
         # the weights of neighbours and of the background
