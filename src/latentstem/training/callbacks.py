@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -53,13 +54,17 @@ class Checkpoints(Checkpoint):
         Checkpoint of the run that is continued. The best one is looked for beside it.
     writes : bool
         Whether this is the process that writes files.
+    resumable : bool
+        Whether ``last.ckpt`` is wanted.
     """
 
-    def __init__(self, folder: Path, resumed: Path | None = None, writes: bool = True) -> None:
+    def __init__(
+        self, folder: Path, resumed: Path | None = None, writes: bool = True, *, resumable: bool = True
+    ) -> None:
         self.best, self.last = folder / "best.ckpt", folder / "last.ckpt"
         self.best_score: float | None = None
-        self._resumed, self._written, self._in_epoch = resumed, -float("inf"), False
-        self._writes = writes
+        self._resumed, self._writes, self._resumable = resumed, writes, resumable
+        self._written, self._in_epoch, self._best_step = -float("inf"), False, -1
 
     @property
     def state_key(self) -> str:
@@ -73,7 +78,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """Keep what has been done since the last validation, if that is much."""
-        due = time.monotonic() - self._written > _EVERY and not trainer.is_last_batch
+        due = self._resumable and time.monotonic() - self._written > _EVERY and not trainer.is_last_batch
         if trainer.strategy.broadcast(due):  # one process decides for all
             self._in_epoch = True
             try:
@@ -86,16 +91,23 @@ class Checkpoints(Checkpoint):
         loss = trainer.callback_metrics.get("val/loss")
         if loss is not None and (self.best_score is None or float(loss) < self.best_score):
             self.keep_best(trainer, float(loss))
-        self._write(trainer, self.last)
+        if self._resumable:
+            self._write(trainer, self.last)
 
     def keep_best(self, trainer: L.Trainer, score: float) -> None:
         """Write the present weights as the best."""
         self.best_score = score
         self._write(trainer, self.best)
+        self._best_step = trainer.global_step
 
     def _write(self, trainer: L.Trainer, path: Path) -> None:
         try:
-            trainer.save_checkpoint(path)
+            same = path == self.last and self._best_step == trainer.global_step and self.best.is_file()
+            if trainer.strategy.broadcast(same):  # the two are written once
+                if self._writes:
+                    _share(self.best, path)
+            else:
+                trainer.save_checkpoint(path)
         except StorageError as error:
             raise StorageError(
                 "training stopped, as its checkpoint cannot be written",
@@ -140,8 +152,16 @@ class Checkpoints(Checkpoint):
         # It may be of a later epoch than the one that is resumed, so it is asked itself.
         self.best_score = read_checkpoint(before)["callbacks"][self.state_key]["best_score"]
         if before.resolve() != self.best.resolve() and self._writes:
-            with written_whole(self.best) as beside:
-                shutil.copyfile(before, beside)
+            _share(before, self.best)
+
+
+def _share(file: Path, path: Path) -> None:
+    """Give a file a second name, or copy it where that cannot be."""
+    with written_whole(path) as beside:
+        try:
+            os.link(file, beside)
+        except OSError:
+            shutil.copyfile(file, beside)
 
 
 class Patience(EarlyStopping):

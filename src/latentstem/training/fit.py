@@ -302,7 +302,8 @@ class _Run:
         )
         with ExitStack() as stack:
             folder = self.team.shared(lambda: stack.enter_context(checkpoint_folder(self.output_dir)))
-            best = Checkpoints(folder, None if done is None else done.path, self.team.first)
+            resumed, keeps = None if done is None else done.path, self.output_dir is not None
+            best = Checkpoints(folder, resumed, self.team.first, resumable=keeps)
             trainer = self._trainer(accelerator, epochs_left + (done.epochs if done else 0), best)
             guard_loaders(trainer)
             try:
@@ -411,7 +412,7 @@ class _Run:
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
             callbacks=callbacks,
-            plugins=[WholeFiles()],
+            plugins=[WholeFiles()] if self.output_dir else [],
             logger=logger or False,
             log_every_n_steps=1,
             enable_progress_bar=self.progress,
