@@ -233,7 +233,7 @@ class Preprocessing(nn.Module):
             self.scale.copy_((seen.squares / (seen.n - 1)).sqrt())
         else:
             exponent = torch.frexp(torch.maximum(high, -low))[1]
-            self.scale.copy_(torch.ldexp(torch.ones(()), exponent - 1))
+            self.scale.copy_(torch.ldexp(torch.ones((), dtype=torch.float32), exponent - 1))
 
     def adopt(self, other: Preprocessing) -> None:
         """Take over the statistics of another fit, if the intensities are alike: weights go with statistics."""

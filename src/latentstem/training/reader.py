@@ -194,7 +194,7 @@ def sample_with_means(scan: Scan, positions: np.ndarray, detector: Detector) -> 
     single, mean : Tensor, shape (n, h, w), float32
     """
     excluded = np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
-    single, mean = (torch.empty(len(positions), *detector.shape) for _ in range(2))
+    single, mean = (torch.empty(len(positions), *detector.shape, dtype=torch.float32) for _ in range(2))
     steps = neighbourhood(_SAMPLED)[0]
     for part in scan.parts(positions, max(1, 2 * _at_once(scan) // (1 + len(steps)))):
         exists, neighbours = _neighbours(scan.scan_shape, excluded, part, steps)
