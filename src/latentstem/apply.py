@@ -19,7 +19,7 @@ from .training.reader import Batch
 if TYPE_CHECKING:
     from .model import LatentModel
 
-__all__ = ["Box", "Work", "applied", "boxes"]
+__all__ = ["Box", "Call", "Run", "Work", "applied", "boxes"]
 
 Box = tuple[
     int, int, int, int
@@ -70,6 +70,10 @@ class Work:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Work, (self.model, len(self.shape) == 2, self.source)
+
+    def without_source(self) -> Work:
+        """The same for blocks that come with their patterns."""
+        return Work(self.model, len(self.shape) == 2)
 
     def scores(self, box: Box, patterns: np.ndarray | None = None) -> np.ndarray:
         """Scores of the patterns in a box, and the variances of their noise, shape (ny, nx, q + v), float32."""

@@ -80,5 +80,9 @@ class StorageError(LatentSTEMError, OSError, ValueError):
     """A file cannot be written: the disk is full, or the folder is read-only, gone or no folder."""
 
 
+class ClusterError(LatentSTEMError, ValueError):
+    """The workers of a cluster cannot do what they were asked."""
+
+
 class TrainingError(LatentSTEMError, ValueError):
     """Training cannot go on (for example, the loss is NaN)."""

@@ -153,7 +153,8 @@ class ChunkedSource:
             if library_of(self._store) == "dask":
                 from dask.base import compute
 
-                parts = compute(*parts)
+                # not on a cluster that happens to be the default: it may not see the file
+                parts = compute(*parts, scheduler=None if _is_on_cluster(self._store) else "threads")
             return [np.asarray(part) for part in parts]
         except OSError as error:
             raise FileError(
@@ -166,7 +167,7 @@ class ChunkedSource:
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_cache": OrderedDict()}
         if library_of(self._store) == "h5py":  # an open file does not travel to another process
-            state["_store"] = (self._store.file.filename, self._store.name)
+            state["_store"] = (os.path.abspath(self._store.file.filename), self._store.name)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -176,6 +177,16 @@ class ChunkedSource:
 
             filename, name = self._store
             self._store = h5py.File(filename, "r")[name]
+
+
+def _is_on_cluster(array: Any) -> bool:
+    """Whether chunks of a dask array are held by the workers of a cluster."""
+    first = (
+        next(iter(layer.values()), None)
+        for layer in array.dask.layers.values()
+        if isinstance(layer, dict) or type(layer).__name__ == "MaterializedLayer"
+    )
+    return any(type(value).__module__.startswith("distributed") for value in first)
 
 
 def _groups(keys: Sequence[np.ndarray], step: int) -> list[np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +50,9 @@ class FrameSeries:
         return np.concatenate(parts)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _open_frames, ([(dataset.file.filename, dataset.name) for dataset in self._datasets],)
+        return _open_frames, (
+            [(os.path.abspath(dataset.file.filename), dataset.name) for dataset in self._datasets],
+        )
 
 
 def _open_frames(places: list[tuple[str, str]]) -> FrameSeries:

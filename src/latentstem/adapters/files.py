@@ -252,6 +252,7 @@ def _zarr(path: Path, scan_shape: ScanShape) -> Scan:
         raise _not_installed(path, "zarr") from error
     from .hdf5 import scan_of_hyperspy_group
 
+    path = path.absolute()  # workers of a cluster may run in another folder
     store: Any = str(path) if path.is_dir() else zarr.storage.ZipStore(str(path), mode="r")
     root = zarr.open(store, mode="r")
     if hasattr(root, "dtype"):

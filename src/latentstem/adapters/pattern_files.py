@@ -191,9 +191,10 @@ def _hyperspy(path: Path, scan: Scan, like: Any, tile: tuple[int, int]) -> Itera
         import zarr
 
         signal.save(path, write_dataset=False, consolidate=False)
-        root = zarr.open_group(zarr.NestedDirectoryStore(str(path)), "a")
+        root = zarr.open_group(str(path), "a")
         ((_, group),) = root["Experiments"].groups()
-        yield group.create_dataset("data", compressor=numcodecs.Blosc("zstd", 1), **options)
+        compressor = numcodecs.Blosc("zstd", 1)  # as HyperSpy
+        yield group.create_dataset("data", compressor=compressor, dimension_separator="/", **options)
         zarr.consolidate_metadata(root.store)
         return
     import h5py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -108,7 +109,7 @@ class _Frame:
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
         if library_of(self._store) == "h5py":  # an open file does not travel to another process
-            state["_store"] = (self._store.file.filename, self._store.name)
+            state["_store"] = (os.path.abspath(self._store.file.filename), self._store.name)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
