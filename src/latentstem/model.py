@@ -143,10 +143,9 @@ class LatentModel:
         Returns
         -------
         array, shape (Ny, Nx, H, W), float32
-            On the original detector grid: bins are spread evenly over their pixels, and excluded pixels and pixels
-            outside `crop` are 0. Excluded scan positions are NaN. In memory, or, with `out`, what is in the file,
-            read-only: a memory map (``.npy``, ``.npz``, ``.h5``), an ``h5py.Dataset`` (``.hspy``) or a ``zarr.Array``
-            (``.zspy``).
+            On the original detector grid: bins are spread evenly over their pixels, excluded pixels and pixels outside
+            `crop` are 0, excluded scan positions NaN. In memory, or, with `out`, what is in the file, read-only: a
+            memory map (``.npy``, ``.npz``, ``.h5``), an ``h5py.Dataset`` (``.hspy``) or a ``zarr.Array`` (``.zspy``).
 
         Raises
         ------
@@ -188,10 +187,7 @@ class LatentModel:
         return torch.cat(parts).numpy().reshape(*latents.shape[:-1], *self.pattern_shape)
 
     def save(self, path: str | Path) -> Path:
-        """Write the model to one ``.ckpt`` file, which needs no training data to be used.
-
-        Written beside and renamed, so that a file of that name is always whole.
-        """
+        """Write the model to one ``.ckpt`` file, always whole, which needs no training data to be used."""
         return write_checkpoint(self._content(), path)
 
     def _content(self) -> dict[str, Any]:

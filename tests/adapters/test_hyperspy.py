@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import latentstem
-from latentstem.adapters.hyperspy import scan_of_signal
 from latentstem.adapters.latent_maps import LatentMaps, LazyLatentMaps
+from latentstem.adapters.signals import scan_of_signal
 from latentstem.errors import (
     ArgumentError,
     DataTypeError,

@@ -50,7 +50,7 @@ def open_scan(data: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
 
         return scan_of_file(data, scan_shape)
     if "hyperspy" in roots:
-        from .hyperspy import scan_of_signal
+        from .signals import scan_of_signal
 
         return scan_of_signal(data, scan_shape)
     if roots & {"py4DSTEM", "emdfile"}:

@@ -297,7 +297,7 @@ def _by_hyperspy(path: Path, scan_shape: ScanShape) -> Scan:
     import hyperspy.api as hs
     from rsciio import IO_PLUGINS
 
-    from .hyperspy import scan_of_signal
+    from .signals import scan_of_signal
 
     path, options = _hyperspy_reader(path, hs.load)
     readers = {

@@ -20,9 +20,9 @@ from ..scan import Axis, Scan
 from ..series import Series
 from .arrays import default_axes, source_of
 from .dectris import is_dectris, scan_of_frames
-from .hyperspy import axes_error
 from .links import check_links
 from .series import is_series, series_of_array
+from .signals import axes_error
 from .units import plain_units
 from .validate import MIN_PATTERN, check_dtype, layout_of
 

@@ -1,25 +1,18 @@
-"""HyperSpy signals: how they become a `Scan`, and the methods they get.
-
-The array axes of a signal are its navigation axes, then its signal axes, each from slow to fast; HyperSpy
-counts them the other way round. Axes are therefore taken by their position in the array, never by their name.
-"""
+"""The methods that HyperSpy's signals get."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ArgumentError, ScanDimensionError, UnsupportedDataError
-from ..scan import Axis, Scan
-from ..series import Series, in_scan, per_scan, series_of
-from .arrays import default_axes, source_of
+from ..errors import ArgumentError
+from ..series import in_scan, per_scan
 from .export import PATTERN_FILES
 from .lazy import reconstruct_lazily
 from .pattern_files import open_patterns
-from .units import plain_units
+from .signals import is_series, scans_of, title_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,69 +20,9 @@ if TYPE_CHECKING:
     from ..model import LatentModel
     from .latent_maps import LatentMaps
 
-__all__ = ["axes_error", "embed", "reconstruct", "scan_of_signal", "train_autoencoder"]
+__all__ = ["embed", "reconstruct", "train_autoencoder"]
 
-_TWO_AND_TWO = "2 navigation axes (the scan) and 2 signal axes (the diffraction pattern)"
 _HYPERSPY_NAMES = {"scan_mask": "navigation_mask", "pattern_mask": "signal_mask"}
-
-
-def scan_of_signal(signal: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
-    """View a HyperSpy signal as a `Scan`.
-
-    Parameters
-    ----------
-    signal : Signal2D
-        Any subclass, eager or lazy, with two navigation axes; or with one, and `scan_shape`; or with three: a series.
-    scan_shape : (int, int), optional
-        Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
-
-    Returns
-    -------
-    Scan
-
-    Raises
-    ------
-    ScanDimensionError
-        If there are not two navigation and two signal axes.
-    UnsupportedDataError
-        For a ragged signal or a non-uniform axis.
-    """
-    manager = signal.axes_manager
-    if _is_series(signal):
-        return _series_of_signal(signal)
-    if signal.ragged:
-        raise UnsupportedDataError(
-            "ragged signal",
-            expected="a signal whose diffraction patterns all have one shape",
-            received=repr(signal),
-            advice="Stack patterns of one shape into a signals.Signal2D.",
-        )
-    if (manager.navigation_dimension, manager.signal_dimension) not in (
-        ((2, 2), (1, 2)) if scan_shape else ((2, 2),)
-    ):
-        raise axes_error(manager.navigation_dimension, manager.signal_dimension, repr(signal))
-    if not manager.axes_are_aligned_with_data:
-        raise ScanDimensionError(
-            "the navigation axes are not the first axes of the data array",
-            expected=_TWO_AND_TWO + " in this order",
-            received=_axes_text(manager.navigation_dimension, manager.signal_dimension, repr(signal)),
-            advice="Align them with signal.transpose(navigation_axes=(0, 1), signal_axes=(2, 3)).",
-        )
-    stored = (*manager.navigation_axes[::-1], *manager.signal_axes[::-1])
-    bent = [str(axis.name) for axis in stored if not axis.is_uniform]
-    if bent:
-        raise UnsupportedDataError(
-            "non-uniform axis",
-            expected="uniform axes, with one scale and one offset",
-            received=f"non-uniform {', '.join(bent)}",
-            advice="Interpolate with signal.interpolate_on_axis, or convert_to_uniform_axis() of the axis.",
-        )
-    source = source_of(signal.data, scan_shape)
-    y, x, ky, kx = default_axes(source.shape)
-    if manager.navigation_dimension == 2:
-        y, x = _calibrated(y, stored[0]), _calibrated(x, stored[1])
-    axes = (y, x, _calibrated(ky, stored[-2]), _calibrated(kx, stored[-1]))
-    return Scan(source, axes, name=_title(signal) or "scan", host="hyperspy")
 
 
 def train_autoencoder(
@@ -174,12 +107,12 @@ def embed(
     navigation = signal.axes_manager.navigation_axes[::-1]
     if isinstance(embedding, list):
         series = [axis.get_axis_dictionary() for axis in navigation]
-        return LatentMaps.from_series(embedding, series, _title(signal))
+        return LatentMaps.from_series(embedding, series, title_of(signal))
     if len(navigation) == 2:
         y, x = (axis.get_axis_dictionary() for axis in navigation)
     else:
         y, x = (axis.as_dict() for axis in embedding.axes)
-    return LatentMaps.from_embedding(embedding, (y, x), _title(signal))
+    return LatentMaps.from_embedding(embedding, (y, x), title_of(signal))
 
 
 def reconstruct(
@@ -226,7 +159,7 @@ def reconstruct(
 
     _refuse(misspelt, ("scan_shape", "navigation_mask", "out", "overwrite", "client", "progress"))
     mask, model = _mask_array(navigation_mask), as_model(model)
-    if _is_series(signal):
+    if is_series(signal):
         _refuse_one_file(signal, out)
         data = _reconstruct_series(signal, model, mask, client, progress)
         return signal._deepcopy_with_new_data(data)
@@ -240,74 +173,6 @@ def reconstruct(
     else:
         data = reconstruct_scan(model, scan, client=client, progress=progress)
     return signal._deepcopy_with_new_data(data.reshape(signal.data.shape))
-
-
-def _is_series(signal: Any) -> bool:
-    manager = signal.axes_manager
-    dimensions = manager.navigation_dimension, manager.signal_dimension
-    return dimensions == (3, 2) and manager.axes_are_aligned_with_data and not signal.ragged
-
-
-def _scans_of(signal: Any) -> list[Any]:
-    """The signals along the slowest navigation axis of a series, as views."""
-    return [signal.inav[:, :, number] for number in range(len(signal.data))]
-
-
-def _series_of_signal(signal: Any) -> Series:
-    """The scans along the slowest navigation axis."""
-    scans = []
-    for number, part in enumerate(_scans_of(signal)):
-        with in_scan(number, len(signal.data)):
-            scans.append(scan_of_signal(part))
-    axis = signal.axes_manager.navigation_axes[2]
-    step = _calibrated(Axis("step", len(scans)), axis) if axis.is_uniform else None
-    name = _title(signal) or "scan"
-    return series_of(scans, step).described(name, "hyperspy", {})
-
-
-def _calibrated(default: Axis, axis: Any) -> Axis:
-    name = str(axis.name) if isinstance(axis.name, str) else default.name
-    units = plain_units(axis.units)
-    return replace(default, name=name, scale=float(axis.scale), offset=float(axis.offset), units=units)
-
-
-def _title(signal: Any) -> str:
-    return str(signal.metadata.get_item("General.title", ""))
-
-
-def axes_error(navigation: int, signal: int, shown: str) -> ScanDimensionError:
-    """What is wrong with so many navigation and signal axes, and how to get two of each."""
-    return ScanDimensionError(
-        "navigation and signal axes",
-        expected=_TWO_AND_TWO,
-        received=_axes_text(navigation, signal, shown),
-        advice=_advice(navigation, signal),
-    )
-
-
-def _axes_text(navigation: int, signal: int, shown: str) -> str:
-    """``1 navigation and 2 signal axes, <Signal2D, title: , dimensions: (35|24, 32)>``."""
-    return f"{navigation} navigation and {signal} signal axes, {shown}"
-
-
-def _advice(navigation: int, signal: int) -> str:
-    """How to give a signal two navigation and two signal axes; every command named here has been tried."""
-    dimensions = navigation + signal
-    patterns_last = "signal.transpose(signal_axes=2), which makes the last two axes of the data the pattern"
-    in_two_steps = signal != 2
-    if dimensions == 4:
-        return f"Use {patterns_last}."
-    if dimensions == 3:
-        first = f"Use {patterns_last}; then give" if in_two_steps else "Give"
-        return (
-            f"{first} scan_shape=(Ny, Nx), scan rows and columns, or make a signal with "
-            "hs.signals.Signal2D(signal.data.reshape(Ny, Nx, H, W))."
-        )
-    if dimensions > 4:
-        colons = ", ".join([":", ":"] + ["0"] * (dimensions - 4))
-        first = f"Use {patterns_last}; then select" if in_two_steps else "Select"
-        return f"{first} one scan of the series, for example signal.inav[{colons}]."
-    return "This looks like a single image or spectrum; give the whole scan."
 
 
 def _refuse(arguments: Iterable[str], known: tuple[str, ...]) -> None:
@@ -356,7 +221,7 @@ def _refuse_one_file(signal: Any, out: Any) -> None:
 
 def _reconstruct_series(signal: Any, model: Any, mask: Any, client: Any, progress: bool) -> Any:
     """Reconstructions of all scans of a series, as an array of the signal's shape; lazy if the signal is."""
-    scans, masks = _scans_of(signal), per_scan("navigation_mask", mask, len(signal.data))
+    scans, masks = scans_of(signal), per_scan("navigation_mask", mask, len(signal.data))
     lazy = signal._lazy and client is None
     every: Any = [] if lazy else np.empty(signal.data.shape, np.float32)
     for number, (scan, own) in enumerate(zip(scans, masks, strict=True)):
