@@ -56,10 +56,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         with storage_errors(path):
             _to_disk(beside)
             if path.is_dir():  # a folder cannot be replaced in one step
-                old = beside.with_name(beside.name + ".old")
-                path.rename(old)
-                beside.rename(path)
-                shutil.rmtree(old)
+                _replace_folder(path, beside)
             else:
                 os.replace(beside, path)
     except BaseException:
@@ -99,6 +96,18 @@ def storage_errors(path: Path, among: set[int] | None = None) -> Iterator[None]:
             received=error.strerror or str(error),
             advice="Make room, or write somewhere else.",
         ) from error
+
+
+def _replace_folder(path: Path, new: Path) -> None:
+    old = new.with_name(new.name + ".old")
+    try:
+        path.rename(old)
+        new.rename(path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise
+    _remove(old)
 
 
 def clear_up(path: Path) -> None:

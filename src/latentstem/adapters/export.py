@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..atomic import written_whole
 from ..errors import FileError
 from ..scan import Axis, Scan
 
@@ -68,12 +69,18 @@ def save_latents(embedding: Embedding, path: Path) -> None:
     library = LATENT_FILES[path.suffix.lower()]
     if library == "numpy":
         embedding.save(path)
-    elif library == "hyperspy":
+        return
+    with written_whole(path) as beside:
+        _save_for_host(embedding, beside, library)
+
+
+def _save_for_host(embedding: Embedding, path: Path, library: str) -> None:
+    if library == "hyperspy":
         from .latent_maps import LatentMaps
 
         y, x = (axis.as_dict() for axis in embedding.axes)
         name = str(embedding.provenance.get("applied_to", {}).get("name", ""))
-        LatentMaps.from_embedding(embedding, (y, x), name).save(path, overwrite=True)
+        LatentMaps.from_embedding(embedding, (y, x), name).save(path)
     else:
         import py4DSTEM
 

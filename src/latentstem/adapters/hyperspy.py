@@ -11,7 +11,7 @@ from ..errors import ArgumentError
 from ..series import in_scan, per_scan
 from .export import PATTERN_FILES
 from .lazy import reconstruct_lazily
-from .pattern_files import open_patterns
+from .pattern_files import lazy_patterns
 from .signals import is_series, scans_of, title_of
 
 if TYPE_CHECKING:
@@ -201,11 +201,7 @@ def _opened(path: Path, like: Any) -> Any:
         from hyperspy.io import load
 
         return load(str(path), lazy=True)
-    import dask.array as da
-
-    data = open_patterns(path)
-    lazily = da.from_array(data, chunks=("auto", "auto", -1, -1)).reshape(like.data.shape)
-    signal = like._deepcopy_with_new_data(lazily)
+    signal = like._deepcopy_with_new_data(lazy_patterns(path).reshape(like.data.shape))
     return signal if signal._lazy else signal.as_lazy()
 
 

@@ -24,14 +24,16 @@ def files_of(data: Any) -> set[str]:
         A lazy array is searched for what its tasks read.
     """
     found: set[str] = set()
-    _search(data, found, set(), _DEPTH)
+    _search(data, found, {}, _DEPTH)
     return found
 
 
-def _search(thing: Any, found: set[str], seen: set[int], depth: int) -> None:
+def _search(thing: Any, found: set[str], seen: dict[int, Any], depth: int) -> None:
+    if isinstance(thing, str) and os.path.isabs(thing) and os.path.exists(thing):
+        found.add(thing)
     if depth == 0 or id(thing) in seen or isinstance(thing, (str, bytes, int, float, type(None), np.dtype)):
         return
-    seen.add(id(thing))
+    seen[id(thing)] = thing  # held, so that no other object gets its number
     library = library_of(thing)
     inside: list[Any] = []
     if isinstance(thing, np.memmap) and thing.filename is not None:
@@ -47,8 +49,7 @@ def _search(thing: Any, found: set[str], seen: set[int], depth: int) -> None:
     elif isinstance(thing, _CONTAINERS):
         inside = list(thing)
     elif isinstance(thing, dict):
-        found.update(value for key, value in thing.items() if key == "path" and isinstance(value, str))
-        inside = list(thing.values())
+        inside = [os.path.abspath(value) if key == "path" else value for key, value in thing.items()]
     elif _holds_patterns(thing):
         inside = [getattr(thing, name, None) for name in _PARTS]
     for part in inside:

@@ -20,7 +20,7 @@ from .export import PATTERN_FILES
 if TYPE_CHECKING:
     from ..apply import Box
 
-__all__ = ["open_patterns", "storage_tile", "write_patterns"]
+__all__ = ["lazy_patterns", "open_patterns", "storage_tile", "write_patterns"]
 
 _CHUNK_BYTES = 2**22  # of patterns in one chunk of .hspy and .zspy
 _FLOAT = np.dtype("<f4")
@@ -109,6 +109,27 @@ def open_patterns(path: Path) -> Any:
     with file:
         dataset = _cube_of(file)["data"]
         return np.memmap(path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
+
+
+def lazy_patterns(path: Path) -> Any:
+    """The same as a dask array, whose tasks open the file by its path."""
+    import dask.array as da
+
+    held = open_patterns(path)
+    chunks = getattr(held, "chunks", None) or ("auto",) * (held.ndim - 2) + (-1, -1)
+    return da.from_array(_ByPath(path.absolute(), held.shape), chunks=chunks)
+
+
+class _ByPath:
+    """Patterns in a file. (Of a memory map, dask would make a copy in memory.)"""
+
+    dtype = _FLOAT
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        self.path, self.shape, self.ndim = str(path), shape, len(shape)
+
+    def __getitem__(self, where: Any) -> np.ndarray:
+        return np.array(open_patterns(Path(self.path))[where])
 
 
 def _put(target: Target, box: Box, values: np.ndarray, scan_shape: tuple[int, int]) -> None:
@@ -247,7 +268,7 @@ def _datacube(patterns: np.ndarray, scan: Scan) -> Any:
     """A DataCube. It has one pixel size for both scan axes, and one for both detector axes."""
     from py4DSTEM import DataCube
 
-    cube = DataCube(patterns, name=scan.name)
+    cube = DataCube(patterns, name=scan.name.replace("/", "-"))  # a group of the file
     calibration = cube.calibration
     step, units = _common(scan.axes[:2])
     if units:

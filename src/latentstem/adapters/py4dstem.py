@@ -15,8 +15,8 @@ from emdfile import Array, Metadata
 
 from ..errors import ArgumentError, UnsupportedDataError
 from ..scan import Axis, Scan
-from .arrays import default_axes, library_of, source_of
-from .pattern_files import open_patterns
+from .arrays import default_axes, source_of
+from .pattern_files import lazy_patterns, open_patterns
 from .units import plain_units
 
 if TYPE_CHECKING:
@@ -200,12 +200,9 @@ def reconstruct(
     if out is None:
         data = reconstruct_scan(model, scan, client=client, progress=progress)
     else:
-        path = write(model, scan, out, overwrite=overwrite, client=client, progress=progress, like=datacube)
-        data = open_patterns(path)
-    if library_of(data) == "zarr":
-        import dask.array as da
-
-        data = da.from_array(data)
+        how = {"overwrite": overwrite, "client": client, "progress": progress}
+        path = write(model, scan, out, **how, like=datacube)
+        data = lazy_patterns(path) if path.suffix.lower() == ".zspy" else open_patterns(path)
     return with_data(datacube, data.reshape(datacube.data.shape) if isinstance(data, np.ndarray) else data)
 
 

@@ -52,6 +52,12 @@ PatternMask = Annotated[
     typer.Option("--pattern_mask", metavar="FILE.npy", help="Booleans (H, W): True excludes the pixel."),
 ]
 Model = Annotated[Path, typer.Option("--model", help="A checkpoint, such as outputs/ae.ckpt.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler", metavar="ADDRESS", help="Of a dask cluster whose workers do it: tcp://node17:8786."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output file that is there.")]
 
 
@@ -120,24 +126,29 @@ def embed(
     ),
     scan: ScanShape = None,
     scan_mask: ScanMask = None,
+    scheduler: Scheduler = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write the latent maps of a scan."""
-    with plain_messages():
-        from ..adapters.export import LATENT_FILES, check_output, save_latents
+    written: list[Path] = []
+    with plain_messages(kept=lambda: _whole(written)):
+        from ..adapters.cluster import connected
+        from ..adapters.export import LATENT_FILES, save_latents
 
         opened = open_data(data, scan, scan_mask)
-        outputs = _outputs(opened, output)
-        for path, _ in outputs:
-            check_output(path, LATENT_FILES, overwrite)
+        outputs = _outputs(opened, output, LATENT_FILES, overwrite)
 
         from ..model import load
 
         loaded = load(model)
-        for path, part in outputs:
-            embedding = loaded.embed(part, progress=True)
-            save_latents(embedding, path)
-            typer.echo(f"{path}: {embedding.latent_dim} latents at {_times(part.scan_shape)} scan positions")
+        with connected(scheduler) as client:
+            for path, part in outputs:
+                embedding = loaded.embed(part, client=client, progress=True)
+                save_latents(embedding, path)
+                written.append(path)
+                typer.echo(
+                    f"{path}: {embedding.latent_dim} latents at {_times(part.scan_shape)} scan positions"
+                )
 
 
 @app.command()
@@ -147,24 +158,27 @@ def reconstruct(
     output: Annotated[Path, typer.Option("--output", help=".npy, .npz, .hspy, .zspy, or .h5 (py4DSTEM).")],
     scan: ScanShape = None,
     scan_mask: ScanMask = None,
+    scheduler: Scheduler = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write the denoised diffraction patterns of a scan."""
-    with plain_messages():
-        from ..adapters.export import PATTERN_FILES, check_output
+    """Write the denoised diffraction patterns of a scan, block by block."""
+    written: list[Path] = []
+    with plain_messages(kept=lambda: _whole(written)):
+        from ..adapters.cluster import connected
+        from ..adapters.export import PATTERN_FILES
 
         opened = open_data(data, scan, scan_mask)
-        outputs = _outputs(opened, output)
-        for path, _ in outputs:
-            check_output(path, PATTERN_FILES, overwrite)
+        outputs = _outputs(opened, output, PATTERN_FILES, overwrite)
 
         from ..model import load
 
         loaded = load(model)
-        for path, part in outputs:
-            loaded.reconstruct(part, out=path, overwrite=overwrite, progress=True)
-            sizes = _times(part.scan_shape), _times(part.pattern_shape)
-            typer.echo("{}: {} patterns of {} pixels".format(path, *sizes))
+        with connected(scheduler) as client:
+            for path, part in outputs:
+                loaded.reconstruct(part, out=path, overwrite=overwrite, client=client, progress=True)
+                written.append(path)
+                sizes = _times(part.scan_shape), _times(part.pattern_shape)
+                typer.echo("{}: {} patterns of {} pixels".format(path, *sizes))
 
 
 @app.command()
@@ -240,16 +254,26 @@ def _write_report(model: LatentModel, scan: Scan, path: Path, seed_agreement: bo
         typer.echo(model.evidence["verdict"])
 
 
-def _outputs(scan: Scan, output: Path) -> list[tuple[Path, Scan]]:
+def _outputs(scan: Scan, output: Path, kinds: dict[str, str], overwrite: bool) -> list[tuple[Path, Scan]]:
     """Each scan with the file that its result goes to: of a series, with the scan's name at the end."""
+    from ..adapters.export import check_output
     from ..results import file_names
     from ..series import Series
 
-    if not isinstance(scan, Series):
-        return [(output, scan)]
-    names = file_names(scan)
-    paths = [output.with_name(f"{output.stem}_{name}{output.suffix}") for name in names]
-    return list(zip(paths, scan.scans, strict=True))
+    outputs = [(output, scan)]
+    if isinstance(scan, Series):
+        names = file_names(scan)
+        paths = [output.with_name(f"{output.stem}_{name}{output.suffix}") for name in names]
+        outputs = list(zip(paths, scan.scans, strict=True))
+    for path, _ in outputs:
+        check_output(path, kinds, overwrite)
+    return outputs
+
+
+def _whole(written: list[Path]) -> str:
+    if not written:
+        return "Nothing was written."
+    return f"Only {', '.join(map(str, written))} was written, which is whole."
 
 
 def _moved(path: Path | None, folder: Path, earlier: Path | None) -> Path | None:
