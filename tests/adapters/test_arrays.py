@@ -168,6 +168,25 @@ def test_contiguous_hdf5_is_memory_mapped(tmp_path):
     np.testing.assert_array_equal(source.array, DATA)
 
 
+@pytest.mark.parametrize("kind", ["h5py", "zarr"])
+def test_dask_over_a_dataset_is_read_from_the_dataset(tmp_path, kind):
+    da = pytest.importorskip("dask.array")
+    if kind == "h5py":
+        store = in_hdf5(DATA, tmp_path / "a.h5", chunks=(2, 3, 32, 24))
+    else:
+        store = pytest.importorskip("zarr").array(DATA, chunks=(2, 3, 16, 24))
+    lazy = da.from_array(store, chunks=(7, 5, 32, 24))
+    source = source_of(lazy)
+    assert source._store is store
+    assert source.chunks == (2, 3)
+    np.testing.assert_array_equal(source.read(np.arange(35)), flat(DATA))
+    others = (lazy * 2, lazy[::-1], lazy[:6], lazy.rechunk((2, 5, 32, 24)), lazy.map_blocks(np.negative))
+    for other in others:  # what is computed with it is computed
+        source = source_of(other)
+        assert source._store is other
+        np.testing.assert_array_equal(source.read(np.arange(source.shape[0] * 5)), flat(other.compute()))
+
+
 def resident(path):
     """Bytes of a mapped file that count as memory of this process."""
     lines = Path("/proc/self/smaps").read_text().split(str(path), 1)[1].splitlines()

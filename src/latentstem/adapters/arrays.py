@@ -98,6 +98,11 @@ class ChunkedSource:
         self._cached_boxes = max(1, _CACHE_BYTES // (pattern_bytes * int(np.prod(largest))))
         self._cache: OrderedDict[Box, np.ndarray] = OrderedDict()
 
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset in its file, or of the lazy computation."""
+        return str(getattr(self._store, "name", "") or "")
+
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Patterns at flat scan positions, shape (n, H, W), in native byte order."""
         out = np.empty((len(indices), *self.shape[2:]), self.dtype)
@@ -258,6 +263,9 @@ def source_of(array: Any, scan_shape: tuple[int, int] | None = None) -> PatternS
         raise _unsupported(array, "Call array.compute_chunk_sizes() first: its shape is not known.")
     check_dtype(array.dtype)
     layout = layout_of(array.shape, scan_shape)
+    if library == "dask":
+        array = _store_of(array)
+        library = library_of(array)
     if library in ("h5py", "zarr"):
         check_stored(array)
     if library == "h5py":
@@ -269,6 +277,24 @@ def source_of(array: Any, scan_shape: tuple[int, int] | None = None) -> PatternS
         array.reshape(*array.shape[: layout.n_scan_axes], *layout.shape[2:]) if layout.singleton else array
     )
     return MemorySource(np.asarray(stored).reshape(layout.shape), _file_of(array))
+
+
+def _store_of(array: Any) -> Any:
+    """The HDF5 or zarr dataset that a dask array does nothing but read, chunk by chunk; else the array itself.
+
+    Lazy HyperSpy signals are such arrays: their dataset is read by its own chunks, and is opened again by other
+    processes.
+    """
+    from dask.array import core
+
+    original = f"original-{array.name}"
+    if set(array.dask.layers) != {original, array.name}:
+        return array
+    store = array.dask.layers[original].get(original)
+    tasks = list(array.dask.layers[array.name].values())
+    reads = all(getattr(task, "func", None) in (core.getter, core.getter_nofancy) for task in tasks[:1])
+    same = reads and getattr(store, "shape", None) == array.shape and store.dtype == array.dtype
+    return store if same and library_of(store) in ("h5py", "zarr") else array
 
 
 def library_of(data: Any) -> str | None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..scan import Scan
 from .arrays import library_of
 
-__all__ = ["files_of"]
+__all__ = ["files_of", "identity_of"]
 
 _CONTAINERS = (list, tuple, set, frozenset)
 _DEPTH = 12
@@ -72,3 +73,29 @@ def _folder(store: Any) -> str | None:
     """The folder or file of a zarr store."""
     path = getattr(store, "path", None) or getattr(getattr(store, "store", None), "path", None)
     return path if isinstance(path, str) and os.path.exists(path) else None
+
+
+def identity_of(scan: Scan) -> dict[str, Any] | None:
+    """What tells the patterns of a scan from those of any other: files with their dates and sizes, dataset, layout.
+
+    Returns
+    -------
+    dict or None
+        Plain values; None for what is not in files alone.
+    """
+    files = sorted(os.path.abspath(path) for path in files_of(scan) if os.path.exists(path))
+    if not files:
+        return None
+    return {
+        "files": [[path, *_date_and_size(path)] for path in files],
+        "dataset": getattr(scan.source, "dataset", ""),
+        "shape": list(scan.source.shape),
+        "dtype": str(scan.dtype),
+    }
+
+
+def _date_and_size(path: str) -> tuple[int, int]:
+    """Newest date in nanoseconds and size in bytes, of a file or of all files in a folder."""
+    inside = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    stats = [os.stat(file) for file in inside or [path]]
+    return max(stat.st_mtime_ns for stat in stats), sum(stat.st_size for stat in stats)

@@ -74,6 +74,10 @@ def train(
     scan: ScanShape = None,
     scan_mask: ScanMask = None,
     pattern_mask: PatternMask = None,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option("--cache_dir", help="Folder for a one-time copy of data that are slow to read."),
+    ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="Fine-tune: start from these weights.")
     ] = None,
@@ -110,7 +114,9 @@ def train(
         with earlier_set_aside(output_dir, () if continued else tuple(FILES), note) as earlier:
             checkpoint, resume = (_moved(path, output_dir, earlier) for path in (checkpoint, resume))
             asked |= {"init_from": checkpoint, "resume_from": resume}
-            model = train_autoencoder(opened, preset=preset, output_dir=output_dir, **asked)
+            model = train_autoencoder(
+                opened, preset=preset, output_dir=output_dir, cache_dir=cache_dir, **asked
+            )
             if baselines:
                 _write_report(model, opened, output_dir / "report.html")
             write_results(model, opened, output_dir)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import time
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -18,15 +19,19 @@ from torch import Tensor
 
 from ..atomic import require_folder
 from ..config import TrainingConfig
+from ..disk import require_disk
 from ..errors import CheckpointError, TrainingError
 from ..model import LatentModel, load
+from ..preprocessing import Detector
 from ..quality import Quality, inspect
 from ..results import earlier_set_aside, lies_in
 from ..scan import Scan, as_scan
 from ..summary import summarise
+from .cache import cached
 from .callbacks import Bar, Checkpoints, HistoryRecorder, Patience, StopTogether, TimeLimit, WholeFiles
 from .curves import Curves
 from .data import ScanDataModule, fits_in_memory, in_memory, split_positions
+from .estimate import estimate
 from .module import Autoencoder
 from .processes import Team, in_processes, is_first_process, processes_of
 from .reader import PatternReader, sample_with_means
@@ -60,6 +65,7 @@ def train_autoencoder(
     preset: str = "default",
     config: TrainingConfig | None = None,
     output_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
     init_from: str | Path | None = None,
     resume_from: str | Path | None = None,
     baselines: bool = False,
@@ -87,6 +93,10 @@ def train_autoencoder(
         Where TensorBoard logs (``tb_logs``) and checkpoints (``checkpoints/best.ckpt``, ``last.ckpt``) go.
         Without it nothing is kept. ``last.ckpt`` is renewed at each validation and every two minutes. What an earlier
         run left there is moved into ``earlier-1`` (2, 3, ...) in that folder, unless `resume_from` lies there.
+    cache_dir : str or Path, optional
+        Folder for a one-time copy of data that are slow to read (HDF5, zarr or lazy, in chunks): as large as the
+        patterns themselves, which is stated and must fit on the disk before it is begun. An interrupted copy is
+        continued, a finished one used again, until the file changes. Delete it when it is no longer needed.
     init_from : str or Path, optional
         Checkpoint whose weights training starts from, with a fresh optimiser: fine-tuning.
     resume_from : str or Path, optional
@@ -132,6 +142,9 @@ def train_autoencoder(
         scan = as_scan(data, scan_shape, scan_mask=scan_mask, pattern_mask=pattern_mask)
         if start is not None:
             start.check(scan)
+        Detector(scan.pattern_shape, settled.bin, settled.crop)  # refuses what does not fit
+        if cache_dir is not None:
+            scan = cached(scan, cache_dir, progress=progress and is_first_process(asked))
         return _Opened(start, settled, find_accelerator(settled.device), scan)
 
     first = None
@@ -185,11 +198,13 @@ def _train(
 ) -> LatentModel | None:
     """The model, in the first process of a team."""
     start, config, accelerator, scan = opened
+    begin = time.perf_counter()
     quality = team.shared(lambda: inspect(scan))
+    reading = time.perf_counter() - begin
     for line in quality.lines() if team.first else ():
         log.info(line)
     with surroundings_kept():
-        run = _Run(team, config, scan, quality, output_dir, progress, callbacks, choices)
+        run = _Run(team, config, scan, quality, output_dir, progress, callbacks, choices, reading)
         if config.latent_dim == "auto":
             run.choose_latent_dim(accelerator)
         with aside:
@@ -233,7 +248,9 @@ class _Run:
         progress: bool = False,
         callbacks: Sequence[L.Callback] = (),
         choices: Sequence[str] = (),
+        reading: float | None = None,
     ) -> None:
+        self.reading = reading  # seconds that it took to read the scan
         self.team, self.callbacks = team, callbacks
         self.training, self.validation = split_positions(scan, config.validation_fraction, config.seed)
         self.config, chosen = resolve(config, scan, quality, len(self.training), team.size)
@@ -287,6 +304,9 @@ class _Run:
         epochs_left = (
             epochs if done is None else -(-max(0, module.total_steps - done.steps) // steps_per_epoch)
         )
+        if self.reading is not None:
+            patterns = cfg.batch_size * steps_per_epoch * epochs_left
+            self.team.shared(lambda: self._foresee(module, patterns, accelerator))
         if self.team.first:
             self._prepare(module, start)
         module.load_state_dict(self.team.shared(module.state_dict))
@@ -336,6 +356,18 @@ class _Run:
         if self.progress:
             print(summary)
         return LatentModel(module, summary)
+
+    def _foresee(self, module: Autoencoder, patterns: int, accelerator: str) -> None:
+        """Refuse a run that cannot fit, and say what a long or large one will take."""
+        on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+        found = estimate(module, self.scan, patterns, self.reading or 0.0, on_gpu=on_gpu)
+        found.require_memory(self.config.batch_size)
+        if self.output_dir is not None:
+            require_disk(self.output_dir, found.disk)
+        for line in found.lines(self.scan):
+            log.info(line)
+            if self.progress:
+                print(line)
 
     def _better(
         self, module: Autoencoder, trainer: L.Trainer, batches: ScanDataModule, best: Checkpoints

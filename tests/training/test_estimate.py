@@ -1,0 +1,69 @@
+"""What a run will take, and the refusal of what cannot fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from helpers import train
+from latentstem import as_scan
+from latentstem.errors import TrainingError
+from latentstem.training import estimate as module
+from latentstem.training.estimate import _kept, estimate
+from latentstem.training.module import Autoencoder
+
+
+def autoencoder(shape=(32, 24), **arguments):
+    config = {"reconstruction": "poisson", "preprocessing": "minmax", "split_counts": True, "latent_dim": 4}
+    return Autoencoder({**config, **arguments}, shape)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"context": 0}, {"network": "resnet", "context": 0}])
+def test_memory_of_a_step_is_what_is_kept_for_the_gradient(arguments):
+    made = autoencoder(**arguments)
+    kept = {}
+    own = {
+        weight.untyped_storage()._cdata for weight in [*made.network.parameters(), *made.network.buffers()]
+    }
+
+    def note(tensor):
+        if tensor.untyped_storage()._cdata not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        output = made.network.decode(made.network.encode(*module._inputs(made, 6, "cpu")))
+    assert output.shape == (6, 32, 24)
+    assert _kept(made) == pytest.approx(sum(kept.values()) / 6, rel=0.05)
+
+
+def test_the_estimate_grows_with_what_it_is_of():
+    scan = as_scan(np.zeros((70, 50, 32, 24), np.uint16))
+    small = estimate(autoencoder(batch_size=16), scan, 1000, 0.1)
+    large = estimate(autoencoder(batch_size=4096), scan, 1000, 0.1)
+    assert large.step > 50 * small.step
+    assert large.memory > small.memory
+    longer = estimate(autoencoder(batch_size=16), scan, 1_000_000, 0.1)
+    assert longer.seconds > 20 * small.seconds
+
+
+def test_a_short_small_run_says_nothing_and_others_a_line(scan, capsys, monkeypatch):
+    train(scan, progress=True)
+    assert "Estimate" not in capsys.readouterr().out
+    monkeypatch.setattr(module, "_LARGE", 0)
+    train(scan, progress=True)
+    assert "Estimate: about " in capsys.readouterr().out
+
+
+def test_a_run_that_cannot_fit_is_refused_before_it_begins(scan, monkeypatch, tmp_path):
+    memory = psutil.virtual_memory()._replace(available=10**6)
+    swap = psutil.swap_memory()._replace(free=0)
+    monkeypatch.setattr(module.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(module.psutil, "swap_memory", lambda: swap)
+    with pytest.raises(
+        TrainingError, match=r"does not fit into memory.*batch_size \(it is 16\).*bin=2.*low-memory"
+    ):
+        train(scan, output_dir=tmp_path)
+    assert not list(tmp_path.rglob("*.ckpt"))
