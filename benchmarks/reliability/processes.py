@@ -55,7 +55,8 @@ def _aim(moment: str, number: int) -> None:
     def dying_to_disk(path: Path) -> None:
         left[0] -= 1
         if left[0] == 0 and moment == "half written":
-            os.truncate(path, path.stat().st_size // 2)
+            if path.stat().st_nlink == 1:  # else it is another name of a file that is whole
+                os.truncate(path, path.stat().st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
         to_disk(path)
         if left[0] == 0 and moment == "written":
