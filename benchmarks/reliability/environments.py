@@ -6,6 +6,7 @@ Builds wheel and sdist, installs each kind of environment from scratch and runs 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -94,7 +95,7 @@ def _tried(environment: Environment, package: Path, place: Path) -> dict[str, An
             "install": [python, "-m", "pip", "install", "--quiet", "--no-input", *environment.requirements, what],
             "consistent": [python, "-m", "pip", "check"],
             "check": [
-                python, "-I", str(Path(__file__).with_name("environment_check.py")),
+                python, str(Path(__file__).with_name("environment_check.py")),
                 str(ROOT / "tests" / "checkpoints"), *environment.hosts,
             ],
         }  # fmt: skip
@@ -110,9 +111,16 @@ def _tried(environment: Environment, package: Path, place: Path) -> dict[str, An
 
 
 def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Both streams together, as they came."""
+    """Both streams together, as they came; nothing of this Python's surroundings is seen there."""
+    around = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return subprocess.run(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        command,
+        cwd=folder,
+        env=around,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
 
 

@@ -52,7 +52,7 @@ def write_latents(path: str, data: Any, attributes: dict[str, Any]) -> list[str]
 def export_latents(session: Session, path: str | Path) -> Path:
     """Write the latent maps of a session with the scan's calibration; the suffix tells the kind of file."""
     path = Path(path)
-    check_output(path, LATENT_FILES, overwrite=True)
+    check_output(path, LATENT_FILES, True, [session.scan])
     save_latents(latents_of(session), path)
     return path
 
@@ -60,7 +60,7 @@ def export_latents(session: Session, path: str | Path) -> Path:
 def export_reconstructions(session: Session, path: str | Path) -> Path:
     """Write the reconstructed, denoised patterns of a session's scan; the suffix tells the kind of file."""
     path, scan, model = Path(path), session.scan, session.model
-    check_output(path, PATTERN_FILES, overwrite=True)
+    check_output(path, PATTERN_FILES, True, [session.scan])
     if model is None:
         raise ArgumentError(
             "nothing to reconstruct with",

@@ -11,12 +11,11 @@ import numpy as np
 import psutil
 
 from .adapters.export import PATTERN_FILES, check_output
-from .adapters.origin import files_of
 from .adapters.pattern_files import open_patterns, storage_tile, write_patterns
 from .apply import Work, applied
 from .atomic import written_whole
 from .disk import readable_size, require_disk
-from .errors import ArgumentError, FileError
+from .errors import ArgumentError
 from .scan import Scan
 
 if TYPE_CHECKING:
@@ -75,8 +74,7 @@ def write(
     Path
     """
     path = Path(out).expanduser()
-    check_output(path, PATTERN_FILES, overwrite)
-    _refuse_input(path, [scan, like])
+    check_output(path, PATTERN_FILES, overwrite, [scan, like])
     require_disk(path, _size(scan))
     if _size(scan) > _LARGE:
         told = f"{path} will take {readable_size(_size(scan))} on the disk, less where the format compresses."
@@ -110,18 +108,3 @@ def require_memory(nbytes: int) -> None:
 
 def _size(scan: Scan) -> int:
     return scan.n_positions * 4 * int(np.prod(scan.pattern_shape))
-
-
-def _refuse_input(path: Path, inputs: list[Any]) -> None:
-    """Whether the output is a file that the input is read from."""
-    if not path.exists():
-        return
-    output = path.resolve()
-    for file in (Path(file).resolve() for file in files_of(inputs)):
-        if output == file or output in file.parents or file in output.parents:
-            raise FileError(
-                "the output is the input",
-                expected="the path of another file than the patterns are read from",
-                received=f"{path}, which is read",
-                advice="Choose another name; delete the input when the output is there.",
-            )

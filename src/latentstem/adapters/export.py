@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..atomic import written_whole
 from ..errors import FileError
 from ..scan import Axis, Scan
+from .origin import files_of
 
 if TYPE_CHECKING:
     from ..embedding import Embedding
@@ -31,14 +32,25 @@ LATENT_FILES = {".npz": "numpy", ".hspy": "hyperspy", ".zspy": "hyperspy", ".h5"
 PATTERN_FILES = {".npy": "numpy", **LATENT_FILES}
 
 
-def check_output(path: Path, kinds: dict[str, str], overwrite: bool) -> None:
+def check_output(path: Path, kinds: dict[str, str], overwrite: bool, inputs: Sequence[Any] = ()) -> None:
     """Whether a result can be written to this path, asked before the work is done.
+
+    Parameters
+    ----------
+    path : Path
+        Where to.
+    kinds : dict of str to str
+        Suffixes that can be written, and the library that writes each.
+    overwrite : bool
+        Whether a file that is there may be replaced.
+    inputs : sequence of Path, Scan, Signal2D, DataCube or array
+        What is read; files of that are never replaced.
 
     Raises
     ------
     FileError
-        If the suffix is not one of `kinds`, the library that writes it is missing, there is no such folder,
-        or there is a file already and `overwrite` is False.
+        If the suffix is not one of `kinds`, the library that writes it is missing, there is no such folder, there is
+        a file already and `overwrite` is False, or the output is an input.
     """
     library = kinds.get(path.suffix.lower())
     problem, advice = "", ""
@@ -58,6 +70,21 @@ def check_output(path: Path, kinds: dict[str, str], overwrite: bool) -> None:
             received=f"{path}, which {problem}",
             advice=advice,
         )
+    if path.exists():
+        _refuse_input(path, inputs)
+
+
+def _refuse_input(path: Path, inputs: Sequence[Any]) -> None:
+    output = path.resolve()
+    for file in (Path(file).resolve() for file in files_of(list(inputs))):
+        same = file.exists() and output.samefile(file)  # also by another name
+        if same or output in file.parents or file in output.parents:
+            raise FileError(
+                "the output is the input",
+                expected="the path of another file than those that are read",
+                received=f"{path}, which is read",
+                advice="Choose another name; delete the input when the output is there.",
+            )
 
 
 def save_latents(embedding: Embedding, path: Path) -> None:
@@ -87,7 +114,7 @@ def _save_for_host(embedding: Embedding, path: Path, library: str) -> None:
         from .py4dstem import latents_array
 
         units = embedding.axes[0].units or "pixels"
-        py4DSTEM.save(str(path), latents_array(embedding, "latents", units), mode="o")
+        py4DSTEM.save(str(path), latents_array(embedding, "latents", units), mode="w")
 
 
 def with_stored_axes(scan: Scan, arrays: Mapping[str, np.ndarray]) -> Scan:

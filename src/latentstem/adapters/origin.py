@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ def files_of(data: Any) -> set[str]:
 
     Parameters
     ----------
-    data : Scan, Signal2D, DataCube or array, or a list of such
-        A lazy array is searched for what its tasks read.
+    data : Scan, Signal2D, DataCube, array or Path, or a list of such
+        A lazy array is searched for what its tasks read. A signal in memory is of the file that it was loaded from.
     """
     found: set[str] = set()
     _search(data, found, {}, _DEPTH)
@@ -37,6 +38,11 @@ def _search(thing: Any, found: set[str], seen: dict[int, Any], depth: int) -> No
     seen[id(thing)] = thing  # held, so that no other object gets its number
     library = library_of(thing)
     inside: list[Any] = []
+    if isinstance(thing, Path):
+        found.add(str(thing))
+    elif hasattr(thing, "tmp_parameters"):  # a signal in memory, from a file
+        parts = [thing.tmp_parameters.get_item(name, "") for name in ("folder", "filename", "extension")]
+        found.update([os.path.join(parts[0], f"{parts[1]}.{parts[2].lstrip('.')}")] if parts[1] else [])
     if isinstance(thing, np.memmap) and thing.filename is not None:
         found.add(os.fspath(thing.filename))
     elif library == "numpy":

@@ -160,7 +160,7 @@ def embed(
         from ..adapters.export import LATENT_FILES, save_latents
 
         opened = open_data(data, scan, scan_mask)
-        outputs = _outputs(opened, output, LATENT_FILES, overwrite)
+        outputs = _outputs(opened, output, LATENT_FILES, overwrite, [*data, model, *(scan_mask or ())])
 
         from ..model import load
 
@@ -192,7 +192,7 @@ def reconstruct(
         from ..adapters.export import PATTERN_FILES
 
         opened = open_data(data, scan, scan_mask)
-        outputs = _outputs(opened, output, PATTERN_FILES, overwrite)
+        outputs = _outputs(opened, output, PATTERN_FILES, overwrite, [*data, model, *(scan_mask or ())])
 
         from ..model import load
 
@@ -224,7 +224,7 @@ def report(
     with plain_messages():
         from ..adapters.export import check_output
 
-        check_output(output, {".html": "html"}, overwrite)
+        check_output(output, {".html": "html"}, overwrite, [*data, path, *(scan_mask or ())])
         opened = open_data(data, scan, scan_mask)
 
         from ..model import load
@@ -278,7 +278,9 @@ def _write_report(model: LatentModel, scan: Scan, path: Path, seed_agreement: bo
         typer.echo(model.evidence["verdict"])
 
 
-def _outputs(scan: Scan, output: Path, kinds: dict[str, str], overwrite: bool) -> list[tuple[Path, Scan]]:
+def _outputs(
+    scan: Scan, output: Path, kinds: dict[str, str], overwrite: bool, read: list[Path]
+) -> list[tuple[Path, Scan]]:
     """Each scan with the file that its result goes to: of a series, with the scan's name at the end."""
     from ..adapters.export import check_output
     from ..results import file_names
@@ -290,7 +292,7 @@ def _outputs(scan: Scan, output: Path, kinds: dict[str, str], overwrite: bool) -
         paths = [output.with_name(f"{output.stem}_{name}{output.suffix}") for name in names]
         outputs = list(zip(paths, scan.scans, strict=True))
     for path, _ in outputs:
-        check_output(path, kinds, overwrite)
+        check_output(path, kinds, overwrite, [scan, *read])
     return outputs
 
 
