@@ -20,6 +20,7 @@ from latentstem import as_scan
 from latentstem.errors import (
     ArgumentError,
     DataValueError,
+    FileError,
     MaskError,
     PatternShapeError,
     ScanDimensionError,
@@ -149,6 +150,19 @@ def test_masks_of_each_scan(model, scan, other):
     assert not np.isnan(first.maps).any()
     np.testing.assert_array_equal(np.isnan(second.maps[..., 0]), mask)
     np.testing.assert_array_equal(second.maps, model.embed(other, scan_mask=mask).maps)
+
+
+def test_files_of_each_scan_are_checked_before_the_work(model, scan, other, tmp_path, monkeypatch):
+    first, second = model.reconstruct([scan, other], out=[tmp_path / "a.npy", None])
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), first)
+    assert second.shape == other.shape
+    monkeypatch.setattr(type(model), "fitting_scan", lambda *_: pytest.fail("work has begun"))
+    with pytest.raises(FileError, match=r"a\.npy, which exists already"):
+        model.reconstruct([scan, other], out=[tmp_path / "b.npy", tmp_path / "a.npy"])
+    with pytest.raises(ArgumentError, match=r"b\.npy twice"):
+        model.reconstruct([scan, other], out=[tmp_path / "b.npy", tmp_path / "b.npy"])
+    with pytest.raises(ArgumentError, match=r"out does not fit the series: expected a list of 2"):
+        model.reconstruct([scan, other], out=tmp_path / "b.npy")
 
 
 def test_evidence_of_a_series(model, scan, other):

@@ -89,7 +89,8 @@ class LatentModel:
         Parameters
         ----------
         data : DataCube, Signal2D, array or path
-            Anything `as_scan` reads, with patterns of the shape the model is for.
+            Anything `as_scan` reads, with patterns of the shape the model is for. Of a series (a list, or an array
+            of five dimensions), a list comes back, one for each scan; arguments of one scan are lists then.
         scan_shape, scan_mask
             See `as_scan`. Latents of excluded scan positions are NaN, and they are nobody's context.
         client : distributed.Client, optional

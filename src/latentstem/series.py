@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -293,6 +294,7 @@ def for_each_scan(method: Method) -> Method:
         if not isinstance(scan, Series):
             return method(self, scan, **arguments)  # type: ignore[operator]
         out = per_scan("out", arguments.pop("out", None), len(scan.scans))
+        _check_outputs(out, arguments.get("overwrite", False))
         found = []
         for number, (part, target) in enumerate(zip(scan.scans, out, strict=True)):
             own = {**arguments, "out": target} if target is not None else arguments
@@ -301,3 +303,19 @@ def for_each_scan(method: Method) -> Method:
         return found
 
     return every  # type: ignore[return-value]
+
+
+def _check_outputs(out: Sequence[Any], overwrite: bool) -> None:
+    """Whether all results can be written, asked before the first one is made."""
+    from .adapters.export import PATTERN_FILES, check_output
+
+    paths = [Path(path) for path in out if path is not None]
+    for number, path in enumerate(paths):
+        check_output(path, PATTERN_FILES, overwrite)
+        if path.resolve() in [other.resolve() for other in paths[:number]]:
+            raise ArgumentError(
+                "two results cannot go into one file",
+                expected="a file for each scan",
+                received=f"out with {path} twice",
+                advice="Give each scan a name of its own.",
+            )

@@ -77,8 +77,8 @@ def train_autoencoder(
 
     Parameters
     ----------
-    data : DataCube, Signal2D, array or path
-        Anything `as_scan` reads.
+    data : DataCube, Signal2D, array or path, or a list of such
+        Anything `as_scan` reads. Of a series (a list, or an array of five dimensions), one model learns from all scans.
     scan_shape : (int, int), optional
         Scan rows and columns, where the data are a stack of patterns.
     scan_mask : array of bool, shape (Ny, Nx), optional
@@ -116,6 +116,7 @@ def train_autoencoder(
     Returns
     -------
     LatentModel
+        With ``devices`` > 1 in a script, in each of the processes, which all go on with the script.
 
     Raises
     ------
