@@ -133,6 +133,7 @@ def test_runs_end_together(ran):
     assert told["limited"]["history"]["epoch"][-1] < 9999
     assert len(told["resumed"]["history"]["val/loss"]) == 4
     assert told["streamed"]["config"]["latent_dim"] in (2, 4, 8, 16, 32, 64)
+    assert "workers=0: each of the processes reads ahead by itself" in told["streamed"]["choices"]
     assert done.stdout.count("rank 0 was told: training became unstable") == 1
     assert "rank 1" not in done.stdout
     assert "Traceback" not in done.stderr

@@ -256,6 +256,11 @@ class _Run:
         self.training, self.validation = split_positions(scan, config.validation_fraction, config.seed)
         self.config, chosen = resolve(config, scan, quality, len(self.training), team.size)
         self.choices = [*choices, *chosen]
+        on_cpu = config.device == "cpu" or not torch.cuda.is_available()
+        if team.size > 1 and on_cpu and config.workers:
+            # forked beside gloo's threads, a loader process now and then hangs before it has begun
+            self.config = self.config.model_copy(update={"workers": 0})
+            self.choices.append("workers=0: each of the processes reads ahead by itself")
         fits = team.shared(lambda: fits_in_memory(scan, team.size // team.nodes))
         self.scan, self.quality = in_memory(scan) if fits else scan, quality
         self.output_dir, self.progress = None if output_dir is None else Path(output_dir), progress
