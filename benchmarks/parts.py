@@ -18,6 +18,7 @@ from .decomposition import METHODS, best_of
 from .processes import processes
 from .scans import SCANS, TYPICAL, benchmark_scan, masked
 from .scores import best_baseline, mixture_ari, standardised
+from .streaming import formats, memory
 
 ROOT = Path(__file__).resolve().parents[1]
 ORIENT4D = ROOT.parent / "shared" / "data" / "orient4d-scan32"
@@ -177,5 +178,6 @@ def _seconds(function: Callable[[], object]) -> float:
 
 
 PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
-    part.__name__: part for part in (quality, passing, speed, growth, seeds, longer, labelled, processes)
+    part.__name__: part
+    for part in (quality, passing, speed, growth, seeds, longer, labelled, processes, formats, memory)
 }

@@ -175,6 +175,23 @@ def test_parts_run_and_are_written(tmp_path, monkeypatch, capsys):
     assert page.read_text(encoding="utf-8") == text
 
 
+def test_streaming_parts_run_and_are_written(tmp_path, monkeypatch):
+    pytest.importorskip("hyperspy")
+    pytest.importorskip("py4DSTEM")
+    page = command.main(["--quick", "--only", "formats", "memory", "--output", str(tmp_path)])
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    found = results["formats"]["values"]
+    assert found["memory map (.npy)"]["over the memory map"] == 1
+    assert found["HyperSpy .zspy"]["2 workers"] > 0
+    assert found["HyperSpy .zspy"]["cache_dir, again / s"] > 0
+    assert "cache_dir, again / s" not in found["memory map (.npy)"]
+    peaks = list(results["memory"]["values"].values())
+    assert all(1e8 < of["import"] <= of["train"] <= of["and embed"] <= of["and reconstruct"] for of in peaks)
+    text = page.read_text(encoding="utf-8")
+    assert "| HyperSpy .zspy |" in text
+    assert "## Memory" in text
+
+
 def test_table_of_quality():
     row = {
         "size": 8, "seconds": 1.25, "psnr": 40.04, "ari": None, "r2": {"strain": 0.5, "thickness": 0.25},
