@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import latentstem
 from helpers import maps, train
+from latentstem import disk
 from latentstem.cli import app
 from latentstem.errors import StorageError
 from latentstem.training import callbacks
@@ -22,8 +23,9 @@ from latentstem.training.module import Autoencoder
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A folder on a disk of 16 MB."""
+def small_disk(tmp_path, monkeypatch):
+    """A folder on a disk of 16 MB, which is not refused before the run: others will fill it later."""
+    monkeypatch.setattr(disk, "_HEADROOM", -(2**40))
     folder = tmp_path / "disk"
     folder.mkdir()
     done = subprocess.run(
