@@ -310,7 +310,7 @@ class _Run:
         epochs_left = (
             epochs if done is None else -(-max(0, module.total_steps - done.steps) // steps_per_epoch)
         )
-        if self.reading is not None and self.team.first:
+        if self.reading is not None:
             patterns = cfg.batch_size * steps_per_epoch * epochs_left
             self.team.shared(lambda: self._foresee(module, patterns, accelerator))
         if self.team.first:
