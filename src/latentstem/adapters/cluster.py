@@ -7,10 +7,8 @@ nor the memory fills up, and what a dying worker had is done again by another.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
-import pickle
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +16,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -32,6 +31,7 @@ log = logging.getLogger("latentstem")
 
 _AHEAD = 2  # tasks under way for each thread of the workers
 _AT_LEAST = 4  # tasks under way, for a cluster that grows by what it has to do
+_PATIENCE = 10.0  # seconds to wait for a scheduler
 _LOOK = 5.0  # seconds between two looks at how many workers there are
 
 
@@ -56,18 +56,21 @@ def on_workers(work: Work, client: Any) -> Iterator[tuple[Run, Callable[[Box], t
         While it runs: if the workers do not see the file.
     """
     _check(client)
-    import dask
+    from .workers import Carrier
 
     in_files = _in_files(work.source)
-    sent = work if in_files else work.without_source()
-    origin = socket.gethostname(), os.getpid()
-    # A task that makes the work, rather than scattered data: the scheduler repeats it when its worker dies.
-    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "100GB"}):
-        held = client.submit(_received, pickle.dumps(sent), pure=False)
+    carrier = Carrier(f"latentstem-{uuid4().hex}", work if in_files else work.without_source())
+    with _plain_errors():
+        client.register_plugin(carrier)
+    try:
         yield (
-            lambda calls: _run(client, held, origin, calls),
+            lambda calls: _run(client, carrier.name, calls),
             lambda box: () if in_files else (work.read(box),),
         )
+    finally:
+        if client.status == "running":
+            with contextlib.suppress(Exception):  # a worker that died meanwhile
+                client.unregister_worker_plugin(carrier.name)
 
 
 @contextmanager
@@ -85,7 +88,7 @@ def connected(address: str | None) -> Iterator[Any]:
     from distributed import Client
 
     try:
-        client = Client(address, set_as_default=False, timeout=10)
+        client = Client(address, set_as_default=False, timeout=_PATIENCE)
     except (OSError, ValueError) as error:
         raise ClusterError(
             "no scheduler at this address",
@@ -97,7 +100,9 @@ def connected(address: str | None) -> Iterator[Any]:
         yield client
 
 
-def _run(client: Any, held: Any, origin: tuple[str, int], calls: Iterable[Call]) -> Iterator[np.ndarray]:
+def _run(client: Any, name: str, calls: Iterable[Call]) -> Iterator[np.ndarray]:
+    from .workers import call
+
     waiting: deque[Any] = deque()
     most, looked = 0, -_LOOK
     try:
@@ -108,44 +113,26 @@ def _run(client: Any, held: Any, origin: tuple[str, int], calls: Iterable[Call])
                 if not threads:
                     log.warning("The cluster has no workers yet: waiting for the first.")
             while len(waiting) >= most:
-                yield _result(waiting.popleft())
-            waiting.append(client.submit(_call, held, method, arguments, origin, pure=False))
+                with _plain_errors():
+                    found = waiting.popleft().result()
+                yield found
+            waiting.append(client.submit(call, name, method, arguments, pure=False))
         while waiting:
-            yield _result(waiting.popleft())
+            with _plain_errors():
+                found = waiting.popleft().result()
+            yield found
     finally:
         if waiting and client.status == "running":
             client.cancel(list(waiting))
 
 
-def _received(pickled: bytes) -> Work:
-    work: Work = pickle.loads(pickled)
-    return work
-
-
-def _call(work: Work, method: str, arguments: tuple[Any, ...], origin: tuple[str, int]) -> np.ndarray:
-    if origin != (socket.gethostname(), os.getpid()):  # a process of the worker's own
-        _share_processors()
-    found: np.ndarray = getattr(work, method)(*arguments)
-    return found
-
-
-def _share_processors() -> None:
-    """Let the threads of a worker take no more processors together than there are."""
-    import torch
-    from dask.system import CPU_COUNT
-    from distributed import get_worker
-
-    threads = max(1, CPU_COUNT // get_worker().state.nthreads)
-    if torch.get_num_threads() > threads:
-        torch.set_num_threads(threads)
-
-
-def _result(future: Any) -> np.ndarray:
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What distributed says, as errors that tell what to do."""
     from distributed import KilledWorker
 
     try:
-        found: np.ndarray = future.result()
-        return found
+        yield
     except KilledWorker as error:
         raise ClusterError(
             "workers die at this",
