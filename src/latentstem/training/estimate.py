@@ -136,15 +136,15 @@ def estimate(
 def _inputs(module: Autoencoder, count: int, device: str) -> tuple[Tensor, Tensor | None, Tensor | None]:
     network, radius = module.network, module.context.radius
     if not network.components:
-        return torch.zeros(count, *network.shape, device=device), None, None
-    scores = torch.zeros(count, network.components, device=device)
+        return torch.zeros(count, *network.shape, dtype=torch.float32, device=device), None, None
+    scores = torch.zeros(count, network.components, dtype=torch.float32, device=device)
     if not radius:
         return scores, None, None
     from ..networks.rings import neighbourhood
 
     rings = int(neighbourhood(radius)[1].max()) + 1
-    zeros = torch.zeros(count, rings, network.components, device=device)
-    return scores, zeros, torch.zeros(count, rings, device=device)
+    zeros = torch.zeros(count, rings, network.components, dtype=torch.float32, device=device)
+    return scores, zeros, torch.zeros(count, rings, dtype=torch.float32, device=device)
 
 
 def _kept(module: Autoencoder) -> int:
