@@ -12,6 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .context import COMPARED
+from .errors import DataValueError
 from .preprocessing import as_tensor
 from .scan import PatternSource, Scan
 from .training.reader import Batch
@@ -131,8 +132,20 @@ class Work:
         positions = (rows + y0) * excluded.shape[1] + columns + x0
         for at in range(0, len(positions), _BATCH):
             some = slice(at, at + _BATCH)
-            out[rows[some], columns[some]] = self._function(batch(positions[some])).numpy()
+            found = self._function(batch(positions[some])).numpy()
+            if not np.isfinite(found).all():
+                raise _not_finite(np.isfinite(found.reshape(len(found), -1)).all(1))
+            out[rows[some], columns[some]] = found
         return out
+
+
+def _not_finite(fine: np.ndarray) -> DataValueError:
+    return DataValueError(
+        "NaN or infinite values",
+        expected="finite values in the range of single precision, at every scan position that is not excluded",
+        received=f"{np.count_nonzero(~fine)} of {len(fine)} patterns for which the model gives no finite result",
+        advice="Exclude them with scan_mask = ~np.isfinite(data).all(axis=(2, 3)), or replace them.",
+    )
 
 
 def applied(

@@ -16,6 +16,7 @@ from tempfile import TemporaryFile
 import psutil
 
 from .errors import StorageError
+from .paths import local_path
 
 __all__ = ["clear_up", "require_folder", "storage_errors", "written_whole"]
 
@@ -45,7 +46,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     StorageError
         If the disk is full, or nothing can be written there.
     """
-    path = Path(path)
+    path = local_path(path, StorageError)
     beside = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,7 @@ def require_folder(path: str | Path) -> None:
     ------
     StorageError
     """
-    path = Path(path)
+    path = local_path(path, StorageError)
     with storage_errors(path / "..."):
         path.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=path) as file:

@@ -11,6 +11,7 @@ import torch
 
 from .atomic import written_whole
 from .errors import CheckpointError
+from .paths import local_path
 from .stored import check_stored
 
 __all__ = ["altered", "read_checkpoint", "write_checkpoint"]
@@ -30,7 +31,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     from .training.module import FORMAT_VERSION
 
-    path = Path(path)
+    path = local_path(path, CheckpointError)
     if not path.is_file():
         raise CheckpointError(
             "no such checkpoint", expected="the path of a .ckpt file", received=f"'{path}'", advice=_ADVICE

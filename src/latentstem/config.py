@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -18,10 +17,12 @@ from pydantic import (
 )
 
 from .errors import ArgumentError
+from .names import nearest
 
 __all__ = ["MAX_CONTEXT", "PRESETS", "TrainingConfig"]
 
 MAX_CONTEXT = 3  # scan positions: the largest neighbourhood that an encoder may see
+_SEE = "See the parameters of latentstem.TrainingConfig."
 
 
 class TrainingConfig(BaseModel):
@@ -140,11 +141,14 @@ class TrainingConfig(BaseModel):
         if isinstance(value, dict):
             try:
                 value = timedelta(**value)
-            except TypeError as error:
+            except (TypeError, OverflowError) as error:
                 raise ValueError(str(error)) from None
         if isinstance(value, str):
             days, hours, minutes, seconds = map(int, value.split(":"))
-            value = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+            try:
+                value = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+            except OverflowError as error:
+                raise ValueError(str(error)) from None
         if isinstance(value, timedelta):
             total = int(value.total_seconds())
             if total < 1:
@@ -195,12 +199,12 @@ class TrainingConfig(BaseModel):
             For an unknown preset, a misspelt argument (the nearest right one is named) or a value out of
             range.
         """
-        if preset not in PRESETS:
+        if not isinstance(preset, str) or preset not in PRESETS:
             raise ArgumentError(
                 "unknown preset",
                 expected=f"one of {', '.join(PRESETS)}",
                 received=repr(preset),
-                advice=_nearest(preset, PRESETS),
+                advice=nearest(str(preset), PRESETS, _SEE),
             )
         for name in arguments:
             if name not in cls.model_fields:
@@ -208,7 +212,7 @@ class TrainingConfig(BaseModel):
                     "unknown training argument",
                     expected=f"one of {', '.join(cls.model_fields)}",
                     received=repr(name),
-                    advice=_nearest(name, cls.model_fields),
+                    advice=nearest(name, cls.model_fields, _SEE),
                 )
         try:
             return cls(**{**PRESETS[preset], **arguments})
@@ -248,11 +252,6 @@ _TAKES = {
     "crop": "row start, row stop, column start, column stop in pixels, each stop greater than its start",
     "max_time": "'DD:HH:MM:SS', a dict such as {{'minutes': 2}} or a timedelta, of at least one second",
 }
-
-
-def _nearest(name: str, choices: Any) -> str:
-    near = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.4)
-    return f"Did you mean {near[0]!r}?" if near else "See the parameters of latentstem.TrainingConfig."
 
 
 #: Named starting points: the fields in which each differs from the defaults.

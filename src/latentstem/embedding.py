@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from .atomic import written_whole
-from .errors import ArgumentError, FileError
+from .errors import ArgumentError, FileError, StorageError
+from .paths import local_path
 from .scan import Axis
 
 __all__ = ["Embedding"]
@@ -74,7 +75,7 @@ class Embedding:
         Path
             Where it was written.
         """
-        path = Path(path)
+        path = local_path(path, StorageError)
         if path.suffix != ".npz":
             path = path.with_name(path.name + ".npz")
         axes = json.dumps([axis.as_dict() for axis in self.axes])
@@ -93,13 +94,15 @@ class Embedding:
             If the file is missing, damaged, or holds something else.
         """
         try:
-            with open(path, "rb") as handle:
+            with open(local_path(path), "rb") as handle:
                 file = np.load(handle, allow_pickle=False)
                 missing = [name for name in _ENTRIES if name not in getattr(file, "files", ())]
                 if missing:
                     raise ValueError(f"no entry {', '.join(missing)}")
                 ny, nx = (Axis(**axis) for axis in json.loads(str(file["axes"])))
                 return cls(file["maps"], (ny, nx), json.loads(str(file["provenance"])))
+        except FileError:
+            raise
         except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise FileError(
                 f"cannot read latent maps from {path}",

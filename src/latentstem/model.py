@@ -15,6 +15,7 @@ from .checkpoint import read_checkpoint, write_checkpoint
 from .config import TrainingConfig
 from .embedding import Embedding
 from .errors import ModelMismatchError
+from .names import names_checked
 from .preprocessing import as_tensor
 from .reconstruction import reconstruct as reconstruct_scan
 from .scan import Scan, as_scan
@@ -74,6 +75,7 @@ class LatentModel:
         """Versions of the packages that trained it."""
         return dict(self.module.versions)
 
+    @names_checked()
     @for_each_scan
     def embed(
         self,
@@ -117,6 +119,7 @@ class LatentModel:
         provenance = {**self.describe(), "applied_to": scan.signature()}
         return Embedding(maps, scan.axes[:2], provenance)
 
+    @names_checked()
     @for_each_scan
     def reconstruct(
         self,
@@ -175,7 +178,10 @@ class LatentModel:
         -------
         ndarray, shape (..., H, W), float32
         """
-        latents = torch.as_tensor(np.asarray(latents, dtype=np.float32))
+        try:
+            latents = torch.as_tensor(np.asarray(latents, dtype=np.float32))
+        except (TypeError, ValueError):
+            latents = torch.empty(0)
         if latents.ndim == 0 or latents.shape[-1] != self.config.latent_dim:
             raise ModelMismatchError(
                 "latents do not fit the model",
@@ -246,7 +252,7 @@ class LatentModel:
         sample = included[np.linspace(0, len(included) - 1, min(64, len(included))).astype(int)]
         values = self.module.values(as_tensor(scan.read(sample)))
         mean, trained = float(values.sum((1, 2)).mean()), float(self.module.preprocessing.mean_total)
-        if trained > 0 and not 0.1 < mean / trained < 10:
+        if trained > 0 and np.isfinite(mean) and not 0.1 < mean / trained < 10:
             warnings.warn(
                 f"The patterns of {scan.name!r} ({scan.dtype}) sum to {mean:.3g} on average, those of the training "
                 f"scan ({self.scan_signature.get('dtype')}) to {trained:.3g}: latents may mean little. Train on this "

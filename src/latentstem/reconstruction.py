@@ -15,7 +15,8 @@ from .adapters.pattern_files import open_patterns, storage_tile, write_patterns
 from .apply import Work, applied
 from .atomic import written_whole
 from .disk import readable_size, require_disk
-from .errors import ArgumentError
+from .errors import ArgumentError, StorageError
+from .paths import local_path
 from .scan import Scan
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def write(
     -------
     Path
     """
-    path = Path(out).expanduser()
+    path = local_path(out, StorageError).expanduser()
     check_output(path, PATTERN_FILES, overwrite, [scan, like])
     require_disk(path, _size(scan))
     if _size(scan) > _LARGE:

@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from .errors import MaskError
+from .names import names_checked
 
 __all__ = ["Axis", "PatternSource", "Scan", "as_scan"]
 
@@ -200,8 +201,10 @@ class Scan:
         """The same scan with these masks; None keeps the mask that is there."""
         return replace(
             self,
-            scan_mask=self.scan_mask if scan_mask is None else np.asarray(scan_mask),
-            pattern_mask=self.pattern_mask if pattern_mask is None else np.asarray(pattern_mask),
+            scan_mask=self.scan_mask if scan_mask is None else _as_mask(scan_mask, "scan_mask"),
+            pattern_mask=self.pattern_mask
+            if pattern_mask is None
+            else _as_mask(pattern_mask, "pattern_mask"),
         )
 
     def described(self, name: str, host: str, metadata: dict[str, Any]) -> Scan:
@@ -224,6 +227,19 @@ class Scan:
         }
 
 
+def _as_mask(mask: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(mask)
+    except (TypeError, ValueError, RuntimeError):
+        raise MaskError(
+            f"{name} is no array",
+            expected="a boolean array",
+            received=f"{type(mask).__module__}.{type(mask).__qualname__} that cannot be made into one",
+            advice="Give rows of equal length, of True and False; True excludes.",
+        ) from None
+
+
+@names_checked()
 def as_scan(
     data: Any, scan_shape: tuple[int, int] | None = None, *, scan_mask: Any = None, pattern_mask: Any = None
 ) -> Scan:

@@ -10,6 +10,7 @@ from ..errors import UnsupportedDataError
 from ..scan import Scan
 from .arrays import default_axes, library_of, source_of
 from .series import scan_of_array, series_of_list
+from .validate import check_open
 
 __all__ = ["open_scan"]
 
@@ -40,6 +41,7 @@ def open_scan(data: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
     UnsupportedDataError
         If `data` is of a kind that is not read.
     """
+    check_open(data)
     roots = {cls.__module__.partition(".")[0] for cls in type(data).__mro__}
     if isinstance(data, Scan):
         return _same_scan(data, scan_shape)

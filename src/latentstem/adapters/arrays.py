@@ -161,12 +161,14 @@ class ChunkedSource:
                 # not on a cluster that happens to be the default: it may not see the file
                 parts = compute(*parts, scheduler=None if _is_on_cluster(self._store) else "threads")
             return [np.asarray(part) for part in parts]
-        except OSError as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever the library that reads them raises
             raise FileError(
                 "patterns cannot be read",
-                expected="complete storage chunks in a format that is installed",
-                received=f"{type(error).__name__}: {error}",
-                advice="The file may be damaged; `pip install hdf5plugin` adds the filters of detectors.",
+                expected="an open file with complete storage chunks, in a format that is installed",
+                received=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+                advice="The file may be closed, moved or damaged; `pip install hdf5plugin` adds the filters of detectors.",
             ) from error
 
     def __getstate__(self) -> dict[str, Any]:
@@ -324,10 +326,15 @@ def _numpy_of_tensor(tensor: Any) -> np.ndarray:
     """A view of a tensor in memory; a copy only where it lives on a GPU or has a dtype that numpy lacks."""
     if str(tensor.layout) != "torch.strided":
         raise _unsupported(tensor, "Give tensor.to_dense().")
-    tensor = tensor.detach().cpu()
-    if str(tensor.dtype) == "torch.bfloat16":
-        tensor = tensor.float()
-    return tensor.resolve_conj().resolve_neg().numpy()
+    array = tensor.detach()
+    try:
+        array = array.cpu()
+        array = array.float() if str(array.dtype) == "torch.bfloat16" else array
+        return array.resolve_conj().resolve_neg().numpy()
+    except (NotImplementedError, RuntimeError, TypeError):  # without data, or quantised
+        raise _unsupported(
+            tensor, "Give a tensor of integers or floating-point numbers, with data."
+        ) from None
 
 
 def memory_map(dataset: Any) -> np.ndarray | None:

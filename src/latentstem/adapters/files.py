@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 
 from ..errors import FileError, LatentSTEMError
+from ..paths import local_path
 from ..scan import Scan
 from .export import with_stored_axes
 from .series import scan_of_array
@@ -85,7 +86,7 @@ def scan_of_file(path: str | os.PathLike[str], scan_shape: ScanShape = None) -> 
     ScanDimensionError, ScanShapeError, PatternShapeError, DataTypeError
         If what it holds is not a scan.
     """
-    path = Path(path).expanduser()
+    path = local_path(path).expanduser()
     _check(path)
     try:
         scan = _reader(path)(path, scan_shape)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import ArgumentError
+from ..names import names_checked, training_names
 from ..series import in_scan, per_scan
 from .export import PATTERN_FILES
 from .lazy import reconstruct_lazily
@@ -25,6 +25,7 @@ __all__ = ["embed", "reconstruct", "train_autoencoder"]
 _HYPERSPY_NAMES = {"scan_mask": "navigation_mask", "pattern_mask": "signal_mask"}
 
 
+@names_checked(training_names, _HYPERSPY_NAMES)
 def train_autoencoder(
     signal: Any,
     *,
@@ -55,7 +56,6 @@ def train_autoencoder(
     """
     from ..training.fit import train_autoencoder as train
 
-    _refuse(_HYPERSPY_NAMES.keys() & training_arguments, ("navigation_mask", "signal_mask"))
     return train(
         signal,
         scan_shape=scan_shape,
@@ -65,6 +65,7 @@ def train_autoencoder(
     )
 
 
+@names_checked(meant=_HYPERSPY_NAMES)
 def embed(
     signal: Any,
     model: Any,
@@ -73,7 +74,6 @@ def embed(
     navigation_mask: Any = None,
     client: Any = None,
     progress: bool = False,
-    **misspelt: Any,
 ) -> LatentMaps:
     """Latent maps of this signal.
 
@@ -99,7 +99,6 @@ def embed(
     from ..model import embed as embed_data
     from .latent_maps import LatentMaps
 
-    _refuse(misspelt, ("scan_shape", "navigation_mask", "client", "progress"))
     mask = _mask_array(navigation_mask)
     embedding = embed_data(
         signal, model, scan_shape=scan_shape, scan_mask=mask, client=client, progress=progress
@@ -115,6 +114,7 @@ def embed(
     return LatentMaps.from_embedding(embedding, (y, x), title_of(signal))
 
 
+@names_checked(meant=_HYPERSPY_NAMES)
 def reconstruct(
     signal: Any,
     model: Any,
@@ -125,7 +125,6 @@ def reconstruct(
     overwrite: bool = False,
     client: Any = None,
     progress: bool = False,
-    **misspelt: Any,
 ) -> Any:
     """The signal as the model sees it: denoised, in the signal's own units.
 
@@ -157,7 +156,6 @@ def reconstruct(
     from ..reconstruction import reconstruct as reconstruct_scan
     from ..reconstruction import write
 
-    _refuse(misspelt, ("scan_shape", "navigation_mask", "out", "overwrite", "client", "progress"))
     mask, model = _mask_array(navigation_mask), as_model(model)
     if is_series(signal):
         _refuse_one_file(signal, out)
@@ -175,15 +173,6 @@ def reconstruct(
     return signal._deepcopy_with_new_data(data.reshape(signal.data.shape))
 
 
-def _refuse(arguments: Iterable[str], known: tuple[str, ...]) -> None:
-    for name in arguments:
-        meant = _HYPERSPY_NAMES.get(name)
-        raise ArgumentError(
-            "unknown argument of a signal's method",
-            expected=" or ".join(known),
-            received=repr(name),
-            advice=f"Did you mean {meant!r}?" if meant in known else "See help() of the method.",
-        )
 
 
 def _mask_array(mask: Any) -> Any:

@@ -14,10 +14,12 @@ import numpy as np
 from emdfile import Array, Metadata
 
 from ..errors import ArgumentError, UnsupportedDataError
+from ..names import names_checked, training_names
 from ..scan import Axis, Scan
 from .arrays import default_axes, source_of
 from .pattern_files import lazy_patterns, open_patterns
 from .units import plain_units
+from .validate import check_open
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +60,7 @@ def scan_of_datacube(datacube: Any, scan_shape: tuple[int, int] | None = None) -
             received=f"{type(datacube).__module__}.{type(datacube).__qualname__}",
             advice="Give a datacube from its tree, or make one with py4DSTEM.DataCube(array).",
         )
+    check_open(datacube.data)
     source = source_of(datacube.data, scan_shape)
     calibration = datacube.calibration
     r_size, r_units = calibration.get_R_pixel_size(), calibration.get_R_pixel_units()
@@ -69,6 +72,7 @@ def scan_of_datacube(datacube: Any, scan_shape: tuple[int, int] | None = None) -
     return Scan(source, (rx, ry, qx, qy), name=datacube.name, host="py4dstem")
 
 
+@names_checked(training_names)
 def train_autoencoder(
     datacube: Any,
     *,
@@ -102,6 +106,7 @@ def train_autoencoder(
     return train(datacube, scan_shape=scan_shape, **masks, **training_arguments)
 
 
+@names_checked()
 def embed(
     datacube: Any,
     model: Any,
@@ -153,6 +158,7 @@ def embed(
     return latents
 
 
+@names_checked()
 def reconstruct(
     datacube: Any,
     model: Any,
@@ -251,8 +257,9 @@ def _calibrated(name: str, axis: Axis, size: Any, units: Any) -> Axis:
 
 def _check_name(datacube: Any, name: str) -> None:
     """Whether latents may be stored under this name: it is free, or latents are there already."""
-    present = datacube.tree(name) if name in datacube.treekeys else None
-    if not name or "/" in name or (present is not None and _PROVENANCE not in present.metadata):
+    named = isinstance(name, str) and bool(name) and "/" not in name
+    present = datacube.tree(name) if named and name in datacube.treekeys else None
+    if not named or (present is not None and _PROVENANCE not in present.metadata):
         what = "no name of a node" if present is None else f"a {type(present).__name__} that is there already"
         raise ArgumentError(
             "name of the latents",

@@ -18,7 +18,15 @@ from ..errors import (
     ScanShapeError,
 )
 
-__all__ = ["Layout", "check_dtype", "check_range", "check_scan_shape", "check_stored", "layout_of"]
+__all__ = [
+    "Layout",
+    "check_dtype",
+    "check_open",
+    "check_range",
+    "check_scan_shape",
+    "check_stored",
+    "layout_of",
+]
 
 MIN_PATTERN = 8  # pixels: below, there is nothing to learn
 _MAX_POSITIONS, _MAX_PIXELS = 2**30, 2**28  # no microscope comes near; a damaged header does
@@ -83,6 +91,22 @@ def check_range(minimum: float, maximum: float) -> None:
             expected=f"a range of at least {_APART:.1g} of the largest magnitude, for single precision",
             received=f"{received}, a range of {maximum - minimum:g}",
             advice="Subtract the detector's offset first: data - data.min(), in double precision.",
+        )
+
+
+def check_open(data: Any) -> None:
+    """Refuse an h5py dataset whose file has been closed.
+
+    Raises
+    ------
+    FileError
+    """
+    if type(data).__module__.startswith("h5py") and not data:
+        raise FileError(
+            "the HDF5 file is closed",
+            expected="a dataset of an open file",
+            received="a dataset whose file has been closed",
+            advice="Open it again, and keep it open: h5py.File(path, 'r').",
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..checkpoint import read_checkpoint
 from ..config import TrainingConfig
 from ..errors import ArgumentError, CheckpointError, ModelMismatchError
+from ..paths import local_path
 from ..scan import Scan
 from .module import Autoencoder
 
@@ -63,7 +64,8 @@ class Start:
                 advice="init_from starts afresh from weights; resume_from continues an interrupted run.",
             )
         if init_from is not None:
-            return cls(Path(init_from), Autoencoder.load_from_checkpoint(init_from), resumed=False)
+            path = local_path(init_from, CheckpointError)
+            return cls(path, Autoencoder.load_from_checkpoint(init_from), resumed=False)
         if resume_from is None:
             return None
         content = read_checkpoint(resume_from)
