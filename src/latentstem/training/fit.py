@@ -20,7 +20,7 @@ from torch import Tensor
 from ..atomic import require_folder
 from ..config import TrainingConfig
 from ..disk import require_disk
-from ..errors import ArgumentError, CheckpointError, TrainingError
+from ..errors import CheckpointError, TrainingError
 from ..model import LatentModel, load
 from ..names import names_checked, training_names
 from ..preprocessing import Detector
@@ -33,9 +33,10 @@ from .callbacks import Bar, Checkpoints, HistoryRecorder, Patience, StopTogether
 from .curves import Curves
 from .data import ScanDataModule, fits_in_memory, in_memory, split_positions
 from .estimate import estimate
+from .guard import check_callbacks, refuse_diverged
 from .module import Autoencoder
 from .processes import Team, in_processes, is_first_process, processes_of
-from .reader import Batch, PatternReader, sample_with_means
+from .reader import PatternReader, sample_with_means
 from .resolve import resolve
 from .size import choose_latent_dim
 from .start import Start, requested_config
@@ -54,7 +55,6 @@ _BUDGET = 60_000, 300_000  # patterns that such a run sees, at least and at most
 _VALIDATIONS = 20  # in a run that is budgeted in patterns
 _TRIAL = 30_000  # patterns of each short training that chooses the number of latents
 _TRIAL_HELD_OUT = 512  # held-out patterns that such are compared on
-_DIVERGED, _RARE = 10.0, 0.01  # reconstructions are off by so many times what the data are; share of rare values in that
 _AVERAGE = 0.995  # of the running mean of the weights, per step
 
 
@@ -134,7 +134,7 @@ def train_autoencoder(
     StorageError
         If nothing can be written to `output_dir`, or its disk is full. It says what is kept.
     """
-    _check_callbacks(callbacks)
+    check_callbacks(callbacks)
     asked = requested_config(None, preset, config, training_arguments)
     accelerator = find_accelerator(asked.device)
     strategy, choice = processes_of(asked, accelerator)
@@ -238,18 +238,6 @@ def _earlier_set_aside(
     if output_dir is None or (resume_from is not None and lies_in(resume_from, output_dir)):
         return nullcontext()
     return earlier_set_aside(Path(output_dir), ("checkpoints", "tb_logs"), log.warning)
-
-
-def _check_callbacks(callbacks: Any) -> None:
-    if not isinstance(callbacks, (list, tuple)) or not all(isinstance(one, L.Callback) for one in callbacks):
-        raise ArgumentError(
-            "callbacks are of another kind",
-            expected="a list of pytorch_lightning.Callback",
-            received=f"{type(callbacks).__name__} of {', '.join({type(one).__name__ for one in callbacks})}"
-            if isinstance(callbacks, (list, tuple))
-            else type(callbacks).__name__,
-            advice="Give instances of classes that extend pytorch_lightning.Callback.",
-        )
 
 
 class _Run:
@@ -370,7 +358,7 @@ class _Run:
         if not self.team.first:
             return None
         module = module.cpu().eval()
-        _refuse_diverged(module, batches.validation[0], self.quality, cfg)
+        refuse_diverged(module, batches.validation[0], self.quality, cfg)
         for name, value in module.image_quality(batches.validation[0]).items():
             module.history.setdefault(f"final/{name}", []).append(value)
         latents = torch.cat([module.encode_batch(batch) for batch in batches.validation])
@@ -479,25 +467,6 @@ class _Run:
 def _running_mean(mean: list[Tensor], weights: list[Tensor], number: Tensor) -> None:
     """Exponential running mean over a tenth of the steps so far, at most 1 / (1 - _AVERAGE) steps."""
     torch._foreach_lerp_(mean, weights, 1 - min(_AVERAGE, (1 + float(number)) / (10 + float(number))))
-
-
-@torch.no_grad()
-def _refuse_diverged(module: Autoencoder, batch: Batch, quality: Quality, config: TrainingConfig) -> None:
-    """Refuse a model whose losses are finite, but whose reconstructions are nowhere near the data."""
-    values, restored = (
-        module.values(batch.recorded).double(),
-        module.decode(module.encode_batch(batch)).double(),
-    )
-    mean, found = float(values.mean()), float(restored.mean())
-    size = abs(mean) + float(values.std()) + _RARE * (quality.maximum - quality.minimum)
-    if not abs(found - mean) <= _DIVERGED * size:
-        raise TrainingError(
-            "training has diverged",
-            expected=f"held-out reconstructions whose mean is near that of the data, {mean:.3g}",
-            received=f"a mean of {found:.3g}",
-            advice=f"Lower learning_rate (it is {config.learning_rate:g}; try a tenth) or weight_decay (it is "
-            f"{config.weight_decay:g}).",
-        )
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
