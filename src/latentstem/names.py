@@ -58,12 +58,17 @@ def names_checked(
                 known = [*own[1:], *(other for other in also() if other not in meant)]
                 if name in known:
                     continue
+                see = f"See help({function.__name__})."
                 instead = meant.get(name, name)
+                if instead in meant.values():  # of another method
+                    near = f"Did you mean {instead!r}?" if instead in known else see
+                else:
+                    near = nearest(instead, known, see)
                 raise ArgumentError(
                     f"unknown argument of {function.__name__}",
                     expected=f"one of {', '.join(known)}",
                     received=repr(name),
-                    advice=nearest(instead, known, f"See help({function.__name__})."),
+                    advice=near,
                 )
             return function(*arguments, **keywords)
 

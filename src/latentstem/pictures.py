@@ -191,7 +191,7 @@ def _image(
     )
     ax.set_xticks([])
     ax.set_yticks([])
-    if first and x.units:
+    if first and x.units and x.scale:
         _scale_bar(ax, x, y.size)
     elif first:
         for axis in (ax.xaxis, ax.yaxis):
@@ -200,12 +200,18 @@ def _image(
     return image
 
 
+def _drawable(units: str) -> str:
+    """Units as matplotlib can draw them: short, and no formula."""
+    shown = units if len(units) < 30 else f"{units[:27]}..."
+    return "".join(c if c.isprintable() else "?" for c in shown).replace("$", r"\$")
+
+
 def _scale_bar(ax: Axes, axis: Axis, rows: int) -> None:
     """A round length of about a quarter of the panel, in the axis' units."""
     quarter = abs(axis.scale) * axis.size / 4
     power = 10.0 ** math.floor(math.log10(quarter))
     length = max(n * power for n in (1, 2, 5) if n * power <= quarter)
-    units = axis.units.replace("angstrom", "Å").replace("um", "µm")
+    units = _drawable(axis.units).replace("angstrom", "Å").replace("um", "µm")
     label = f"{length:g} {units}" if not units.startswith("1/") else f"{length:g} {units[2:]}$^{{-1}}$"
     bar = AnchoredSizeBar(
         ax.transData, length / abs(axis.scale), label, "lower left", pad=0.4, sep=5, color="white",

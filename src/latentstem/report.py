@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .atomic import written_whole
+from .errors import StorageError
 from .evidence import compare
 from .page import figures, page, paragraph, picture, sentences, table
+from .paths import local_path
 from .quality import Quality, inspect
 from .scan import Scan
 from .scan_statistics import latent_agreement
@@ -113,9 +115,9 @@ def write_report(
     Path
         Where it was written.
     """
+    path = local_path(path, StorageError)
     found, scan, quality, seen = _measure(model, data, scan_shape, scan_mask, seed_agreement)
     model.evidence = found
-    path = Path(path)
     with tempfile.TemporaryDirectory(prefix="latentstem-") as folder:
         sections = {
             **_comparison(found, Path(folder)),
@@ -126,7 +128,7 @@ def write_report(
             "Versions": figures(model.versions),
         }
     with written_whole(path) as beside:
-        beside.write_text(page(f"LatentSTEM: {scan.name}", sections), encoding="utf-8")
+        beside.write_bytes(page(f"LatentSTEM: {scan.name}", sections).encode("utf-8", "backslashreplace"))
     return path
 
 

@@ -7,6 +7,7 @@ scan position, row-major over ``scan_shape``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
@@ -30,7 +31,7 @@ class Axis:
     size : int
         Number of positions or pixels.
     scale, offset : float
-        Calibration: coordinate = offset + scale * index.
+        Calibration: coordinate = offset + scale * index. One that is not finite is none: the axis is uncalibrated.
     units : str
         Units as a plain string (``"nm"``, ``"1/angstrom"``, ``"mrad"``); empty when uncalibrated.
     """
@@ -40,6 +41,11 @@ class Axis:
     scale: float = 1.0
     offset: float = 0.0
     units: str = ""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and math.isfinite(self.offset)):
+            for name, value in (("scale", 1.0), ("offset", 0.0), ("units", "")):
+                object.__setattr__(self, name, value)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""

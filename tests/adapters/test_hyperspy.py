@@ -248,7 +248,7 @@ def test_masks_under_their_other_names(signal, model):
         with pytest.raises(ArgumentError, match=r"received 'scan_mask'\. Did you mean 'navigation_mask'"):
             method(model, scan_mask=mask_of(0, 0))
         with pytest.raises(
-            ArgumentError, match=r"scan_shape or navigation_mask or .*progress.*'signal_mask'. See"
+            ArgumentError, match=r"scan_shape, navigation_mask, .*progress.*'signal_mask'. See"
         ):
             method(model, signal_mask=None)
 

@@ -168,7 +168,7 @@ class ChunkedSource:
                 "patterns cannot be read",
                 expected="an open file with complete storage chunks, in a format that is installed",
                 received=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
-                advice="The file may be closed, moved or damaged; `pip install hdf5plugin` adds the filters of detectors.",
+                advice="The file may be damaged, closed or moved; `pip install hdf5plugin` adds the filters of detectors.",
             ) from error
 
     def __getstate__(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..scan import Axis, Scan
+from .messages import visible
 
 __all__ = ["show_data", "show_model"]
 
@@ -32,7 +33,7 @@ def show_data(scan: Scan) -> None:
     console.print(_facts("Data", facts))
     console.print(_axes(scan.axes))
     for line in quality.lines():
-        console.print(Text(line), soft_wrap=True)
+        console.print(Text(visible(line)), soft_wrap=True)
 
 
 def show_model(path: Path) -> None:
@@ -66,7 +67,7 @@ def _positions(signature: dict[str, Any]) -> str:
 def _facts(title: str, values: dict[str, Any]) -> Table:
     table = _table(title, show_header=False)
     for name, value in values.items():
-        table.add_row(Text(str(name)), Text("-" if value is None else str(value)))
+        table.add_row(Text(visible(str(name))), Text("-" if value is None else visible(str(value))))
     return table
 
 
@@ -76,7 +77,7 @@ def _axes(axes: Iterable[Axis]) -> Table:
         table.add_column(heading)
     for axis in axes:
         numbers = (str(axis.size), f"{axis.scale:.6g}", f"{axis.offset:.6g}")
-        table.add_row(Text(axis.name), *numbers, Text(axis.units or "uncalibrated"))
+        table.add_row(Text(visible(axis.name)), *numbers, Text(visible(axis.units) or "uncalibrated"))
     return table
 
 

@@ -11,7 +11,7 @@ import typer
 
 from ..errors import LatentSTEMError
 
-__all__ = ["note", "plain_messages"]
+__all__ = ["note", "plain_messages", "visible"]
 
 _OPTIONS = {
     "init_from": "--checkpoint",
@@ -23,7 +23,12 @@ _OPTIONS = {
 
 def note(text: str) -> None:
     """Tell the user something that is not a result."""
-    typer.echo(text, err=True)
+    typer.echo("\n".join(map(visible, text.split("\n"))), err=True)
+
+
+def visible(text: str) -> str:
+    """Text on one line in which nothing acts on the terminal: control characters are written as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 @contextmanager
@@ -56,8 +61,8 @@ def plain_messages(kept: Callable[[], str] = lambda: "Nothing was written.") -> 
 
 def _in_options(error: LatentSTEMError) -> str:
     """The parts of an error on lines of their own, with the names that the command line has for arguments."""
-    lines = f"expected: {error.expected}", f"received: {error.received}", error.advice
-    text = "\n  ".join((f"error: {error.what}", *lines))
+    lines = f"error: {error.what}", f"expected: {error.expected}", f"received: {error.received}", error.advice
+    text = "\n  ".join(map(visible, lines))
     text = re.sub(r"scan_shape=\((\w+), (\w+)\)((?:, \(\d+, \d+\))*)", _scan_option, text)
     for argument, option in _OPTIONS.items():
         text = text.replace(argument, option)
