@@ -173,8 +173,6 @@ def reconstruct(
     return signal._deepcopy_with_new_data(data.reshape(signal.data.shape))
 
 
-
-
 def _mask_array(mask: Any) -> Any:
     """A mask as an array, whether it came as one or as a HyperSpy signal, eager or lazy; a list, one by one."""
     if mask is None:
