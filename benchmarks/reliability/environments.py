@@ -59,8 +59,9 @@ def oldest() -> list[str]:
     extras = project["optional-dependencies"]
     pins = {}
     for requirement in [*project["dependencies"], *extras["hyperspy"], *extras["distributed"]]:
-        name, extra, bound = re.fullmatch(r"([\w.-]+)(\[\w+\])?>=([\d.]+).*", requirement).groups()  # type: ignore[union-attr]
-        pins[name] = f"{name}{extra or ''}=={bound}"
+        found = re.fullmatch(r"([\w.-]+)(\[\w+\])?>=([\d.]+).*", requirement)
+        name, extra, bound = found.groups() if found else (requirement, None, None)
+        pins[name] = f"{name}{extra or ''}=={bound}" if found else requirement
     return list({**pins, **_OLDEST_TORCH}.values())
 
 
