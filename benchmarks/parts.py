@@ -19,6 +19,7 @@ from .processes import processes
 from .scans import SCANS, TYPICAL, benchmark_scan, masked
 from .scores import best_baseline, mixture_ari, standardised
 from .streaming import formats, memory
+from .workers import workers
 
 ROOT = Path(__file__).resolve().parents[1]
 ORIENT4D = ROOT.parent / "shared" / "data" / "orient4d-scan32"
@@ -179,5 +180,17 @@ def _seconds(function: Callable[[], object]) -> float:
 
 PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
     part.__name__: part
-    for part in (quality, passing, speed, growth, seeds, longer, labelled, processes, formats, memory)
+    for part in (
+        quality,
+        passing,
+        speed,
+        growth,
+        seeds,
+        longer,
+        labelled,
+        processes,
+        formats,
+        memory,
+        workers,
+    )
 }

@@ -150,6 +150,22 @@ def _memory(values: dict[str, Any]) -> str:
     ) + _table(("file / GB", *names, "seconds"), rows)
 
 
+def _workers(values: dict[str, Any]) -> str:
+    rates = [(name, *(f"{rate:,.4g}" for rate in of.values())) for name, of in values["rates"].items()]
+    files = [
+        (suffix, f"{of['patterns/s']:,.4g}", f"{(of['peak'] - of['import']) / 1e9:.2f}")
+        for suffix, of in values["files"].items()
+    ]
+    return (
+        "## Workers\n\nPatterns per second from a memory-mapped file, in one process and on a dask LocalCluster; "
+        "reconstructions are written to a .npy file.\n\n"
+        + _table(("", "embed", "reconstruct"), rates)
+        + f"\nReconstructions of {values['result / GB']:.2f} GB written to each kind of file, in a fresh process: patterns "
+        "per second, and peak resident memory in GB above that of the imports.\n\n"
+        + _table(("file", "patterns/s", "memory"), files)
+    )
+
+
 _SECTIONS: dict[str, Callable[[Any], str]] = {
     "quality": _quality,
     "passing": _passing,
@@ -161,6 +177,7 @@ _SECTIONS: dict[str, Callable[[Any], str]] = {
     "processes": _processes,
     "formats": _formats,
     "memory": _memory,
+    "workers": _workers,
 }
 
 

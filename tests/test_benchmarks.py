@@ -206,3 +206,12 @@ def test_table_of_quality():
     )
     assert "| SVD | 8 | 0.100 | 1.00 | 0.200 |  |  |" in text
     assert "a machine" in text
+
+
+def test_part_of_workers_runs_and_is_written(tmp_path):
+    pytest.importorskip("distributed")
+    page = command.main(["--quick", "--only", "workers", "--output", str(tmp_path)])
+    found = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["workers"]["values"]
+    assert all(rate > 0 for of in found["rates"].values() for rate in of.values())
+    assert found["files"][".npy"]["peak"] >= found["files"][".npy"]["import"] > 1e8
+    assert "| dask workers of one thread: 1 |" in page.read_text(encoding="utf-8")
