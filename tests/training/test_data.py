@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import threading
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 import dask.array as da
@@ -21,8 +22,8 @@ from latentstem import as_scan
 from latentstem.context import Context
 from latentstem.errors import FileError, MaskError
 from latentstem.preprocessing import Detector, Preprocessing
+from latentstem.training import ahead, order
 from latentstem.training import data as module
-from latentstem.training import order
 from latentstem.training import reader as reader_module
 from latentstem.training.counts import split_counts
 from latentstem.training.data import ScanDataModule, fits_in_memory, in_memory, split_positions
@@ -238,13 +239,19 @@ def test_a_large_sample_is_read_in_parts(monkeypatch):
         torch.testing.assert_close(one, other)
 
 
-@pytest.fixture(params=["dask", "h5py", "big-endian"])
+@pytest.fixture(params=["dask", "h5py", "zarr", "big-endian"])
 def stored(request, tmp_path):
     """The patterns of `counts()` as they may lie in storage that is not read at random."""
     if request.param == "dask":
         yield da.from_array(counts(), chunks=(3, 2, 16, 24))
     elif request.param == "big-endian":
         yield counts().astype(">u2")
+    elif request.param == "zarr":
+        store = pytest.importorskip("zarr").open(
+            str(tmp_path / "scan.zarr"), mode="w", shape=SHAPE, chunks=(4, 3, 16, 24), dtype="u2"
+        )
+        store[:] = counts()
+        yield store
     else:
         with h5py.File(tmp_path / "scan.h5", "w") as file:
             yield file.create_dataset("data", data=counts(), chunks=(2, 3, 32, 24), compression="gzip")
@@ -382,6 +389,17 @@ def test_the_streamed_order_is_that_of_the_seed_and_the_step(stored, small_buffe
     assert positions_of(batches(scan, training, steps=16, workers=1), counts()) == whole
     assert positions_of(batches(scan, training, steps=16, workers=2), counts()) == whole
     assert positions_of(batches(scan, training, steps=16, seed=1), counts()) != whole
+
+
+@pytest.mark.timeout(60)
+def test_loader_processes_that_start_afresh_open_the_file_again(tmp_path, small_buffer, monkeypatch):
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file.create_dataset("data", data=counts(), chunks=(2, 3, 32, 24), compression="gzip")
+    scan, training = as_scan(tmp_path / "scan.h5"), np.arange(5, 34)
+    whole = positions_of(batches(scan, training, steps=9), counts())
+    spawn = multiprocessing.get_context("spawn")
+    monkeypatch.setattr(ahead, "DataLoader", partial(ahead.DataLoader, multiprocessing_context=spawn))
+    assert positions_of(batches(scan, training, steps=9, workers=1), counts()) == whole
 
 
 @settings(max_examples=60, deadline=None)
