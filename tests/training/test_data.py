@@ -458,6 +458,15 @@ def test_the_buffer_is_bounded_and_what_was_seen_is_not_read_again(room, first, 
     assert len(steps) == made.steps_per_pass - first
 
 
+def test_blocks_are_read_in_another_order_in_each_pass(monkeypatch):
+    monkeypatch.setattr(order, "_BUFFER_BYTES", 12)
+    blocks = [np.arange(60)[at : at + 5] for at in range(0, 60, 5)]
+    made = order.StreamedOrder(np.arange(60), 6, 0, blocks=blocks, pattern_bytes=1)
+    firsts = [[read[0] for read in made.of_pass(number)[0]] for number in (0, 1, 0)]
+    assert firsts[0] == firsts[2] != firsts[1]
+    assert sorted(firsts[0]) == list(range(0, 60, 5)) != firsts[0]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_nothing_is_left_behind(stored, workers, small_buffer):
     scan = as_scan(stored)
