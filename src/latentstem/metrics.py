@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 __all__ = ["image_quality"]
 
 _REACH = 5  # pixels that the Gaussian window of SSIM reaches to each side
-_AT_ONCE = 2**22  # pixels; SSIM takes a dozen times their memory
+_SIGMA = 1.5  # of that window, in pixels
+_AT_ONCE = 2**20  # pixels
 
 
 def image_quality(
@@ -34,7 +37,7 @@ def image_quality(
     dict
         ``psnr_preprocessed`` in dB and ``ssim_preprocessed``.
     """
-    from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+    from torchmetrics.functional.image import peak_signal_noise_ratio
 
     if used is None:
         used = torch.ones(measured.shape[1:], dtype=torch.bool, device=measured.device)
@@ -45,9 +48,23 @@ def image_quality(
     inner = nn.functional.max_pool2d(beyond, 2 * _REACH + 1, stride=1)[0] == 0
     total = 0.0
     for part in torch.arange(len(measured)).split(max(1, _AT_ONCE // used.numel())):
-        first, second = (torch.where(used, p[part], 0.0)[:, None] for p in (reconstructed, measured))
-        image = structural_similarity_index_measure(
-            first, second, data_range=data_range, return_full_image=True
-        )[1]
-        total += float(image[:, 0, inner if inner.any() else used].mean(1).sum())
+        first, second = (torch.where(used, p[part], 0.0).numpy() for p in (reconstructed, measured))
+        image = _ssim(first, second, data_range)
+        total += float(image[:, (inner if inner.any() else used).numpy()].mean(1).sum())
     return {"psnr_preprocessed": float(psnr), "ssim_preprocessed": total / len(measured)}
+
+
+def _ssim(first: np.ndarray, second: np.ndarray, data_range: float) -> np.ndarray:
+    """SSIM at each pixel of patterns (n, h, w) in double precision (Wang et al., IEEE Trans. Image Process. 13, 600, 2004).
+
+    As in torchmetrics, whose two-dimensional convolution takes 121 times the memory of the patterns in this precision.
+    """
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return gaussian_filter(values, (0, _SIGMA, _SIGMA), mode="mirror", truncate=_REACH / _SIGMA)
+
+    x, y = mean(first), mean(second)
+    spread = np.maximum(mean(first**2) - x**2, 0) + np.maximum(mean(second**2) - y**2, 0)
+    together = mean(first * second) - x * y
+    low, high = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    return (2 * x * y + low) * (2 * together + high) / ((x**2 + y**2 + low) * (spread + high))
