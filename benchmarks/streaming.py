@@ -130,14 +130,14 @@ def _files(counts: np.ndarray, folder: Path) -> dict[str, Path]:
 @contextmanager
 def _never_in_memory() -> Iterator[None]:
     """As if no file fitted into memory."""
-    from latentstem.training import fit
+    from latentstem.training import run
 
-    before = fit.fits_in_memory
-    fit.fits_in_memory = lambda *given: False  # type: ignore[assignment]
+    before = run.fits_in_memory
+    run.fits_in_memory = lambda *given: False  # type: ignore[assignment]
     try:
         yield
     finally:
-        fit.fits_in_memory = before
+        run.fits_in_memory = before
 
 
 def _rate(scan: Scan, workers: int) -> float:

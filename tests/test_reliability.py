@@ -14,7 +14,7 @@ from benchmarks.reliability.processes import start
 
 import latentstem
 from helpers import maps, train
-from latentstem.training import fit
+from latentstem.training import run
 
 
 def test_a_killed_command_leaves_checkpoints_that_load(scan, tmp_path):
@@ -94,14 +94,14 @@ def test_sections_count_what_was_found():
 def test_the_patterns_in_memory_are_let_go_with_the_training(scan, monkeypatch, arguments):
     """At once, not when Python happens to look for what refers to itself in circles: they may be gigabytes."""
     copies = []
-    in_memory = fit.in_memory
+    in_memory = run.in_memory
 
     def noted(scan):
         found = in_memory(scan)
         copies.append(weakref.ref(found.source))
         return found
 
-    monkeypatch.setattr(fit, "in_memory", noted)
+    monkeypatch.setattr(run, "in_memory", noted)
     stored = da.from_array(scan, chunks=(5, 4, 16, 20))
     gc.disable()
     try:

@@ -48,7 +48,7 @@ MOMENTS = {
     "opening the data": Moment(f"train(scan, {_QUICK})", "training.fit.as_scan"),
     "looking through the data": Moment(f"train(scan, {_QUICK})", "training.fit.inspect"),
     "statistics": Moment(f"train(scan, {_QUICK})", "preprocessing.Preprocessing.fit"),
-    "sample": Moment(f"train(scan, {_QUICK})", "training.fit.sample_with_means"),
+    "sample": Moment(f"train(scan, {_QUICK})", "training.run.sample_with_means"),
     "principal components": Moment(f"train(scan, {_QUICK})", "context.leading_directions"),
     "initial weights": Moment(f"train(scan, {_QUICK})", "training.module.Autoencoder.initialise"),
     "asking for batches": Moment(f"train(scan, {_QUICK})", "training.data.ScanDataModule.train_dataloader", 2),
@@ -56,7 +56,7 @@ MOMENTS = {
     "middle of an epoch": Moment(
         f"train(scan, output_dir=folder, {_QUICK})", "training.module.Autoencoder.training_step", 10
     ),
-    "gradient step": Moment(f"train(scan, {_QUICK})", "training.fit._running_mean", 8),
+    "gradient step": Moment(f"train(scan, {_QUICK})", "training.run._running_mean", 8),
     "validation": Moment(
         f"train(scan, output_dir=folder, {_QUICK})", "training.module.Autoencoder.validation_step", 2
     ),
@@ -64,12 +64,12 @@ MOMENTS = {
     "curves": Moment(f"train(scan, output_dir=folder, {_QUICK})", "training.curves.Curves._append", 3),
     "checkpoint half written": Moment(f"train(scan, output_dir=folder, {_QUICK})", "atomic._to_disk", 4),
     "moving earlier results": Moment(
-        f"train(scan, output_dir=earlier, {_QUICK})", "training.fit.Curves"
+        f"train(scan, output_dir=earlier, {_QUICK})", "training.run.Curves"
     ),
     "best weights": Moment(
         f"train(scan, output_dir=folder, {_QUICK})", "training.module.Autoencoder.load_from_checkpoint"
     ),
-    "summary": Moment(f"train(scan, {_QUICK})", "training.fit.summarise"),
+    "summary": Moment(f"train(scan, {_QUICK})", "training.run.summarise"),
     "loader processes": Moment(
         f"train(scan, workers=2, {_QUICK})", "training.module.Autoencoder.training_step", 4
     ),
@@ -196,15 +196,15 @@ def _session(names: list[str], by_the_clock: int, folder: str, sender: Any) -> N
 
     import latentstem
     from latentstem.report import write_report
-    from latentstem.training import fit
+    from latentstem.training import run
 
-    in_memory = fit.in_memory
+    in_memory = run.in_memory
     place = Path(folder)
     scan = latentstem.simulate((12, 10), (16, 20), dose=300, n_grains=3).counts
     scan.flags.writeable = False
     train = latentstem.train_autoencoder
     streamed = latentstem.as_scan(da.from_array(scan, chunks=(5, 4, 16, 20)))
-    fit.in_memory = lambda given: given if given.source is streamed.source else in_memory(given)
+    run.in_memory = lambda given: given if given.source is streamed.source else in_memory(given)
     options: dict[str, Any] = {"latent_dim": 4, "epochs": 3, "batch_size": 16, "progress": False}
     model = train(scan, **options)
     names_in_cells = {

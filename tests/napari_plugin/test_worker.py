@@ -96,7 +96,7 @@ def test_forming_maps_of_a_streamed_scan_are_parts_of_it(scan, monkeypatch, tmp_
 
     with h5py.File(tmp_path / "scan.h5", "w") as file:
         stored = file.create_dataset("data", data=scan.source.array, chunks=(2, 5, 32, 24))
-        monkeypatch.setattr(fit, "in_memory", lambda scan: scan)
+        monkeypatch.setattr("latentstem.training.run.in_memory", lambda scan: scan)
         events = run(latentstem.as_scan(stored), epochs=1)
         full = events[-1].model.embed(stored).maps
     maps = of(Validated, events)[0].latent_maps
@@ -247,7 +247,7 @@ def test_embedding_ends_with_latents_or_the_error_or_nothing(scan):
 def test_stop_ends_the_search_for_a_number_of_latents(scan, monkeypatch, tmp_path):
     import h5py
 
-    monkeypatch.setattr(fit, "_TRIAL", 16_000)  # 1000 steps for each number
+    monkeypatch.setattr("latentstem.training.run._TRIAL", 16_000)  # 1000 steps for each number
     stop, steps = threading.Event(), []
     original = Autoencoder.training_step
 

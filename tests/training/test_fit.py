@@ -88,7 +88,7 @@ def test_a_scan_larger_than_memory_is_streamed(scan, monkeypatch):
         data_module.ScanDataModule, "_mixed", lambda *given: streamed.append(1) or stream(*given)
     )
     monkeypatch.setattr(data_module, "in_memory", lambda scan: scan)
-    monkeypatch.setattr("latentstem.training.fit.in_memory", lambda scan: scan)
+    monkeypatch.setattr("latentstem.training.run.in_memory", lambda scan: scan)
     stored = da.from_array(scan, chunks=(5, 4, 16, 20))
     model, again = train(stored, epochs=8), train(stored, epochs=8)
     assert len(streamed) == 2  # the reading runs on from epoch to epoch

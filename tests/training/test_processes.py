@@ -30,9 +30,9 @@ from pathlib import Path
 import h5py, numpy as np, torch
 from pytorch_lightning import Callback
 import latentstem
-from latentstem.training import fit
+from latentstem.training import run
 
-fit._TRIAL = 64  # patterns of each short training that chooses the number of latents
+run._TRIAL = 64  # patterns of each short training that chooses the number of latents
 scan = latentstem.simulate((12, 10), (16, 20), dose=300, n_grains=3).counts
 rank = int(os.environ.get("LOCAL_RANK", 0))
 told = {}
@@ -68,7 +68,7 @@ mask = np.zeros((12, 10), bool)
 mask[:3] = True
 with h5py.File(f"scan{rank}.h5", "w") as file:
     stored = file.create_dataset("data", data=scan, chunks=(5, 4, 16, 20))
-fit.fits_in_memory = lambda scan, copies: False
+run.fits_in_memory = lambda scan, copies: False
 train(f"scan{rank}.h5", "streamed", epochs=1, scan_mask=mask, latent_dim="auto", patience=1, workers=1)
 Path(f"told{rank}.json").write_text(json.dumps(told))
 try:

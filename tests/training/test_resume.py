@@ -96,7 +96,7 @@ def test_a_run_of_so_many_patterns_goes_on(scan, tmp_path, cut):
 
 
 def test_a_streamed_run_goes_on(scan, tmp_path, cut, monkeypatch):
-    monkeypatch.setattr("latentstem.training.fit.in_memory", lambda scan: scan)
+    monkeypatch.setattr("latentstem.training.run.in_memory", lambda scan: scan)
     stored = da.from_array(scan, chunks=(5, 4, 16, 20))
     cut(stored, step=9, output_dir=tmp_path)
     goes_on_as_if_nothing_had_been(stored, tmp_path, train(stored))
