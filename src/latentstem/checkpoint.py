@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from .atomic import written_whole
-from .errors import CheckpointError
+from .errors import CheckpointError, said
 from .paths import local_path
 from .stored import check_stored
 
@@ -43,7 +43,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             "the checkpoint cannot be read",
             expected="tensors and plain values only",
-            received=f"'{path}' ({str(error).splitlines()[0][:120] if str(error) else type(error).__name__})",
+            received=f"'{path}' ({said(error)})",
             advice="The file is damaged, is not a checkpoint, or holds objects that would run code. "
             + _ADVICE,
         ) from None
@@ -71,11 +71,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def altered(path: str | Path, error: Exception) -> CheckpointError:
     """What is said of a checkpoint whose parts do not belong together."""
-    said = " ".join(str(error).split())[:160] or type(error).__name__
     return CheckpointError(
         "the checkpoint is incomplete or altered",
         expected="hyper-parameters, weights and history that belong together",
-        received=f"'{path}' ({type(error).__name__}: {said})",
+        received=f"'{path}' ({said(error)})",
         advice="Take another copy of the file, or train again.",
     )
 

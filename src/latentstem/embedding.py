@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from .atomic import written_whole
-from .errors import ArgumentError, FileError, StorageError
+from .errors import ArgumentError, FileError, StorageError, said
+from .npz import npz_array
 from .paths import local_path
 from .scan import Axis
 
@@ -94,19 +95,21 @@ class Embedding:
             If the file is missing, damaged, or holds something else.
         """
         try:
-            with open(local_path(path), "rb") as handle:
-                file = np.load(handle, allow_pickle=False)
-                missing = [name for name in _ENTRIES if name not in getattr(file, "files", ())]
-                if missing:
-                    raise ValueError(f"no entry {', '.join(missing)}")
-                ny, nx = (Axis(**axis) for axis in json.loads(str(file["axes"])))
-                return cls(file["maps"], (ny, nx), json.loads(str(file["provenance"])))
+            place = local_path(path)
+            with zipfile.ZipFile(place) as archive:
+                names = archive.namelist()
+            missing = [name for name in _ENTRIES if f"{name}.npy" not in names]
+            if missing:
+                raise ValueError(f"no entry {', '.join(missing)}")
+            maps, axes, provenance = (npz_array(place, name) for name in _ENTRIES)
+            ny, nx = (Axis(**axis) for axis in json.loads(str(axes)))
+            return cls(maps, (ny, nx), dict(json.loads(str(provenance))))
         except FileError:
             raise
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # a damaged file makes its readers raise anything
             raise FileError(
                 f"cannot read latent maps from {path}",
                 expected="an .npz file written by Embedding.save",
-                received=f"{type(error).__name__}: {error}",
+                received=said(error),
                 advice="Write it anew with latentstem.embed(data, model).save(path).",
             ) from error

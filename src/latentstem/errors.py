@@ -6,6 +6,8 @@ Every error is a `ValueError` or a `TypeError`, so code that catches those keeps
 
 from __future__ import annotations
 
+import re
+
 
 class LatentSTEMError(Exception):
     """Base of all errors raised on purpose.
@@ -86,3 +88,12 @@ class ClusterError(LatentSTEMError, ValueError):
 
 class TrainingError(LatentSTEMError, ValueError):
     """Training cannot go on (for example, the loss is NaN)."""
+
+
+def said(error: BaseException) -> str:
+    """What another library says in an error, on one line, as a part of ours."""
+    if hasattr(error, "error_count"):  # of pydantic
+        first = error.errors(include_url=False)[0]  # type: ignore[attr-defined]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"[:200]
+    text = re.sub(r"<[^<>]*\bat 0x[0-9a-fA-F]+>", "an object", " ".join(str(error).split()))
+    return f"{type(error).__name__}: {text}"[:300] if text else type(error).__name__

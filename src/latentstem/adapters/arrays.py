@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FileError, UnsupportedDataError
+from ..errors import FileError, UnsupportedDataError, said
 from ..scan import Axis, PatternSource
 from .validate import Layout, check_dtype, check_stored, layout_of
 
@@ -167,7 +167,7 @@ class ChunkedSource:
             raise FileError(
                 "patterns cannot be read",
                 expected="an open file with complete storage chunks, in a format that is installed",
-                received=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+                received=said(error),
                 advice="The file may be damaged, closed or moved; `pip install hdf5plugin` adds the filters of detectors.",
             ) from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import zipfile
 from collections.abc import Callable
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
-from ..errors import FileError, LatentSTEMError
+from ..errors import FileError, LatentSTEMError, said
+from ..npz import npz_array, npz_header
 from ..paths import local_path
 from ..scan import Scan
 from .export import with_stored_axes
@@ -97,7 +96,7 @@ def scan_of_file(path: str | os.PathLike[str], scan_shape: ScanShape = None) -> 
         raise FileError(
             "file cannot be read",
             expected=f"a complete {path.suffix or 'data'} file",
-            received=f"{path} ({type(error).__name__}: {error})",
+            received=f"{path} ({said(error)})",
             advice="The file may be truncated or damaged: copy or export it again."
             + (" `pip install hdf5plugin` adds compression filters." if "filter" in str(error) else ""),
         ) from error
@@ -163,31 +162,12 @@ def _npz(path: Path, scan_shape: ScanShape) -> Scan:
     if not zipfile.is_zipfile(path):
         raise OSError("not a complete zip archive")
     with np.load(path, allow_pickle=False) as arrays:
-        name = next((name for name in ("data", "counts") if name in arrays), None)
-        if name is None:
-            name = _only({name: _header(path, name)[0] for name in arrays}, path)
-        shape, dtype = _header(path, name)
-        nbytes, free = math.prod(shape) * dtype.itemsize, psutil.virtual_memory().available
-        if nbytes > free:
-            raise FileError(
-                "the scan does not fit into memory",
-                expected=f"at most {free / 1e9:.3g} GB in an .npz file, which is read whole",
-                received=f"{path} with {name} {shape} {dtype}, {nbytes / 1e9:.3g} GB",
-                advice="Unpack it: the .npy files inside are read in parts.",
-            )
-        axes = {"axes": arrays["axes"]} if "axes" in arrays and _header(path, "axes")[0] == () else {}
-        return with_stored_axes(scan_of_array(arrays[name], scan_shape), axes)
-
-
-def _header(path: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and dtype of one array in an .npz file, without reading the array."""
-    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-        version = np.lib.format.read_magic(file)
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = read(file)
-        return shape, dtype
+        names = list(arrays)
+    name = next((name for name in ("data", "counts") if name in names), None)
+    if name is None:
+        name = _only({name: npz_header(path, name)[0] for name in names}, path)
+    scan = scan_of_array(npz_array(path, name), scan_shape)
+    return with_stored_axes(scan, {"axes": npz_array(path, "axes")} if "axes" in names else {})
 
 
 def _torch(path: Path, scan_shape: ScanShape) -> Scan:
@@ -199,7 +179,7 @@ def _torch(path: Path, scan_shape: ScanShape) -> Scan:
         raise FileError(
             "tensor file cannot be read",
             expected="a tensor, or a dict with one tensor, saved with torch.save",
-            received=f"{path} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})",
+            received=f"{path} ({said(error)})",
             advice="Files that need unpickling of other objects are refused; save the bare tensor: "
             "torch.save(tensor, path).",
         ) from error
@@ -263,7 +243,7 @@ def _zarr(path: Path, scan_shape: ScanShape) -> Scan:
 
 def _by_host(path: Path, scan_shape: ScanShape) -> Scan:
     """What HyperSpy makes of the file, or else py4DSTEM."""
-    said = []
+    told = []
     for host, read in (("HyperSpy", _by_hyperspy), ("py4DSTEM", _by_py4dstem)):
         if host == "py4DSTEM" and path.suffix.lower() not in _PY4DSTEM:
             continue
@@ -272,15 +252,15 @@ def _by_host(path: Path, scan_shape: ScanShape) -> Scan:
         except LatentSTEMError:
             raise
         except ModuleNotFoundError as error:
-            said.append(f"{host} cannot be imported ({error})")
+            told.append(f"{host} cannot be imported ({error})")
         except Exception as error:
-            said.append(f"{host}: {type(error).__name__}: {error}")
-    if any("cannot be imported" in reason for reason in said):
-        raise _not_installed(path, "; ".join(said))
+            told.append(f"{host}: {said(error)}")
+    if any("cannot be imported" in reason for reason in told):
+        raise _not_installed(path, "; ".join(told))
     raise FileError(
         "file cannot be read",
         expected=_READ,
-        received=f"{path} ({'; '.join(said)})",
+        received=f"{path} ({'; '.join(told)})",
         advice="If it is one of these, it may be damaged; otherwise convert it to .hspy or .npy.",
     )
 

@@ -32,6 +32,7 @@ MIN_PATTERN = 8  # pixels: below, there is nothing to learn
 _MAX_POSITIONS, _MAX_PIXELS = 2**30, 2**28  # no microscope comes near; a damaged header does
 _COMPRESSION = 10_000  # times smaller than the data that a file may be, and
 _ANY_SIZE = 2**36  # bytes that any file may claim: a new dataset is empty at first
+_MOST_CHUNKS = 200_000  # that are looked at, in a second or less
 _SCAN_LIKE_DETECTOR = 32  # scan axes at least this long, with a tiny "pattern", look like a detector
 _LEAST, _MOST = 1e-30, 1e30  # largest magnitude, so that float32 has room for what is computed
 _APART = 2**-17  # least difference of values, in units of the largest: 64 steps of float32
@@ -136,6 +137,28 @@ def check_stored(array: Any) -> None:
             received=f"{array.name} of shape {array.shape}, {nbytes:,} bytes",
             advice="The file is damaged or was never filled: copy or export it again.",
         )
+    if array.chunks is not None and _has_stray_chunks(array, stored):
+        raise FileError(
+            "storage chunks lie nowhere in their file",
+            expected="an index of chunks that are in the file",
+            received=f"{array.name} of {file.filename}, with chunks that are not",
+            advice="The file is damaged: copy or export it again.",
+        )
+
+
+def _has_stray_chunks(dataset: Any, stored: int) -> bool:
+    """Whether the index of chunks is damaged: HDF5 itself crashes on some of those."""
+    looked_at = 0
+
+    def stray(chunk: Any) -> bool | None:
+        nonlocal looked_at
+        looked_at += 1
+        fine = 0 < chunk.byte_offset and 0 < chunk.size and chunk.byte_offset + chunk.size <= stored
+        if not fine:
+            return True
+        return False if looked_at == _MOST_CHUNKS else None
+
+    return bool(dataset.id.chunk_iter(stray))
 
 
 def check_scan_shape(scan_shape: Any) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import FileError, ScanShapeError
+from ..errors import FileError, ScanShapeError, said
 from .messages import note
 
 if TYPE_CHECKING:
@@ -68,11 +68,14 @@ def read_mask(path: Path | None) -> np.ndarray | None:
 
     try:
         with path.open("rb") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except ValueError as error:
+            np.lib.format.read_magic(file)
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file makes its reader raise anything
         raise FileError(
             "the mask cannot be read",
             expected="a .npy file with a boolean array",
-            received=f"{path} ({error})",
+            received=f"{path} ({said(error)})",
             advice="Write it with numpy.save(path, mask); True excludes.",
         ) from error
