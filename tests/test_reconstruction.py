@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal as signals
 import subprocess
 import sys
 import tracemalloc
@@ -20,6 +22,7 @@ import zarr
 from hyperspy.signals import LazySignal2D
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import latentstem
 from helpers import train
@@ -27,6 +30,7 @@ from latentstem import apply, reconstruction
 from latentstem.adapters import pattern_files
 from latentstem.adapters.export import PATTERN_FILES
 from latentstem.adapters.lazy import reconstruct_lazily
+from latentstem.cli import app
 from latentstem.errors import ArgumentError, FileError
 
 SUFFIXES = list(PATTERN_FILES)
@@ -415,3 +419,25 @@ def test_an_error_in_mid_writing(model, scan, suffix, tmp_path, monkeypatch):
             model.reconstruct(scan, out=path)
     assert len(calls) == 4
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["embed", "reconstruct"])
+def test_the_command_line_says_that_nothing_was_written(model, scan, command, tmp_path, monkeypatch):
+    np.save(tmp_path / "scan.npy", scan)
+    model.save(tmp_path / "ae.ckpt")
+    results, calls = apply.Work.results, []
+
+    def stopped(self, *arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signals.SIGINT)
+        return results(self, *arguments)
+
+    monkeypatch.setattr(apply, "_BLOCK_BYTES", 2**14)
+    monkeypatch.setattr(apply.Work, "results", stopped)
+    arguments = [command, "--data", "scan.npy", "--model", "ae.ckpt", "--output", "result.npz"]
+    monkeypatch.chdir(tmp_path)
+    found = CliRunner().invoke(app, arguments)
+    assert found.exit_code == 130
+    assert "Stopped. Nothing was written." in found.output
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["ae.ckpt", "scan.npy"]
