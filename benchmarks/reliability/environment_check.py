@@ -152,7 +152,7 @@ def check_napari() -> None:
         "commands = manager.get_manifest('latentstem').contributions.commands\n"
         "assert commands\n"
         "for command in commands:\n"
-        "    assert callable(command.get_callable()), command.id\n"
+        "    assert callable(manager.commands.get(command.id)), command.id\n"
     )
 
 
