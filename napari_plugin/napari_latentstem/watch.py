@@ -80,7 +80,7 @@ class Watch(L.Callback):
         """Embed some of the scan with the weights that were validated."""
         patterns = (trainer.global_step - self._embedded) * pl_module.config.batch_size
         self._embedded = trainer.global_step
-        reader = trainer.datamodule.batches.reader
+        reader = trainer.datamodule.reader
         wanted = int(np.clip(patterns // _SHARE, _FEWEST, _MOST))
         self._maps = _forming(pl_module, reader, wanted)
 
