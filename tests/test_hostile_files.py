@@ -407,3 +407,12 @@ def test_zipped_again(model_file, tmp_path):
             new.writestr(part.filename, old.read(part))
     with pytest.raises(CheckpointError, match="its parts are compressed"):
         latentstem.load(path)
+
+
+def test_a_file_that_is_still_written_to(tmp_path):
+    """Its chunks are not in the file yet, which is no damage."""
+    data = np.random.default_rng(0).integers(0, 99, SHAPE)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("scan", data=data, chunks=(2, 2, 32, 24), compression="gzip")
+        scan = latentstem.as_scan(dataset)
+        np.testing.assert_array_equal(scan.read(np.arange(35)).reshape(SHAPE), data)

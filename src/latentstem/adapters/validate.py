@@ -127,7 +127,9 @@ def check_stored(array: Any) -> None:
             advice="Write it anew without the codec 'pickle', which would run code from the file.",
         )
     file = getattr(array, "file", None)  # of h5py
-    if file is None or array.is_virtual or array.external or not os.path.isfile(file.filename):
+    if file is None or file.mode != "r" or array.is_virtual or array.external:
+        return  # what is being written is not all in the file yet
+    if not os.path.isfile(file.filename):
         return
     stored, nbytes = os.path.getsize(file.filename), math.prod(array.shape) * array.dtype.itemsize
     if nbytes > max(_ANY_SIZE, _COMPRESSION * stored):
