@@ -215,13 +215,13 @@ def test_a_column_of_five_dimensions_is_one_scan_still():
 
 def test_streamed_series_with_loader_processes(tmp_path, monkeypatch, scan, other):
     """As from files that are larger than the memory."""
-    from latentstem.training import data, fit
+    from latentstem.training import data, run
 
     for name, values in (("a", scan), ("b", other)):
         with h5py.File(tmp_path / f"{name}.h5", "w") as file:
             file.create_dataset("data", data=values, chunks=(5, 4, 16, 20))
     whole = as_scan([tmp_path / "a.h5", tmp_path / "b.h5"])
-    monkeypatch.setattr(fit, "in_memory", lambda scan: scan)
+    monkeypatch.setattr(run, "in_memory", lambda scan: scan)
     model = train(whole, workers=1, epochs=1)
     assert [part["name"] for part in model.scan_signature["scans"]] == ["a", "b"]
     assert data.in_memory(whole).source.array is not None
