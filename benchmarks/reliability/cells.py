@@ -20,6 +20,8 @@ import numpy as np
 import torch
 
 import latentstem
+import latentstem.report
+import latentstem.training.fit  # slow to import: before the clock of a cell runs
 from latentstem.errors import LatentSTEMError
 
 SHAPE = (7, 5, 20, 16)
