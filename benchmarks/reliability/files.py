@@ -51,7 +51,9 @@ def measure(quick: bool = False) -> dict[str, Any]:
                 done += 1
             number += done
             if number < n:  # the child has gone
-                _count(ends[kind], wrong, kind, number, "WRONG: the process crashed")
+                _count(
+                    ends[kind], wrong, kind, number, "WRONG: the process crashed, or hung inside a library"
+                )
                 number += 1
         print(f"{kind}: {dict(ends[kind])}", flush=True)
     return {
