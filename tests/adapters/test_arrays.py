@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import latentstem
-from latentstem.adapters import arrays, open_scan
+from latentstem.adapters import arrays, chunks, open_scan
 from latentstem.adapters.arrays import source_of
 from latentstem.adapters.units import plain_units
 from latentstem.adapters.validate import layout_of
@@ -144,7 +144,7 @@ def test_dask_chunks_are_computed_once_in_a_streamed_pass():
 
 
 def test_large_chunks_are_read_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(arrays, "_SLAB_BYTES", 10 * 32 * 24 * 2)
+    monkeypatch.setattr(chunks, "_SLAB_BYTES", 10 * 32 * 24 * 2)
     dataset = in_hdf5(DATA, tmp_path / "a.h5", chunks=SHAPE)
     source = source_of(dataset)
     assert source.chunks[0] * source.chunks[1] <= 10
@@ -152,7 +152,7 @@ def test_large_chunks_are_read_in_parts(tmp_path, monkeypatch):
 
 
 def test_decompressed_chunks_are_kept_within_bounds(tmp_path, monkeypatch):
-    monkeypatch.setattr(arrays, "_CACHE_BYTES", 2 * 5 * 32 * 24 * 2)
+    monkeypatch.setattr(chunks, "_CACHE_BYTES", 2 * 5 * 32 * 24 * 2)
     source = source_of(in_hdf5(DATA, tmp_path / "a.h5", chunks=(1, 5, 32, 24)))
     np.testing.assert_array_equal(source.read(np.arange(35)), flat(DATA))
     assert len(source._cache) == 2

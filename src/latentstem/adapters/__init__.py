@@ -8,7 +8,8 @@ from typing import Any
 
 from ..errors import UnsupportedDataError
 from ..scan import Scan
-from .arrays import default_axes, library_of, source_of
+from .arrays import default_axes, source_of
+from .chunks import library_of
 from .series import scan_of_array, series_of_list
 from .validate import check_open
 

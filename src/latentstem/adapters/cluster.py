@@ -22,7 +22,7 @@ import numpy as np
 
 from ..apply import Box, Call, Run, Work
 from ..errors import ArgumentError, ClusterError, FileError
-from .arrays import library_of
+from .chunks import library_of
 from .origin import files_of
 
 __all__ = ["connected", "on_workers"]

@@ -13,7 +13,8 @@ import numpy as np
 
 from ..errors import FileError, UnsupportedDataError
 from ..scan import Scan
-from .arrays import ChunkedSource, default_axes
+from .arrays import default_axes
+from .chunks import ChunkedSource
 from .validate import check_dtype, layout_of
 
 __all__ = ["FrameSeries", "is_dectris", "scan_of_frames"]

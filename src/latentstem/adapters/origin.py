@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..scan import Scan
-from .arrays import library_of
+from .chunks import library_of
 
 __all__ = ["files_of", "identity_of"]
 

@@ -11,7 +11,8 @@ import numpy as np
 from ..errors import ScanDimensionError, UnsupportedDataError
 from ..scan import Axis, PatternSource, Scan
 from ..series import Series, in_scan, per_scan, series_of
-from .arrays import ChunkedSource, default_axes, library_of, memory_map, source_of
+from .arrays import default_axes, memory_map, source_of
+from .chunks import ChunkedSource, library_of
 from .validate import check_dtype, check_stored, layout_of
 
 __all__ = ["is_series", "scan_of_array", "series_of_array", "series_of_list"]
