@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from .training.reader import Batch
 if TYPE_CHECKING:
     from .model import LatentModel
 
-__all__ = ["Box", "Call", "Run", "Work", "applied", "boxes"]
+__all__ = ["Box", "Call", "Run", "Work", "applied", "boxes", "in_memory"]
 
 Box = tuple[
     int, int, int, int
@@ -197,6 +197,15 @@ def applied(
             ("results", (inner, excluded[_cut(outer)], scores[_cut(outer)])) for _, outer, inner in around
         )
         yield from _shown(order, results, what if progress else "")
+
+
+def in_memory(work: Work, scan: Scan, *, client: Any = None, progress: bool = False) -> np.ndarray:
+    """What the model makes of a whole scan, shape (Ny, Nx, ...), float32; see `applied`."""
+    found = np.empty((*scan.scan_shape, *work.shape), np.float32)
+    with closing(applied(work, scan, client=client, progress=progress)) as blocks:
+        for box, values in blocks:
+            found[_cut(box)] = values
+    return found
 
 
 def boxes(scan_shape: tuple[int, int], tile: tuple[int, int], most: int) -> list[Box]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from .apply import Work, applied
+from .apply import Work, in_memory
 from .checkpoint import read_checkpoint, write_checkpoint
 from .config import TrainingConfig
 from .embedding import Embedding
@@ -111,13 +110,9 @@ class LatentModel:
             If the patterns have another shape than the model is for.
         """
         scan = self.fitting_scan(data, scan_shape, scan_mask)
-        maps = np.empty((*scan.scan_shape, int(self.config.latent_dim)), np.float32)
         work = Work(self, decode=False, source=scan.source)
-        with closing(applied(work, scan, client=client, progress=progress)) as blocks:
-            for (y0, y1, x0, x1), latents in blocks:
-                maps[y0:y1, x0:x1] = latents
-        provenance = {**self.describe(), "applied_to": scan.signature()}
-        return Embedding(maps, scan.axes[:2], provenance)
+        maps = in_memory(work, scan, client=client, progress=progress)
+        return Embedding(maps, scan.axes[:2], {**self.describe(), "applied_to": scan.signature()})
 
     @names_checked()
     @for_each_scan
@@ -231,13 +226,11 @@ class LatentModel:
     def fitting_scan(self, data: Any, scan_shape: tuple[int, int] | None, scan_mask: Any) -> Scan:
         """The scan of any data, if its patterns are of the shape the model is for; see `embed`."""
         scan = as_scan(data, scan_shape, scan_mask=scan_mask)
-        trained = self.scan_signature
+        trained = self.scan_signature.get("name")
         if scan.pattern_shape != self.pattern_shape:
             raise ModelMismatchError(
                 "the patterns are of another shape than the model is for",
-                expected="{} x {} pixels, as in the training scan {!r}".format(
-                    *self.pattern_shape, trained.get("name")
-                ),
+                expected="{} x {} pixels, as in the training scan {!r}".format(*self.pattern_shape, trained),
                 received=f"{scan.pattern_shape[0]} x {scan.pattern_shape[1]} pixels in {scan.name!r}",
                 advice="Crop or bin the detector to that shape, or train on this scan.",
             )

@@ -12,7 +12,7 @@ import psutil
 
 from .adapters.export import PATTERN_FILES, check_output
 from .adapters.pattern_files import open_patterns, storage_tile, write_patterns
-from .apply import Work, applied
+from .apply import Work, applied, in_memory
 from .atomic import written_whole
 from .disk import readable_size, require_disk
 from .errors import ArgumentError, StorageError
@@ -43,12 +43,8 @@ def reconstruct(
     if out is not None:
         return open_patterns(write(model, scan, out, overwrite=overwrite, client=client, progress=progress))
     require_memory(_size(scan))
-    patterns = np.empty((*scan.scan_shape, *scan.pattern_shape), np.float32)
     work = Work(model, decode=True, source=scan.source)
-    with closing(applied(work, scan, client=client, progress=progress)) as blocks:
-        for (y0, y1, x0, x1), values in blocks:
-            patterns[y0:y1, x0:x1] = values
-    return patterns
+    return in_memory(work, scan, client=client, progress=progress)
 
 
 def write(
