@@ -1,4 +1,4 @@
-"""Image quality in the preprocessed space, by torchmetrics."""
+"""Image quality in the preprocessed space."""
 
 from __future__ import annotations
 

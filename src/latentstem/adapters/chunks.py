@@ -12,14 +12,34 @@ import numpy as np
 from ..errors import FileError, said
 from .validate import Layout
 
-__all__ = ["ChunkedSource", "library_of", "store_of"]
+__all__ = ["ChunkedSource", "OpenStore", "library_of", "store_of"]
 
 _SLAB_BYTES = 256 * 2**20  # storage chunks larger than this are read in parts
 _CACHE_BYTES = 128 * 2**20  # decompressed chunks that are kept; always the last one
 Box = tuple[tuple[int, int], ...]  # start and stop along each stored scan axis
 
 
-class ChunkedSource:
+class OpenStore:
+    """Something that reads from ``_store``, which is opened again by path and key in another process."""
+
+    _store: Any
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        if library_of(self._store) == "h5py":  # an open file does not travel
+            state["_store"] = (os.path.abspath(self._store.file.filename), self._store.name)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self._store, tuple):
+            import h5py
+
+            filename, name = self._store
+            self._store = h5py.File(filename, "r")[name]
+
+
+class ChunkedSource(OpenStore):
     """Patterns in a chunked store (h5py, zarr) or a lazy array (dask): read by whole chunks.
 
     The chunks that were read last are kept, so that walking through a chunk decompresses it once.
@@ -106,10 +126,7 @@ class ChunkedSource:
             selections = [tuple(slice(*span) for span in box) + singleton for box in boxes]
             parts = [self._store[selection] for selection in selections]
             if library_of(self._store) == "dask":
-                from dask.base import compute
-
-                # not on a cluster that happens to be the default: it may not see the file
-                parts = compute(*parts, scheduler=None if _is_on_cluster(self._store) else "threads")
+                parts = list(_computed(parts, _is_on_cluster(self._store)))
             return [np.asarray(part) for part in parts]
         except MemoryError:
             raise
@@ -122,18 +139,18 @@ class ChunkedSource:
             ) from error
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**self.__dict__, "_cache": OrderedDict()}
-        if library_of(self._store) == "h5py":  # an open file does not travel to another process
-            state["_store"] = (os.path.abspath(self._store.file.filename), self._store.name)
-        return state
+        return {**super().__getstate__(), "_cache": OrderedDict()}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if isinstance(self._store, tuple):
-            import h5py
 
-            filename, name = self._store
-            self._store = h5py.File(filename, "r")[name]
+def _computed(parts: Sequence[Any], on_cluster: bool) -> tuple[np.ndarray, ...]:
+    """Parts of a lazy array, not on a cluster that happens to be the default: it may not see the file."""
+    from dask.base import compute
+    from dask.config import get
+
+    # loader processes have no threads of the parent's to wait for, and say so in dask's configuration
+    here = "synchronous" if get("scheduler", None) == "synchronous" else "threads"
+    found: tuple[np.ndarray, ...] = compute(*parts, scheduler=None if on_cluster else here)
+    return found
 
 
 def _is_on_cluster(array: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from ..errors import ScanDimensionError, UnsupportedDataError
 from ..scan import Axis, PatternSource, Scan
 from ..series import Series, in_scan, per_scan, series_of
 from .arrays import default_axes, memory_map, source_of
-from .chunks import ChunkedSource, library_of
+from .chunks import ChunkedSource, OpenStore, library_of
 from .validate import check_dtype, check_stored, layout_of
 
 __all__ = ["is_series", "scan_of_array", "series_of_array", "series_of_list"]
@@ -95,7 +94,7 @@ def _source(array: Any, number: int) -> PatternSource:
     return source_of(array[number])  # a view
 
 
-class _Frame:
+class _Frame(OpenStore):
     """One scan of an array (T, Ny, Nx, H, W) in a file, read when it is asked for."""
 
     def __init__(self, store: Any, number: int) -> None:
@@ -106,17 +105,3 @@ class _Frame:
     def __getitem__(self, selection: tuple[Any, ...]) -> Any:
         where = (self._number, *selection)
         return self._store[where]
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__)
-        if library_of(self._store) == "h5py":  # an open file does not travel to another process
-            state["_store"] = (os.path.abspath(self._store.file.filename), self._store.name)
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if isinstance(self._store, tuple):
-            import h5py
-
-            filename, name = self._store
-            self._store = h5py.File(filename, "r")[name]
