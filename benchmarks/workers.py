@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -86,7 +88,9 @@ def _on_cluster(
     from distributed import Client, LocalCluster
 
     options = {"n_workers": number, "threads_per_worker": 1, "dashboard_address": None}
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # distributed's default
     with (
+        patch.dict(os.environ, one_thread),
         LocalCluster(processes=processes, **options) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
+from latentstem import disk
 from latentstem.disk import readable_size, require_disk
 from latentstem.errors import ArgumentError
 
 
 def test_what_fits_is_let_through_and_what_does_not_is_refused(tmp_path):
-    usage = shutil.disk_usage(tmp_path)
+    free = shutil.disk_usage(tmp_path).free
     require_disk(tmp_path / "new" / "folder" / "x.npy", 1000)
     assert not (tmp_path / "new").exists()
     with pytest.raises(ArgumentError, match=r"for .*x\.npy.* free at .* another disk"):
-        require_disk(tmp_path / "new" / "x.npy", usage.free - 2**20)  # nothing to spare
-    require_disk(tmp_path / "x.npy", int(usage.free - 2**30 - 0.01 * usage.total))
+        require_disk(tmp_path / "new" / "x.npy", free - 2**20)  # nothing to spare
+    require_disk(tmp_path / "x.npy", free - 2**30)
+
+
+def test_a_small_disk_is_enough_for_a_small_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: SimpleNamespace(free=100_000_000))
+    require_disk(tmp_path / "ae.ckpt", 40_000_000)
+    with pytest.raises(ArgumentError, match=r"60\.0 MB for .* 100 MB free"):
+        require_disk(tmp_path / "ae.ckpt", 60_000_000)
 
 
 @pytest.mark.parametrize(

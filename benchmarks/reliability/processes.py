@@ -42,9 +42,7 @@ def _run(arguments: list[str], log: str, kill_in_write: tuple[str, int] | None) 
 
     torch.set_num_threads(1)
     callbacks._EVERY = _EVERY
-    disk._HEADROOM = disk._HEADROOM_SHARE = -(
-        2**40
-    )  # small disks are not refused before the run: they are to run full in its midst
+    disk._HEADROOM = -(2**40)  # small disks are not refused before the run: they are to run full in its midst
     if kill_in_write is not None:
         _aim(*kill_in_write)
     app(arguments)

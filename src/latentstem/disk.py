@@ -9,8 +9,7 @@ from .errors import ArgumentError
 
 __all__ = ["readable_size", "require_disk"]
 
-_HEADROOM = 2**29  # bytes that are left to everybody else on the disk, at least ...
-_HEADROOM_SHARE = 0.01  # ... and of the disk
+_HEADROOM = 2**29  # bytes that a large file leaves to everybody else on the disk
 
 
 def readable_size(nbytes: float) -> str:
@@ -29,7 +28,7 @@ def require_disk(path: str | Path, nbytes: int) -> None:
     path : str or Path
         Of the file or folder that will be written; neither it nor its folder has to exist.
     nbytes : int
-        Its size. A hundredth of the disk, and half a gigabyte at least, must be left beside it.
+        Its size. As much must be left beside it, or half a gigabyte.
 
     Raises
     ------
@@ -38,11 +37,11 @@ def require_disk(path: str | Path, nbytes: int) -> None:
     folder = Path(path).expanduser().absolute()
     while not folder.is_dir():
         folder = folder.parent
-    usage = shutil.disk_usage(folder)
-    if nbytes + max(_HEADROOM, _HEADROOM_SHARE * usage.total) > usage.free:
+    free = shutil.disk_usage(folder).free
+    if nbytes + min(_HEADROOM, nbytes) > free:
         raise ArgumentError(
             "not enough room on the disk",
             expected=f"{readable_size(nbytes)} for {path}, and some to spare",
-            received=f"{readable_size(usage.free)} free at {folder}",
+            received=f"{readable_size(free)} free at {folder}",
             advice="Delete what is not needed, or write to another disk.",
         )
