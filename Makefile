@@ -38,7 +38,7 @@ demo: $(SET_UP)  ## simulate a scan, train on it, draw latent maps and reconstru
 	.venv/bin/latentstem demo --output_dir demo_output
 
 test: $(DISPLAY_SET_UP)  ## run the tests, those of the napari panel on a display without a screen
-	$(ON_XVFB) .venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(ON_XVFB) .venv/bin/python -m pytest -n 2 --dist loadfile
 
 lint: $(SET_UP)  ## check style and format
 	.venv/bin/ruff check

@@ -141,13 +141,14 @@ def _formats(values: dict[str, Any]) -> str:
 def _memory(values: dict[str, Any]) -> str:
     names = ("import", "train", "and embed", "and reconstruct")
     rows = [
-        (size, *(f"{of[name] / 1e9:.2f}" for name in names), f"{of['seconds']:.0f}")
-        for size, of in values.items()
+        (kind, size, *(f"{of[name] / 1e9:.2f}" for name in names), f"{of['seconds']:.0f}")
+        for kind, sizes in values.items()
+        for size, of in sizes.items()
     ]
     return (
-        "## Memory\n\nPeak resident memory in GB so far, of a fresh process that trains on a file (.npy, 256 x 256 "
-        "pixels), embeds it, and writes its reconstruction to a file.\n\n"
-    ) + _table(("file / GB", *names, "seconds"), rows)
+        "## Memory\n\nPeak resident memory in GB so far, of a fresh process that trains on a file (256 x 256 pixels, "
+        "as if it did not fit into memory), embeds it, and writes its reconstruction to a file.\n\n"
+    ) + _table(("file", "GB", *names, "seconds"), rows)
 
 
 def _workers(values: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
-"""A quick way to train, for tests."""
+"""A quick way to train, and what must not be executed, for tests."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -18,3 +19,13 @@ def train(data: Any, **arguments: Any) -> latentstem.LatentModel:
 def maps(model: latentstem.LatentModel, data: Any, **arguments: Any) -> np.ndarray:
     """Latents (Ny, Nx, k)."""
     return model.embed(data, **arguments).maps
+
+
+class Payload:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, trace: Any) -> None:
+        self.trace = str(trace)
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (self.trace,)

@@ -17,22 +17,12 @@ import torch
 from typer.testing import CliRunner
 
 import latentstem
-from helpers import train
+from helpers import Payload, train
 from latentstem.checkpoint import read_checkpoint, write_checkpoint
 from latentstem.cli import app
 from latentstem.errors import CheckpointError, FileError, LatentSTEMError, UnsupportedDataError
 
 SHAPE = (7, 5, 32, 24)
-
-
-class Payload:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, trace):
-        self.trace = str(trace)
-
-    def __reduce__(self):
-        return os.mkdir, (self.trace,)
 
 
 @pytest.fixture(params=["", "1"], ids=["", "no_weights_only"])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 import latentstem
+from helpers import Payload
+from latentstem.checkpoint import read_checkpoint
 from napari_latentstem.layers import layer_of
 from napari_latentstem.model_widget import ModelWidget
 
@@ -62,6 +65,18 @@ def test_a_file_that_is_no_model_is_refused(widget, session, tmp_path, qtbot):
     assert session.model is None
     assert session.busy == ""
     assert widget.load.isEnabled()
+
+
+@pytest.mark.parametrize("forced", ["", "1"])
+def test_a_hostile_file_does_nothing(widget, session, model, tmp_path, qtbot, monkeypatch, forced):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", forced)
+    path = model.save(tmp_path / "evil.ckpt")
+    torch.save({**read_checkpoint(path), "evil": Payload(tmp_path / "executed")}, path)
+    widget.load_model(str(path))
+    ended(widget, qtbot)
+    assert "the checkpoint cannot be read" in widget.message.text()
+    assert session.model is None
+    assert not (tmp_path / "executed").exists()
 
 
 def test_a_model_is_applied_to_another_scan(widget, session, model, viewer, open_in, qtbot):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
+import torch
 
 import latentstem
-from helpers import train
+from helpers import Payload, train
 from latentstem.errors import FileError
 from napari_latentstem.layers import show_embedding
 from napari_latentstem.maps_widget import MapsWidget
@@ -51,6 +54,26 @@ def test_a_path_that_is_no_scan_says_what_to_do(make_napari_viewer, tmp_path):
     with pytest.raises(FileError, match=r"empty.*Copy or export it again"):
         viewer.open(tmp_path / "empty.mib", plugin="latentstem")
     assert not viewer.layers
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".pt", ".h5"])
+def test_a_hostile_file_does_nothing(make_napari_viewer, tmp_path, monkeypatch, suffix):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    path, payload = tmp_path / f"evil{suffix}", Payload(tmp_path / "executed")
+    if suffix == ".npz":
+        np.savez(path, data=np.full((7, 5, 32, 24), payload, object))
+    elif suffix == ".pt":
+        torch.save({"data": torch.ones(7, 5, 32, 24), "evil": payload}, path)
+    else:
+        path.write_bytes(pickle.dumps(payload))
+    viewer = make_napari_viewer()
+    if suffix == ".npy":
+        assert get_reader(str(path)) is None
+    else:
+        with pytest.raises(FileError, match="expected"):
+            viewer.open(path, plugin="latentstem")
+    assert not viewer.layers
+    assert not (tmp_path / "executed").exists()
 
 
 def test_big_files_stay_on_disk(make_napari_viewer, tmp_path, counts):
