@@ -18,7 +18,7 @@ from .decomposition import METHODS, best_of
 from .processes import processes
 from .scans import SCANS, TYPICAL, benchmark_scan, masked
 from .scores import best_baseline, mixture_ari, standardised
-from .streaming import formats, memory
+from .streaming import formats, loading, memory
 from .workers import workers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -190,6 +190,7 @@ PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
         labelled,
         processes,
         formats,
+        loading,
         memory,
         workers,
     )

@@ -19,7 +19,9 @@ import latentstem
 from latentstem.disk import require_disk
 from latentstem.scan import Scan, as_scan
 
-__all__ = ["formats", "memory"]
+from .autoencoder import StepClock, train
+
+__all__ = ["formats", "loading", "memory"]
 
 SIZES = {
     "memory map (.npy)": (1.0, 2.0, 4.0, 8.6),
@@ -105,6 +107,21 @@ def formats(quick: bool) -> dict[str, Any]:
     fastest = found["memory map (.npy)"]["training / s"]
     for of in found.values():
         of["over the memory map"] = of["training / s"] / fastest
+    return found
+
+
+def loading(quick: bool) -> dict[str, Any]:
+    """Patterns per second that arrive from a memory map, and that the device trains on: is it starved?"""
+    found: dict[str, Any] = {}
+    for side in (16,) if quick else (128, 256):
+        with tempfile.TemporaryDirectory() as folder, _never_in_memory():
+            path = Path(folder) / "scan.npy"
+            _write(path, (32, 32, side, side))
+            clock = StepClock()
+            model, _ = train(path, quick, max_patterns=2_000, max_time=None, callbacks=[clock])
+            compute = model.config.batch_size / clock.seconds_per_step
+            found[f"{side} x {side}"] = {"arrive": _rate(as_scan(path), 0), "are trained on": compute}
+        print(f"{side} pixels: {found[f'{side} x {side}']}", flush=True)
     return found
 
 

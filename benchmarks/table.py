@@ -138,6 +138,17 @@ def _formats(values: dict[str, Any]) -> str:
     ) + _table(("format", *names), rows)
 
 
+def _loading(values: dict[str, Any]) -> str:
+    rows = [
+        (pixels, *(f"{rate:,.4g}" for rate in of.values()), f"{of['arrive'] / of['are trained on']:.3g}")
+        for pixels, of in values.items()
+    ]
+    return (
+        "## Loading against computing\n\nPatterns per second that arrive from a memory map in one process, and that "
+        "steps of training on the device take.\n\n"
+    ) + _table(("pixels", "arrive", "are trained on", "ratio"), rows)
+
+
 def _memory(values: dict[str, Any]) -> str:
     names = ("import", "train", "and embed", "and reconstruct")
     rows = [
@@ -177,6 +188,7 @@ _SECTIONS: dict[str, Callable[[Any], str]] = {
     "labelled": _labelled,
     "processes": _processes,
     "formats": _formats,
+    "loading": _loading,
     "memory": _memory,
     "workers": _workers,
 }

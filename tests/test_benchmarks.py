@@ -178,7 +178,7 @@ def test_parts_run_and_are_written(tmp_path, monkeypatch, capsys):
 def test_streaming_parts_run_and_are_written(tmp_path, monkeypatch):
     pytest.importorskip("hyperspy")
     pytest.importorskip("py4DSTEM")
-    page = command.main(["--quick", "--only", "formats", "memory", "--output", str(tmp_path)])
+    page = command.main(["--quick", "--only", "formats", "loading", "memory", "--output", str(tmp_path)])
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     found = results["formats"]["values"]
     assert found["memory map (.npy)"]["over the memory map"] == 1
@@ -190,6 +190,8 @@ def test_streaming_parts_run_and_are_written(tmp_path, monkeypatch):
     text = page.read_text(encoding="utf-8")
     assert "| HyperSpy .zspy |" in text
     assert "## Memory" in text
+    assert results["loading"]["values"]["16 x 16"]["arrive"] > 0
+    assert "| 16 x 16 |" in text
 
 
 def test_table_of_quality():
