@@ -92,7 +92,7 @@ def test_an_interrupted_copy_is_continued(stored, tmp_path, damage, monkeypatch)
 
 
 def test_there_must_be_room_for_it(stored, tmp_path, monkeypatch):
-    usage = namedtuple("usage", "total used free")(10**9, 0, 2**29 + 40_000)
+    usage = namedtuple("usage", "total used free")(10**9, 0, 100_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(ArgumentError, match=r"not enough room.*54 kB for"):
         cached(as_scan(stored), tmp_path / "cache")

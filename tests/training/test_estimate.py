@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import psutil
 import pytest
@@ -37,6 +39,20 @@ def test_memory_of_a_step_is_what_is_kept_for_the_gradient(arguments):
         output = made.network.decode(made.network.encode(*module._inputs(made, 6, "cpu")))
     assert output.shape == (6, 32, 24)
     assert _kept(made) == pytest.approx(sum(kept.values()) / 6, rel=0.05)
+
+
+def test_nothing_stays_of_the_network_that_was_measured():
+    made, on_meta = (
+        autoencoder(),
+        lambda: sum(
+            weight.device.type == "meta" for weight in gc.get_objects() if type(weight) is torch.nn.Parameter
+        ),
+    )
+    gc.collect()
+    before = on_meta()
+    _kept(made)
+    gc.collect()
+    assert on_meta() == before
 
 
 def test_the_estimate_grows_with_what_it_is_of(monkeypatch):

@@ -157,10 +157,8 @@ def _kept(module: Autoencoder) -> int:
         storage = tensor.untyped_storage()
         if storage._cdata not in own:
             kept[storage._cdata] = storage.nbytes()
-        alive.append(tensor)
-        return tensor
+        return tensor.detach()  # keeps the storage; a node that kept its own output would never be let go
 
-    alive: list[Tensor] = []
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         network.decode(network.encode(*_inputs(module, 64, "meta")))
     return sum(kept.values()) // 64
