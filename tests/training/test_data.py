@@ -354,7 +354,7 @@ def test_what_a_step_sees_depends_on_its_number_and_the_seed_alone():
 @pytest.fixture
 def small_buffer(monkeypatch):
     """Room for 12 patterns, read in blocks of at most 5 or one storage chunk."""
-    monkeypatch.setattr(order, "_BUFFER_BYTES", 12 * 2 * 32 * 24)
+    monkeypatch.setattr(order, "BUFFER_BYTES", 12 * 2 * 32 * 24)
     monkeypatch.setattr(order, "_READ_BYTES", 5 * 2 * 32 * 24)
 
 
@@ -415,7 +415,7 @@ def test_processes_share_each_pass(total, batch_size, processes, room, chunk, st
     positions = np.random.default_rng(0).permutation(70)[:total]
     blocks = [np.arange(70)[at : at + chunk] for at in range(0, 70, chunk)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(order, "_BUFFER_BYTES", 10 * room)
+        patch.setattr(order, "BUFFER_BYTES", 10 * room)
         shares = [
             order.StreamedOrder(positions, batch_size, 5, (rank, processes), blocks=blocks, pattern_bytes=10)
             if streamed
@@ -444,7 +444,7 @@ def test_processes_share_each_pass(total, batch_size, processes, room, chunk, st
 def test_the_buffer_is_bounded_and_what_was_seen_is_not_read_again(room, first, chunk, seed):
     blocks = [np.arange(60)[at : at + chunk] for at in range(0, 60, chunk)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(order, "_BUFFER_BYTES", room)
+        patch.setattr(order, "BUFFER_BYTES", room)
         made = order.StreamedOrder(np.arange(2, 60), 6, seed, blocks=blocks, pattern_bytes=1)
     reads, steps = made.of_pass(3, first)
     held, reading = set(), iter(reads)
@@ -459,7 +459,7 @@ def test_the_buffer_is_bounded_and_what_was_seen_is_not_read_again(room, first, 
 
 
 def test_blocks_are_read_in_another_order_in_each_pass(monkeypatch):
-    monkeypatch.setattr(order, "_BUFFER_BYTES", 12)
+    monkeypatch.setattr(order, "BUFFER_BYTES", 12)
     blocks = [np.arange(60)[at : at + 5] for at in range(0, 60, 5)]
     made = order.StreamedOrder(np.arange(60), 6, 0, blocks=blocks, pattern_bytes=1)
     firsts = [[read[0] for read in made.of_pass(number)[0]] for number in (0, 1, 0)]

@@ -15,7 +15,7 @@ from .validate import Layout
 __all__ = ["ChunkedSource", "OpenStore", "library_of", "store_of"]
 
 _SLAB_BYTES = 256 * 2**20  # storage chunks larger than this are read in parts
-_CACHE_BYTES = 128 * 2**20  # decompressed chunks that are kept; always the last one
+_CACHE_BYTES = 64 * 2**20  # decompressed chunks that are kept; always the last one
 Box = tuple[tuple[int, int], ...]  # start and stop along each stored scan axis
 
 

@@ -15,6 +15,7 @@ from ..disk import readable_size
 from ..errors import TrainingError
 from ..scan import Scan
 from .module import Autoencoder
+from .order import BUFFER_BYTES
 
 __all__ = ["Estimate", "estimate"]
 
@@ -22,7 +23,6 @@ _LONG = 60.0  # seconds, and ...
 _LARGE = 10**9  # ... bytes, above which an estimate is told
 _READING = 250 * 2**20  # patterns and their scores while the scan is looked at
 _VALIDATION = 128 * 2**20
-_BUFFER = 384 * 2**20
 _SAMPLE_COPIES = 3  # of the patterns that the network starts from
 _TRAINING = 3.0  # forward and backward over forward alone
 _SHARE = 1.0  # of the free memory that a run may need
@@ -124,7 +124,7 @@ def estimate(
     held = min(scan.nbytes, _VALIDATION) + scores
     streamed = scan.source.array is None
     if streamed:
-        held += min(scan.nbytes, _BUFFER) + 3 * int(np.prod(scan.source.chunks)) * pattern
+        held += min(scan.nbytes, BUFFER_BYTES) + 3 * int(np.prod(scan.source.chunks)) * pattern
     starting = min(sample, scan.n_positions * pixels * 4) * _SAMPLE_COPIES + min(4 * scan.nbytes, _READING)
     memory = int(max(starting + scores, held + (0 if on_gpu else step)))
     compute = patterns * _seconds_per_pattern(module)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-__all__ = ["RandomOrder", "StreamedOrder", "block_size"]
+__all__ = ["BUFFER_BYTES", "RandomOrder", "StreamedOrder", "block_size"]
 
-_BUFFER_BYTES = 384 * 2**20  # patterns of a streamed run that are shuffled among each other
+BUFFER_BYTES = 192 * 2**20  # patterns of a streamed run that are shuffled among each other
 _READ_BYTES = 24 * 2**20  # of one read, where storage chunks are smaller than that
 
 
@@ -77,7 +77,7 @@ class StreamedOrder(RandomOrder):
         found = (block[block < len(trained)] for block in blocks)
         self.blocks = [block for block in (block[trained[block]] for block in found) if len(block)]
         self.largest = max(map(len, self.blocks))
-        self.room = max(self.batch_size, _BUFFER_BYTES // pattern_bytes)
+        self.room = max(self.batch_size, BUFFER_BYTES // pattern_bytes)
         #: patterns that wait for their step, at most
         self.capacity = min(len(positions), self.room + self.largest)
 
