@@ -118,7 +118,7 @@ def loading(quick: bool) -> dict[str, Any]:
             path = Path(folder) / "scan.npy"
             _write(path, (32, 32, side, side))
             clock = StepClock()
-            model, _ = train(path, quick, max_patterns=2_000, max_time=None, callbacks=[clock])
+            model, _ = train(path, quick, max_patterns=10_000, max_time=None, callbacks=[clock])
             compute = model.config.batch_size / clock.seconds_per_step
             found[f"{side} x {side}"] = {"arrive": _rate(as_scan(path), 0), "are trained on": compute}
         print(f"{side} pixels: {found[f'{side} x {side}']}", flush=True)
