@@ -46,7 +46,10 @@ def best_of(method: str, scan: SimulatedScan, quick: bool = False) -> dict[str, 
         "seconds": seconds,
         "efficiency": efficiency(reconstructed, scan),
         "psnr": psnr(reconstructed, scan),
-        "ari": max((of["ari"] for of in latents if of["ari"] is not None), default=None),
+        **{
+            name: max((of[name] for of in latents if of[name] is not None), default=None)
+            for name in ("ari", "ari as they are")
+        },
         "r2": {name: max(of["r2"][name] for of in latents) for name in latents[0]["r2"]},
         "by_size": {n: of[0] for n, of in found.items()},
     }

@@ -61,8 +61,10 @@ def psnr(reconstructed: np.ndarray, scan: SimulatedScan) -> float:
     return float(10 * np.log10(peak**2 / max(total / count, 1e-30)))
 
 
-def grain_ari(latents: np.ndarray, labels: np.ndarray, included: np.ndarray) -> float | None:
-    """How well clusters of standardised latents agree with the grains (adjusted Rand index).
+def grain_ari(
+    latents: np.ndarray, labels: np.ndarray, included: np.ndarray, *, standardise: bool = True
+) -> float | None:
+    """How well clusters of latents agree with the grains (adjusted Rand index).
 
     The better of HDBSCAN (``min_cluster_size=20``, unassigned positions as one more label) and a
     full-covariance Gaussian mixture with as many components as there are grains (median of five seeds).
@@ -73,11 +75,16 @@ def grain_ari(latents: np.ndarray, labels: np.ndarray, included: np.ndarray) -> 
     latents : ndarray, shape (Ny, Nx, k)
     labels : ndarray of int, shape (Ny, Nx)
     included : ndarray of bool, shape (Ny, Nx)
+    standardise : bool
+        Divide each latent by its standard deviation, rather than all by the root of their mean variance.
     """
     from sklearn.cluster import HDBSCAN
     from sklearn.metrics import adjusted_rand_score
 
     truth, values = labels[included], standardised(latents, included)[included]
+    if not standardise:
+        spread = latents[included].std(0)
+        values = values * spread / (np.sqrt((spread**2).mean()) + 1e-12)
     if len(np.unique(truth)) < 2:
         return None
     clusters = HDBSCAN(min_cluster_size=20).fit_predict(values)
@@ -165,6 +172,7 @@ def latent_scores(latents: np.ndarray, scan: SimulatedScan) -> dict[str, object]
     """Grain ARI and R2 of latents (Ny, Nx, k)."""
     return {
         "ari": grain_ari(latents, scan.truth["grain"], ~scan.scan_mask),
+        "ari as they are": grain_ari(latents, scan.truth["grain"], ~scan.scan_mask, standardise=False),
         "r2": probe_r2(latents, scan),
     }
 

@@ -89,6 +89,7 @@ def test_ari_of_the_true_grains_is_one(grains):
     rng = np.random.default_rng(0)
     latents = np.eye(3)[labels] + 0.05 * rng.normal(size=(26, 21, 3))
     assert grain_ari(latents, labels, everywhere) == pytest.approx(1)
+    assert grain_ari(latents, labels, everywhere, standardise=False) == pytest.approx(1)
     assert grain_ari(rng.normal(size=(26, 21, 3)), labels, everywhere) < 0.2
     assert grain_ari(latents, np.zeros_like(labels), everywhere) is None
     latents[:2] = np.nan
@@ -196,7 +197,7 @@ def test_streaming_parts_run_and_are_written(tmp_path, monkeypatch):
 
 def test_table_of_quality():
     row = {
-        "size": 8, "seconds": 1.25, "psnr": 40.04, "ari": None, "r2": {"strain": 0.5, "thickness": 0.25},
+        "size": 8, "seconds": 1.25, "psnr": 40.04, "ari": None, "ari as they are": 0.75, "r2": {"strain": 0.5, "thickness": 0.25},
         "efficiency": {"all": 0.1, "interior": 0.2},
     }  # fmt: skip
     better = {**row, "efficiency": {"all": 0.8, "interior": 0.9, "boundary": 0.7, "defect": 0.4}}
@@ -204,7 +205,8 @@ def test_table_of_quality():
     assert best_baseline(rows) == 0.1
     text = written({"quality": {"values": {"a scan": rows}, "machine": {"on": "a machine"}}})
     assert (
-        "| autoencoder | 8 | 0.800 | 8.00 | 0.900 | 0.700 | 0.400 | 40.0 |  | 0.500 | 0.250 | 1.2 |" in text
+        "| autoencoder | 8 | 0.800 | 8.00 | 0.900 | 0.700 | 0.400 | 40.0 |  | 0.750 | 0.500 | 0.250 | 1.2 |"
+        in text
     )
     assert "| SVD | 8 | 0.100 | 1.00 | 0.200 |  |  |" in text
     assert "a machine" in text

@@ -180,7 +180,7 @@ def inside(xy: np.ndarray, polygon: np.ndarray) -> np.ndarray:
 def cluster(table: np.ndarray, method: str, n_clusters: int = 8, seed: int = 0) -> np.ndarray:
     """Clusters of the cloud.
 
-    Each latent is divided by its standard deviation first.
+    Latents are taken as they are, up to a factor: their distances are those between patterns.
 
     Parameters
     ----------
@@ -211,8 +211,8 @@ def cluster(table: np.ndarray, method: str, n_clusters: int = 8, seed: int = 0) 
             received=f"{n_clusters} clusters",
             advice="Ask for another number of clusters.",
         )
-    spread = table.std(0, dtype=np.float64)
-    points = (table / np.where(spread > 0, spread, 1.0)).astype(np.float64)
+    spread = np.sqrt(table.var(0, dtype=np.float64).mean())
+    points = table.astype(np.float64) / (spread or 1.0)
     if method == "HDBSCAN":
         return _by_size(_hdbscan(points, seed))
     if method == "Gaussian mixture":

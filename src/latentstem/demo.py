@@ -93,10 +93,9 @@ def find_grains(embedding: Embedding, truth: np.ndarray, seed: int = 0) -> tuple
     from sklearn.metrics import adjusted_rand_score
     from sklearn.metrics.cluster import contingency_matrix
     from sklearn.mixture import GaussianMixture
-    from sklearn.preprocessing import StandardScaler
 
     n_grains = len(np.unique(truth))
-    latents = StandardScaler().fit_transform(embedding.maps.reshape(-1, embedding.latent_dim))
+    latents = embedding.maps.reshape(-1, embedding.latent_dim)  # as they are: their distances mean something
     mixture = GaussianMixture(n_grains, n_init=10, reg_covar=1e-3, random_state=seed)
     labels = mixture.fit_predict(latents.astype(np.float64))
     true_number, found_number = linear_sum_assignment(-contingency_matrix(truth.ravel(), labels))

@@ -228,3 +228,25 @@ def test_resnet_is_the_reference_size():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resnet, "_WIDTH", 128)
         assert 3.4e6 < count(network("resnet", latent_dim=32, initialise=False)) < 3.8e6
+
+
+@settings(max_examples=10, deadline=None)
+@given(k=st.integers(1, 6), radius=st.integers(0, 2), counts=st.booleans(), seed=st.integers(0, 99))
+def test_other_axes_decode_to_the_same(k, radius, counts, seed):
+    net = network("compact", (17, 20), k, context=radius, counts=counts).eval()
+    rng = np.random.default_rng(seed)
+    centre, axes = (
+        torch.from_numpy(rng.normal(size=k)),
+        torch.from_numpy(rng.normal(size=(k, k)) + 3 * np.eye(k)),
+    )
+    with torch.no_grad():
+        for layer in (net.bend[-1], net.diffuse[-1]):  # which start at nothing
+            layer.weight.normal_(0, 0.1)
+            layer.bias.normal_()
+        seen = inputs(net, 5, radius)
+        before = net.encode(*seen)
+        patterns = net.decode(before)
+        net.set_axes(centre, axes)
+        after = net.encode(*seen)
+        assert after.double() == pytest.approx((before - centre) @ axes, rel=1e-4, abs=1e-4)
+        assert net.decode(after) == pytest.approx(patterns, rel=1e-3, abs=1e-3)

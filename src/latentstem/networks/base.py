@@ -53,3 +53,14 @@ class Network(nn.Module):
         unit : Tensor or None
             What one electron makes in the decoder's output, where that is known.
         """
+
+    def set_axes(self, centre: Tensor, axes: Tensor) -> None:
+        """Express latents in other axes: z becomes (z - centre) @ axes, and decodes to the same pattern.
+
+        Parameters
+        ----------
+        centre : Tensor, shape (k,), float64
+        axes : Tensor, shape (k, k), float64
+            One column for each axis.
+        """
+        raise NotImplementedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import torch
@@ -129,3 +130,15 @@ class CompactAutoencoder(Network):
             level = torch.where(level < 0, level / _SLOPE, above)
         self.background.copy_(background)
         self.level.copy_(level)
+
+    @torch.no_grad()
+    def set_axes(self, centre: Tensor, axes: Tensor) -> None:
+        """Express latents in other axes, in the first and last layers that they pass; see `Network.set_axes`."""
+        into, back = cast(nn.Linear, self.bend[-1]), torch.linalg.inv(axes).T
+        for layer in (self.linear, into):
+            layer.weight.copy_(axes.T @ layer.weight.double())
+        into.bias.copy_(axes.T @ (into.bias.double() - centre))
+        for out in (cast(nn.Linear, self.expand[0]), cast(nn.Linear, self.diffuse[0])):
+            weight = out.weight.double()
+            out.bias.copy_(out.bias.double() + weight @ centre)
+            out.weight.copy_(weight @ back)

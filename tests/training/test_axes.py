@@ -1,0 +1,73 @@
+"""Axes of the latent space after training: ordered, uncorrelated, and distances that are those of patterns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import latentstem
+from helpers import maps, train
+from latentstem.training import run
+
+
+@pytest.fixture(scope="module")
+def grains():
+    return latentstem.simulate((24, 20), (16, 20), dose=2000, n_grains=4, seed=3).counts
+
+
+@pytest.fixture(scope="module")
+def model(grains):
+    return train(grains, epochs=20)
+
+
+def without_order(data, **arguments):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "order_latents", lambda *given: None)
+        return train(data, **arguments)
+
+
+def test_latents_are_uncorrelated_centred_and_in_order(grains, model):
+    latents = maps(model, grains).reshape(-1, 4).astype(float)  # held-out positions are among them
+    variances = latents.var(0)
+    assert (np.diff(variances) < 0).all()
+    assert variances.mean() == pytest.approx(1, rel=0.1)
+    assert np.abs(latents.mean(0)).max() < 0.1
+    correlation = np.corrcoef(latents.T) - np.eye(4)
+    assert np.abs(correlation).max() < 0.1
+
+
+def test_distances_are_those_of_patterns(grains, model):
+    latents = maps(model, grains).reshape(-1, 4).astype(float)
+    with torch.no_grad():
+        patterns = model.module.network.decode(torch.from_numpy(latents).float()).flatten(1).numpy()
+
+    def distances(points):
+        return np.linalg.norm(points[:100, None] - points[None, 100:200], axis=2).ravel()
+
+    def agreement(found):
+        return np.corrcoef(distances(found), distances(patterns))[0, 1]
+
+    before = maps(without_order(grains, epochs=20), grains).reshape(-1, 4).astype(float)
+    assert agreement(latents) > 0.9  # the decoder is not linear
+    assert agreement(latents) > agreement(before / before.std(0))
+
+
+def test_the_patterns_stay_the_same(grains, model):
+    before = without_order(grains, epochs=20)
+    np.testing.assert_allclose(model.reconstruct(grains), before.reconstruct(grains), rtol=1e-3, atol=1e-4)
+
+
+def test_axes_stay_where_they_are_wanted_as_they_are(grains, model, tmp_path):
+    path = model.save(tmp_path / "ae.ckpt")
+    tuned = train(grains, init_from=path, epochs=1, learning_rate=1e-9)
+    np.testing.assert_allclose(maps(tuned, grains), maps(model, grains), rtol=1e-3, atol=1e-3)
+    sparse = {"lambda_act": 1e-3}
+    np.testing.assert_array_equal(
+        maps(train(grains, **sparse), grains), maps(without_order(grains, **sparse), grains)
+    )
+
+
+def test_latents_that_are_all_the_same_stay_so():
+    scan = np.tile(np.arange(12 * 9, dtype=np.uint16).reshape(12, 9), (5, 6, 1, 1))
+    np.testing.assert_array_equal(maps(train(scan), scan), maps(without_order(scan), scan))
