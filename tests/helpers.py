@@ -21,6 +21,15 @@ def maps(model: latentstem.LatentModel, data: Any, **arguments: Any) -> np.ndarr
     return model.embed(data, **arguments).maps
 
 
+def same_up_to_axes(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether one's latents (..., k) are linear in the other's: at its end, training turns their axes."""
+    k = first.shape[-1]
+    first, second = (latents.reshape(-1, k).astype(float) for latents in (first, second))
+    known = np.column_stack([first, np.ones(len(first))])
+    left = second - known @ np.linalg.lstsq(known, second, rcond=None)[0]
+    return len(first) > 2 * k and bool(np.abs(left).max() < 1e-4 * second.std())
+
+
 class Payload:
     """Makes a folder when it is unpickled."""
 

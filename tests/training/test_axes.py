@@ -8,6 +8,7 @@ import torch
 
 import latentstem
 from helpers import maps, train
+from latentstem.errors import CheckpointError
 from latentstem.training import run
 
 
@@ -23,7 +24,7 @@ def model(grains):
 
 def without_order(data, **arguments):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "order_latents", lambda *given: None)
+        patch.setattr(run, "latent_axes", lambda *given: None)
         return train(data, **arguments)
 
 
@@ -71,3 +72,23 @@ def test_axes_stay_where_they_are_wanted_as_they_are(grains, model, tmp_path):
 def test_latents_that_are_all_the_same_stay_so():
     scan = np.tile(np.arange(12 * 9, dtype=np.uint16).reshape(12, 9), (5, 6, 1, 1))
     np.testing.assert_array_equal(maps(train(scan), scan), maps(without_order(scan), scan))
+
+
+@pytest.mark.parametrize("spoil", ["shape", "nan", "singular", "kind", "names"])
+def test_axes_that_are_none_are_refused(grains, tmp_path, spoil):
+    train(grains, output_dir=tmp_path)
+    path = tmp_path / "checkpoints" / "best.ckpt"
+    content = torch.load(path, weights_only=True)
+    axes = content["latentstem"]["axes"]
+    axes["axes"] = {
+        "shape": axes["axes"][:3],
+        "nan": axes["axes"] * torch.nan,
+        "singular": axes["axes"] * 0,
+        "kind": [1.0, 2.0],
+        "names": axes["axes"],
+    }[spoil]
+    if spoil == "names":
+        axes["more"] = axes.pop("centre")
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"incomplete or altered.*best.ckpt.*Take another copy"):
+        latentstem.load(path)

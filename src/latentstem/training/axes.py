@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .module import Autoencoder
 from .reader import Batch, PatternReader
 
-__all__ = ["order_latents"]
+__all__ = ["latent_axes"]
 
 _SAMPLE = 4096  # patterns that the axes are found from
 _AT_ONCE = 2**22  # detector values of those that are decoded together
@@ -17,12 +18,13 @@ _LEAST = 1e-4  # weight of a latent that changes nothing, beside the mean of all
 
 
 @torch.no_grad()
-def order_latents(module: Autoencoder, reader: PatternReader, positions: np.ndarray, seed: int) -> None:
-    """Turn the latents so that distances are those between decoded patterns, and the axes their principal ones.
+def latent_axes(
+    module: Autoencoder, reader: PatternReader, positions: np.ndarray, seed: int
+) -> dict[str, Tensor] | None:
+    """Axes in which distances between latents are those between decoded patterns, the principal ones of these.
 
-    Latents are then uncorrelated, in the order of how much they change the patterns, and centred; the mean of their
-    variances is 1. What the network reconstructs stays the same. The decoder is taken to be linear here: the metric is
-    that of the linear map that fits it best. Where the latents are all the same, or not finite, nothing is changed.
+    In them latents are uncorrelated, in the order of how much they change the patterns, and centred; the mean of their
+    variances is 1. The decoder is taken to be linear here: the metric is that of the linear map that fits it best.
 
     Parameters
     ----------
@@ -34,6 +36,12 @@ def order_latents(module: Autoencoder, reader: PatternReader, positions: np.ndar
         Flat scan positions that were trained on.
     seed : int
         Of the choice of those that are looked at.
+
+    Returns
+    -------
+    dict or None
+        ``centre`` (k,) and ``axes`` (k, k), float64, for `Network.set_axes`; None where the latents are all the same,
+        or not finite.
     """
     chosen = np.sort(np.random.default_rng([seed, 6]).permutation(positions)[:_SAMPLE])
     pixels = int(np.prod(module.network.shape))
@@ -52,16 +60,16 @@ def order_latents(module: Autoencoder, reader: PatternReader, positions: np.ndar
     metric = change @ change.T
     metric += _LEAST * metric.diagonal().mean() * torch.eye(len(metric), dtype=torch.float64)
     if not (np.isfinite(power) and torch.isfinite(metric).all()):
-        return
+        return None
     weights, axes = torch.linalg.eigh(metric)
     root = axes * weights.clamp_min(0).sqrt() @ axes.T
     variances, turned = torch.linalg.eigh(root @ covariance @ root)
     if not variances.sum() > _ALIKE**2 * power:
-        return
+        return None
     scale = variances.mean().sqrt()
     turned = (root @ turned).flip(1) / scale
     turned *= torch.where(((latents @ turned) ** 3).sum(0) < 0, -1.0, 1.0)  # the long tail is positive
-    module.network.set_axes(centre, turned)
+    return {"centre": centre, "axes": turned}
 
 
 def _scored(reader: PatternReader, positions: np.ndarray) -> Batch:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as L
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, Timer, TQDMProgressBar
+from torch import Tensor
 
 from ..atomic import clear_up, written_whole
 from ..checkpoint import read_checkpoint, write_checkpoint
-from ..errors import StorageError
+from ..errors import CheckpointError, StorageError
 from .module import Autoencoder
 
 __all__ = ["Bar", "Checkpoints", "HistoryRecorder", "Patience", "StopTogether", "TimeLimit", "WholeFiles"]
@@ -65,6 +68,7 @@ class Checkpoints(Checkpoint):
         self.best_score: float | None = None
         self._resumed, self._writes, self._resumable = resumed, writes, resumable
         self._written, self._in_epoch, self._best_step = -float("inf"), False, -1
+        self._shared = False  # whether the last file is the best one
 
     @property
     def state_key(self) -> str:
@@ -100,14 +104,36 @@ class Checkpoints(Checkpoint):
         self._write(trainer, self.best)
         self._best_step = trainer.global_step
 
-    def _write(self, trainer: L.Trainer, path: Path) -> None:
+    def keep_axes(self, axes: dict[str, Tensor]) -> None:
+        """Write the axes of the latents beside the best weights, which stay such that a run can go on from them."""
+        if not self._resumable or self.best_score is None:
+            return
         try:
+            content = read_checkpoint(self.best)
+        except CheckpointError:  # which has been told
+            return
+        content["latentstem"]["axes"] = axes
+        with self._told():
+            write_checkpoint(content, self.best)
+            if self._shared:
+                _share(self.best, self.last)
+
+    def _write(self, trainer: L.Trainer, path: Path) -> None:
+        with self._told():
             same = path == self.last and self._best_step == trainer.global_step and self.best.is_file()
             if trainer.strategy.broadcast(same):  # the two are written once
                 if self._writes:
                     _share(self.best, path)
             else:
                 trainer.save_checkpoint(path)
+        self._shared = same
+        self._written = time.monotonic()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say what to do, where a checkpoint cannot be written."""
+        try:
+            yield
         except StorageError as error:
             raise StorageError(
                 "training stopped, as its checkpoint cannot be written",
@@ -115,7 +141,6 @@ class Checkpoints(Checkpoint):
                 received=error.received,
                 advice=self._advice(),
             ) from error
-        self._written = time.monotonic()
 
     def _advice(self) -> str:
         if not self.last.is_file():

@@ -81,6 +81,7 @@ class Autoencoder(L.LightningModule):
         self.versions = {
             name: version(name) for name in ("latentstem", "torch", "pytorch-lightning", "numpy")
         }
+        self.has_axes = False  # whether the latents are in the axes that they end up in
         self.total_steps = 1
         self.time_share = 0.0  # of the time limit, if there is one
         self._sums: dict[str, Tensor | float] = {}  # over the steps of an epoch
@@ -123,6 +124,8 @@ class Autoencoder(L.LightningModule):
             ours = content["latentstem"]
             model.history = {name: list(values) for name, values in ours["history"].items()}
             model.versions = dict(ours["versions"])
+            if ours.get("axes") is not None:
+                model.set_axes(**ours["axes"])
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise altered(path, error) from None
         return model.eval()
@@ -178,6 +181,20 @@ class Autoencoder(L.LightningModule):
         if self.config.reconstruction == "poisson":  # one electron, in the space of the network's output
             unit = (self.preprocessing.unit / self.preprocessing.fitted_range[1]).sqrt()
         self.network.initialise(self._output(mean), unit)
+
+    def set_axes(self, centre: Tensor, axes: Tensor) -> None:
+        """Express latents in other axes, to which training does not come back; see `Network.set_axes`.
+
+        Raises
+        ------
+        ValueError
+            If there is not one finite axis for each latent.
+        """
+        k = self.network.latent_dim
+        if centre.shape != (k,) or axes.shape != (k, k) or not torch.isfinite(torch.linalg.inv(axes)).all():
+            raise ValueError(f"{tuple(axes.shape)} are no axes of {k} latents")
+        self.network.set_axes(centre, axes)
+        self.has_axes = True
 
     # ---- Lightning ----
 

@@ -21,7 +21,7 @@ from ..model import LatentModel
 from ..quality import Quality
 from ..scan import Scan
 from ..summary import summarise
-from .axes import order_latents
+from .axes import latent_axes
 from .callbacks import Bar, Checkpoints, HistoryRecorder, Patience, StopTogether, TimeLimit, WholeFiles
 from .curves import Curves
 from .data import ScanDataModule, fits_in_memory, in_memory, split_positions
@@ -170,8 +170,11 @@ class Run:
         module = module.cpu().eval()
         refuse_diverged(module, batches.validation[0], self.quality, cfg)
         penalised = cfg.lambda_act or cfg.lambda_sim or cfg.lambda_div  # and so have axes of their own
-        if module.network.components and not penalised and (start is None or start.resumed):
-            order_latents(module, batches.reader, self.training, cfg.seed)
+        if module.network.components and not (penalised or module.has_axes or (start and not start.resumed)):
+            axes = latent_axes(module, batches.reader, self.training, cfg.seed)
+            if axes is not None:
+                module.set_axes(**axes)
+                best.keep_axes(axes)
         for name, value in module.image_quality(batches.validation[0]).items():
             module.history.setdefault(f"final/{name}", []).append(value)
         latents = torch.cat([module.encode_batch(batch) for batch in batches.validation])
