@@ -41,7 +41,7 @@ def test_demo_writes_all_of_it(small, tmp_path):
     embedding = Embedding.load(tmp_path / "latents.npz")
     assert embedding.maps.shape == (12, 10, 4)
     assert embedding.axes[0].units == "nm"
-    labels, index = demo.find_grains(embedding, simulated.truth["grain"], seed=1)
+    labels, index = demo.find_grains(embedding, simulated.truth["grain"])
     assert f"{index:.3f}" == agreement
     assert adjusted_rand_score(simulated.truth["grain"].ravel(), labels.ravel()) == pytest.approx(index)
 
@@ -69,6 +69,11 @@ def test_grains_are_found_and_named_like_the_true_ones():
     labels, agreement = demo.find_grains(Embedding(maps.astype(np.float32), axes), truth)
     assert agreement == 1
     np.testing.assert_array_equal(labels, truth)
+    maps[0, 0] = 40
+    labels, agreement = demo.find_grains(Embedding(maps.astype(np.float32), axes), truth)
+    assert labels[0, 0] == -1
+    assert agreement < 1
+    np.testing.assert_array_equal(labels.ravel()[1:], truth.ravel()[1:])
 
 
 def test_latents_that_know_nothing_do_not_agree():
