@@ -17,7 +17,7 @@ from . import autoencoder as ae
 from .decomposition import METHODS, best_of
 from .processes import processes
 from .scans import SCANS, TYPICAL, benchmark_scan, masked
-from .scores import best_baseline, mixture_ari
+from .scores import best_baseline, mixture_ari, standardised
 from .streaming import formats, loading, memory
 from .workers import workers
 
@@ -140,14 +140,18 @@ def labelled(quick: bool) -> dict[str, Any]:
         f"PCA, {n} components": PCA(n, random_state=0).fit_transform(patterns) for n in (4, 6, 8, 12, 16)
     }
     latents[f"autoencoder, {ae.LATENTS} latents"] = model.embed(scan).maps
-    truth, count, found = grains.ravel(), len(np.unique(grains)), {}
-    for name, values in latents.items():
-        points = values.reshape(len(truth), -1) - values.mean((*range(values.ndim - 1),))
-        spread = points.std(0)
-        found[name] = {
-            "standardised": mixture_ari(points / spread, truth, count),
-            "as they are": mixture_ari(points / np.sqrt((spread**2).mean()), truth, count),
+    everywhere, count = np.ones(grains.shape, bool), len(np.unique(grains))
+    found = {
+        name: {
+            scaled: mixture_ari(
+                standardised(values.reshape(*grains.shape, -1), everywhere, each=each)[everywhere],
+                grains.ravel(),
+                count,
+            )
+            for scaled, each in (("standardised", True), ("as they are", False))
         }
+        for name, values in latents.items()
+    }
     return {"ari": found, "seconds": seconds}
 
 

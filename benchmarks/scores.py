@@ -76,15 +76,12 @@ def grain_ari(
     labels : ndarray of int, shape (Ny, Nx)
     included : ndarray of bool, shape (Ny, Nx)
     standardise : bool
-        Divide each latent by its standard deviation, rather than all by the root of their mean variance.
+        See `standardised`.
     """
     from sklearn.cluster import HDBSCAN
     from sklearn.metrics import adjusted_rand_score
 
-    truth, values = labels[included], standardised(latents, included)[included]
-    if not standardise:
-        spread = latents[included].std(0)
-        values = values * spread / (np.sqrt((spread**2).mean()) + 1e-12)
+    truth, values = labels[included], standardised(latents, included, each=standardise)[included]
     if len(np.unique(truth)) < 2:
         return None
     clusters = HDBSCAN(min_cluster_size=20).fit_predict(values)
@@ -153,10 +150,11 @@ def probe_r2(latents: np.ndarray, scan: SimulatedScan) -> dict[str, float]:
     return {"strain": float(found[:3].mean()), "thickness": float(found[3])}
 
 
-def standardised(latents: np.ndarray, included: np.ndarray) -> np.ndarray:
-    """Latents (Ny, Nx, k) with mean 0 and standard deviation 1 over the included positions."""
+def standardised(latents: np.ndarray, included: np.ndarray, *, each: bool = True) -> np.ndarray:
+    """Latents (Ny, Nx, k) with mean 0 and variance 1 over the included positions: each, or the mean of them."""
     values = latents[included]
-    return (latents - values.mean(0)) / (values.std(0) + 1e-12)
+    spread = values.std(0) if each else np.sqrt(values.var(0).mean())
+    return (latents - values.mean(0)) / (spread + 1e-12)
 
 
 def all_scores(reconstructed: np.ndarray, latents: np.ndarray, scan: SimulatedScan) -> dict[str, object]:

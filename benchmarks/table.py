@@ -153,7 +153,12 @@ def _loading(values: dict[str, Any]) -> str:
 def _memory(values: dict[str, Any]) -> str:
     names = ("import", "train", "and embed", "and reconstruct")
     rows = [
-        (kind, size, *(f"{of[name] / 1e9:.2f}" for name in names), f"{of['seconds']:.0f}")
+        (
+            kind,
+            size,
+            *(f"{of[name] / 1e9:.2f}" for name in names),
+            f"{of['seconds']:.0f}" if "seconds" in of else "",
+        )
         for kind, sizes in values.items()
         for size, of in sizes.items()
     ]

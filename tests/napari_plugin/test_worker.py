@@ -74,7 +74,6 @@ def test_the_forming_maps_are_those_of_the_validated_weights(scan):
     best = int(np.argmin(model.history["val/loss"]))
     assert same_up_to_axes(validated[best].latent_maps, model.embed(scan).maps)
     assert not same_up_to_axes(validated[0].latent_maps, validated[1].latent_maps)
-    assert not np.allclose(validated[0].latent_maps, validated[1].latent_maps)
 
 
 def test_forming_maps_of_a_large_scan_are_coarse(monkeypatch):

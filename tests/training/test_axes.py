@@ -10,6 +10,8 @@ import latentstem
 from helpers import maps, train
 from latentstem.errors import CheckpointError
 from latentstem.training import run
+from latentstem.training.axes import latent_axes
+from latentstem.training.reader import PatternReader
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,16 @@ def test_axes_stay_where_they_are_wanted_as_they_are(grains, model, tmp_path):
 def test_latents_that_are_all_the_same_stay_so():
     scan = np.tile(np.arange(12 * 9, dtype=np.uint16).reshape(12, 9), (5, 6, 1, 1))
     np.testing.assert_array_equal(maps(train(scan), scan), maps(without_order(scan), scan))
+
+
+def test_latents_that_are_not_finite_have_no_axes(grains, model, tmp_path):
+    spoilt, scan = latentstem.load(model.save(tmp_path / "ae.ckpt")), latentstem.as_scan(grains)
+    reader = PatternReader(scan, spoilt.module.context, spoilt.module.preprocessing.detector, whole=True)
+    everywhere = np.arange(scan.n_positions)
+    assert latent_axes(spoilt.module, reader, everywhere, 0) is not None
+    with torch.no_grad():
+        spoilt.module.network.bend[-1].bias[0] = torch.nan
+    assert latent_axes(spoilt.module, reader, everywhere, 0) is None
 
 
 @pytest.mark.parametrize("spoil", ["shape", "nan", "singular", "kind", "names"])

@@ -42,12 +42,11 @@ def test_memory_of_a_step_is_what_is_kept_for_the_gradient(arguments):
 
 
 def test_nothing_stays_of_the_network_that_was_measured():
-    made, on_meta = (
-        autoencoder(),
-        lambda: sum(
-            weight.device.type == "meta" for weight in gc.get_objects() if type(weight) is torch.nn.Parameter
-        ),
-    )
+    def on_meta():
+        weights = (held for held in gc.get_objects() if type(held) is torch.nn.Parameter)
+        return sum(weight.device.type == "meta" for weight in weights)
+
+    made = autoencoder()
     gc.collect()
     before = on_meta()
     _kept(made)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .module import Autoencoder
-from .reader import Batch, PatternReader
+from .reader import PatternReader
 
 __all__ = ["latent_axes"]
 
@@ -46,10 +46,12 @@ def latent_axes(
     chosen = np.sort(np.random.default_rng([seed, 6]).permutation(positions)[:_SAMPLE])
     pixels = int(np.prod(module.network.shape))
     parts = np.array_split(chosen, -(-len(chosen) * pixels // _AT_ONCE))
-    latents = torch.cat([module.encode_batch(_scored(reader, part)) for part in parts]).double()
+    latents = torch.cat([module.encode_batch(reader(part, patterns=False)) for part in parts]).double()
     centre = latents.mean(0)
     latents -= centre
     covariance = latents.T @ latents / len(latents)
+    if not torch.isfinite(covariance).all():
+        return None
     change = torch.zeros(latents.shape[1], pixels, dtype=torch.float64)  # of the patterns, with each latent
     power = 0.0
     for part in latents.split([len(part) for part in parts]):
@@ -70,7 +72,3 @@ def latent_axes(
     turned = (root @ turned).flip(1) / scale
     turned *= torch.where(((latents @ turned) ** 3).sum(0) < 0, -1.0, 1.0)  # the long tail is positive
     return {"centre": centre, "axes": turned}
-
-
-def _scored(reader: PatternReader, positions: np.ndarray) -> Batch:
-    return reader(positions, patterns=False)

@@ -191,7 +191,8 @@ class Autoencoder(L.LightningModule):
             If there is not one finite axis for each latent.
         """
         k = self.network.latent_dim
-        if centre.shape != (k,) or axes.shape != (k, k) or not torch.isfinite(torch.linalg.inv(axes)).all():
+        fit = centre.shape == (k,) and axes.shape == (k, k) and centre.dtype == axes.dtype == torch.float64
+        if not (fit and torch.isfinite(centre).all() and torch.isfinite(torch.linalg.inv(axes)).all()):
             raise ValueError(f"{tuple(axes.shape)} are no axes of {k} latents")
         self.network.set_axes(centre, axes)
         self.has_axes = True
