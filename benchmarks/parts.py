@@ -15,6 +15,7 @@ from latentstem.scan_statistics import latent_agreement
 
 from . import autoencoder as ae
 from .decomposition import METHODS, best_of
+from .limits import r2_limits
 from .processes import processes
 from .scans import SCANS, TYPICAL, benchmark_scan, masked
 from .scores import best_baseline, mixture_ari, standardised
@@ -29,6 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "autoencoder, latent_dim=8": {"latent_dim": 8},
 }
 TRAINED = 100_000  # patterns, where a training run is timed
+GROWN = 30_000  # the same, for each size of scan and detector
 SCAN_SIDES, DETECTOR_SIDES = (32, 64, 128, 256, 512), (32, 64, 128, 256)
 
 
@@ -45,6 +47,11 @@ def quality(quick: bool) -> dict[str, Any]:
             say(f"{name}: {variant}: efficiency {rows[variant]['efficiency']['all']:.3f}")
         found[name] = rows
     return found
+
+
+def limits(quick: bool) -> dict[str, Any]:
+    """The R2 of strain and thickness that the counts of every scan allow, by positions that are averaged."""
+    return {name: r2_limits(benchmark_scan(name, quick)) for name in SCANS}
 
 
 def passing(quick: bool) -> dict[str, Any]:
@@ -167,7 +174,7 @@ def say(line: str) -> None:
 
 
 def _training_and_embedding(data: np.ndarray, quick: bool) -> dict[str, float]:
-    model, seconds = ae.train(data, quick, max_patterns=TRAINED, max_time=None)
+    model, seconds = ae.train(data, quick, max_patterns=GROWN, max_time=None)
     embedding = _seconds(lambda: model.embed(data))
     say(f"{data.shape}: training {seconds:.1f} s, embedding {embedding:.1f} s")
     return {
@@ -187,6 +194,7 @@ PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
     part.__name__: part
     for part in (
         quality,
+        limits,
         passing,
         speed,
         growth,

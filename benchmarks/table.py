@@ -55,6 +55,19 @@ def _quality(values: dict[str, Any]) -> str:
     return text
 
 
+def _limits(values: dict[str, Any]) -> str:
+    rows = [
+        (name, positions, *(_short(value) for value in of.values()))
+        for name, windows in values.items()
+        for positions, of in windows.items()
+    ]
+    return (
+        "## What R2 the counts allow\n\nThe R2 that no estimate from so many positions with the same parameters passes, "
+        "for normally distributed parameters (bound of van Trees); the grain is known. The network looks at 5 x 5 "
+        "positions.\n\n"
+    ) + _table(("scan", "positions", "strain", "thickness"), rows)
+
+
 def _passing(values: dict[str, Any]) -> str:
     rows = [
         (name, _short(of["best baseline"]), "never" if of["seconds"] is None else f"{of['seconds']:.1f}")
@@ -71,7 +84,7 @@ def _speed(values: dict[str, Any]) -> str:
 
 
 def _growth(values: dict[str, Any]) -> str:
-    text = "## Growth\n\nTraining on a fixed number of patterns, and embedding the whole scan.\n"
+    text = "## Growth\n\nTraining on 30,000 patterns, and embedding the whole scan.\n"
     for what, sides in values.items():
         names = list(next(iter(sides.values())))
         rows = [(f"{side} x {side}", *(f"{of[name]:,.4g}" for name in names)) for side, of in sides.items()]
@@ -186,6 +199,7 @@ def _workers(values: dict[str, Any]) -> str:
 
 _SECTIONS: dict[str, Callable[[Any], str]] = {
     "quality": _quality,
+    "limits": _limits,
     "passing": _passing,
     "speed": _speed,
     "growth": _growth,

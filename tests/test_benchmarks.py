@@ -13,6 +13,7 @@ import pytorch_lightning as L
 from benchmarks import __main__ as command
 from benchmarks import autoencoder, parts, scans
 from benchmarks.decomposition import METHODS, best_of
+from benchmarks.limits import WINDOWS, r2_limits
 from benchmarks.scores import best_baseline, efficiency, grain_ari, probe_r2, psnr
 from benchmarks.table import written
 
@@ -112,6 +113,28 @@ def test_r2_of_the_true_fields_is_one(grains):
     assert probe_r2(mixed, replace(grains, scan_mask=np.indices((26, 21)).sum(0) > 5)) == {}
 
 
+def test_limits_of_r2_follow_the_number_of_electrons():
+    """Nine patterns tell what one of nine times the dose does; blank ones tell nothing, bright ones all."""
+    few, many, none, all_of_them = (
+        r2_limits(simulate((12, 14), (32, 32), dose=dose, n_grains=2, seed=100)) for dose in (40, 360, 1e-3, 1e9)
+    )
+    assert few[9] == pytest.approx(many[1], rel=1e-3)
+    for name in ("strain", "thickness"):
+        found = [few[positions][name] for positions in WINDOWS]
+        assert found == sorted(found)
+        assert 0.02 < found[0] < found[-1] < 0.99
+        assert none[1][name] < 1e-3
+        assert all_of_them[1][name] > 0.999
+
+
+def test_limits_of_r2_leave_out_what_the_scores_leave_out():
+    scan = simulate((16, 14), (32, 32), dose=300, n_grains=2, vacuum=0.3, descan=1.0, beam_stop=True, seed=100)
+    plain = r2_limits(simulate((16, 14), (32, 32), dose=300, n_grains=2, seed=100))
+    found = r2_limits(scan)
+    assert np.isfinite([*found[1].values()]).all()
+    assert found[1]["strain"] < plain[1]["strain"]  # two more unknowns, and the direct beam is hidden
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_hyperspys_decomposition_at_its_best_size(method, linear):
     pytest.importorskip("hyperspy")
@@ -162,14 +185,15 @@ def test_parts_run_and_are_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(autoencoder, "QUICK", {"max_patterns": 100, "max_time": None})
     monkeypatch.setattr(parts, "SCAN_SIDES", (9, 12))
     monkeypatch.setattr(parts, "DETECTOR_SIDES", (8, 12))
-    page = command.main(["--quick", "--only", "growth", "longer", "processes", "--output", str(tmp_path)])
+    page = command.main(["--quick", "--only", "limits", "growth", "longer", "processes", "--output", str(tmp_path)])
     text = page.read_text(encoding="utf-8")
     assert text in capsys.readouterr().out
     assert "| 12 x 12 |" in text
+    assert re.search(r"^\| polycrystal, 500 e \| 25 \| 0\.\d+ \| 0\.\d+ \|$", text, re.MULTILINE)
     assert "| polycrystal, 500 e | 10 x |" in text
     assert "torch" in text
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    assert set(results) == {"growth", "longer", "processes"}
+    assert set(results) == {"limits", "growth", "longer", "processes"}
     assert len(re.findall(r"^\| [12] \| 0 \| [\d.,]+ \|", text, re.MULTILINE)) == 2
     page.unlink()
     command.main(["--rebuild", "--output", str(tmp_path)])
