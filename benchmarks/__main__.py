@@ -26,7 +26,9 @@ def main(arguments: list[str] | None = None) -> Path:
     parser.add_argument(
         "--quick", action="store_true", help="tiny scans: shows that it runs, measures nothing"
     )
-    parser.add_argument("--scans", nargs="+", choices=list(SCANS), help="scans of quality, limits and passing")
+    parser.add_argument(
+        "--scans", nargs="+", choices=list(SCANS), help="scans of quality, limits and passing"
+    )
     parser.add_argument("--rebuild", action="store_true", help="write the tables from stored results")
     parser.add_argument("--output", type=Path, help="folder for results.json and RESULTS.md")
     asked = parser.parse_args(arguments)

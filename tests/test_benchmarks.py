@@ -116,19 +116,22 @@ def test_r2_of_the_true_fields_is_one(grains):
 def test_limits_of_r2_follow_the_number_of_electrons():
     """Nine patterns tell what one of nine times the dose does; blank ones tell nothing, bright ones all."""
     few, many, none, all_of_them = (
-        r2_limits(simulate((12, 14), (32, 32), dose=dose, n_grains=2, seed=100)) for dose in (40, 360, 1e-3, 1e9)
+        r2_limits(simulate((12, 14), (32, 32), dose=dose, n_grains=2, seed=100))
+        for dose in (40, 360, 1e-3, 1e9)
     )
     assert few[9] == pytest.approx(many[1], rel=1e-3)
     for name in ("strain", "thickness"):
         found = [few[positions][name] for positions in WINDOWS]
         assert found == sorted(found)
-        assert 0.02 < found[0] < found[-1] < 0.99
+        assert 0.02 < found[0] < found[-1] < 0.999
         assert none[1][name] < 1e-3
         assert all_of_them[1][name] > 0.999
 
 
 def test_limits_of_r2_leave_out_what_the_scores_leave_out():
-    scan = simulate((16, 14), (32, 32), dose=300, n_grains=2, vacuum=0.3, descan=1.0, beam_stop=True, seed=100)
+    scan = simulate(
+        (16, 14), (32, 32), dose=300, n_grains=2, vacuum=0.3, descan=1.0, beam_stop=True, seed=100
+    )
     plain = r2_limits(simulate((16, 14), (32, 32), dose=300, n_grains=2, seed=100))
     found = r2_limits(scan)
     assert np.isfinite([*found[1].values()]).all()
@@ -185,7 +188,9 @@ def test_parts_run_and_are_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(autoencoder, "QUICK", {"max_patterns": 100, "max_time": None})
     monkeypatch.setattr(parts, "SCAN_SIDES", (9, 12))
     monkeypatch.setattr(parts, "DETECTOR_SIDES", (8, 12))
-    page = command.main(["--quick", "--only", "limits", "growth", "longer", "processes", "--output", str(tmp_path)])
+    page = command.main(
+        ["--quick", "--only", "limits", "growth", "longer", "processes", "--output", str(tmp_path)]
+    )
     text = page.read_text(encoding="utf-8")
     assert text in capsys.readouterr().out
     assert "| 12 x 12 |" in text
