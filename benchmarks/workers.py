@@ -87,7 +87,8 @@ def _on_cluster(
 ) -> dict[str, float]:
     from distributed import Client, LocalCluster
 
-    options = {"n_workers": number, "threads_per_worker": 1, "dashboard_address": None}
+    options: dict[str, Any] = {"n_workers": number, "threads_per_worker": 1, "dashboard_address": None}
+    options["scheduler_kwargs"] = {"dashboard_address": ":0"}  # any port: others may have a cluster, too
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # distributed's default
     with (
         patch.dict(os.environ, one_thread),

@@ -36,6 +36,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def client():
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    options["scheduler_kwargs"] = {"dashboard_address": ":0"}  # any port: other tests may have a cluster, too
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
         distributed.LocalCluster(**options) as local,
