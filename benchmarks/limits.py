@@ -10,7 +10,7 @@ from latentstem._diffraction import draw
 from latentstem._specimen import specimen
 from latentstem.simulation import SimulatedScan, _generators
 
-from .scores import STRAIN
+from .scores import LEAST, STRAIN
 
 #: positions that are averaged: a pattern alone, and squares of 3 x 3, 5 x 5 and 7 x 7
 WINDOWS = (1, 9, 25, 49)
@@ -19,7 +19,6 @@ _STEPS = {
     "descan_y": 0.02, "descan_x": 0.02,
 }  # fmt: skip
 _SAMPLE = 40  # positions of a grain
-_LEAST = 60  # positions of a grain that `scores.probe_r2` looks at
 _FAINTEST = 1e-6  # electrons, for a pixel's share of the information
 
 
@@ -28,9 +27,10 @@ def r2_limits(scan: SimulatedScan) -> dict[int, dict[str, float]]:
 
     The mean squared error of a parameter is at least the diagonal of ``inverse(m F + inverse(V))``, for m
     positions with the Fisher information F of Poisson counts each, where parameters are normal with the
-    variances V that they have within the grain (van Trees, Detection, Estimation, and Modulation Theory I,
+    covariances V that they have within the grain (van Trees, Detection, Estimation, and Modulation Theory I,
     1968). R2 is 1 minus that error over the variance. All parameters of a pattern are unknown; the grain is
-    known.
+    known. Parameters that are smooth functions of the scan position are not normal: who knows that, as a
+    probe that is trained within the grain does in part, may pass this.
 
     Parameters
     ----------
@@ -50,18 +50,20 @@ def r2_limits(scan: SimulatedScan) -> dict[int, dict[str, float]]:
     wrong, total = np.zeros((len(WINDOWS), 4)), np.zeros(4)
     for grain in np.unique(flat["grain"][included]):
         inside = np.flatnonzero(included & (flat["grain"] == grain))
+        if len(inside) < LEAST:
+            continue
         varying = [name for name in _STEPS if flat[name][inside].std() > 0]
         wanted = [varying.index(name) for name in (*STRAIN, "thickness")]
-        if len(inside) < _LEAST:
-            continue
         chosen = rng.permutation(inside)[:_SAMPLE]
         some = {name: values[chosen] for name, values in flat.items()}
         information = _information(scan, crystals[int(grain)], some, varying)
-        variance = np.array([flat[name][inside].var() for name in varying])
+        covariance = np.cov([flat[name][inside] for name in varying], bias=True)
         for i, positions in enumerate(WINDOWS):
-            error = np.linalg.inv(positions * information + np.diag(1 / variance))
+            error = np.linalg.solve(
+                np.eye(len(varying)) + positions * covariance @ information, covariance[None]
+            )
             wrong[i] += len(inside) * np.diagonal(error, axis1=1, axis2=2).mean(0)[wanted]
-        total += len(inside) * variance[wanted]
+        total += len(inside) * np.diagonal(covariance)[wanted]
     if not total.all():
         return {}
     found = 1 - wrong / total

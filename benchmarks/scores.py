@@ -9,6 +9,7 @@ import numpy as np
 from latentstem.simulation import SimulatedScan
 
 STRAIN = ("strain_xx", "strain_yy", "strain_xy")
+LEAST = 60  # positions of a grain that is probed for strain and thickness
 _BLOCK = 4  # side of the blocks of scan positions that the probe is cross-validated by
 _SEEDS = 5
 
@@ -103,7 +104,7 @@ def mixture_ari(values: np.ndarray, truth: np.ndarray, components: int) -> float
 def probe_r2(latents: np.ndarray, scan: SimulatedScan) -> dict[str, float]:
     """How much of strain and thickness a quadratic probe of the latents explains (R2), within grains.
 
-    Ridge regression on all products of two latents, in each grain of at least 60 positions, cross-validated
+    Ridge regression on all products of two latents, in each grain of at least `LEAST` positions, cross-validated
     by blocks of the scan in five folds.
 
     Parameters
@@ -130,7 +131,7 @@ def probe_r2(latents: np.ndarray, scan: SimulatedScan) -> dict[str, float]:
         where = included & (scan.truth["grain"] == grain)
         target = np.stack([scan.truth[name][where] for name in names], 1).astype(np.float64)
         centre, spread = target.mean(0), target.std(0) + 1e-12
-        if len(target) < 60:
+        if len(target) < LEAST:
             continue
         for held_out in np.unique(fold[where]):
             test = fold[where] == held_out

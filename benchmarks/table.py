@@ -62,9 +62,10 @@ def _limits(values: dict[str, Any]) -> str:
         for positions, of in windows.items()
     ]
     return (
-        "## What R2 the counts allow\n\nThe R2 that no estimate from so many positions with the same parameters passes, "
-        "for normally distributed parameters (bound of van Trees); the grain is known. The network looks at 5 x 5 "
-        "positions.\n\n"
+        "## What R2 the counts allow\n\nThe R2 that estimates from so many positions with the same parameters reach at best, "
+        "for parameters that are normal with the covariances that they have within their grain (bound of van Trees). The "
+        "network looks at 5 x 5 positions. Fields that are smooth over the scan are not normal, so that a probe that is "
+        "trained on them may pass this.\n\n"
     ) + _table(("scan", "positions", "strain", "thickness"), rows)
 
 
