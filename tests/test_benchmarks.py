@@ -129,13 +129,14 @@ def test_limits_of_r2_follow_the_number_of_electrons():
 
 
 def test_limits_of_r2_leave_out_what_the_scores_leave_out():
-    scan = simulate(
-        (16, 14), (32, 32), dose=300, n_grains=2, vacuum=0.3, descan=1.0, beam_stop=True, seed=100
+    arguments = {"dose": 300, "n_grains": 2, "vacuum": 0.3, "descan": 1.0, "seed": 100}
+    whole, hidden = (
+        r2_limits(simulate((16, 14), (32, 32), beam_stop=stop, **arguments)) for stop in (False, True)
     )
-    plain = r2_limits(simulate((16, 14), (32, 32), dose=300, n_grains=2, seed=100))
-    found = r2_limits(scan)
-    assert np.isfinite([*found[1].values()]).all()
-    assert found[1]["strain"] < plain[1]["strain"]  # two more unknowns, and the direct beam is hidden
+    for name in ("strain", "thickness"):  # the direct beam is behind the stop
+        assert 0 < hidden[1][name] < whole[1][name] < 1
+    single_positions = simulate((12, 14), (32, 32), n_grains=168, seed=100)
+    assert r2_limits(single_positions) == {}
 
 
 @pytest.mark.parametrize("method", METHODS)
