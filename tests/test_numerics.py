@@ -209,7 +209,7 @@ def test_losses_and_gradients_are_finite_at_any_dose(narrow, dose, network):
 
 @pytest.mark.parametrize("dose", [1, 1e7])
 def test_the_dose_comes_back(dose):
-    data = latentstem.simulate((12, 10), (32, 40), dose=dose, n_grains=3).counts
+    data = latentstem.simulate((24, 20), (32, 40), dose=dose, n_grains=3).counts
     model = train(data, epochs=6)
     assert model.reconstruct(data).sum((2, 3)).mean() == pytest.approx(data.sum((2, 3)).mean(), rel=0.15)
     assert all(np.isfinite(series).all() for series in model.history.values())

@@ -109,13 +109,13 @@ class TrainingConfig(BaseModel):
     lambda_act: float = Field(0.0, ge=0)
     lambda_sim: float = Field(0.0, ge=0)
     lambda_div: float = Field(0.0, ge=0)
-    learning_rate: float = Field(2e-3, gt=0, le=10)
+    learning_rate: float = Field(3e-3, gt=0, le=10)
     batch_size: int = Field(128, ge=1)
     epochs: int | None = Field(None, ge=1)
     max_patterns: int | None = Field(None, ge=1)
     max_time: str | None = None
     schedule: Literal["cosine", "constant"] = "cosine"
-    weight_decay: float = Field(1.0, ge=0)
+    weight_decay: float = Field(5.0, ge=0)
     gradient_clip: float = Field(1.0, ge=0)
     patience: int | None = Field(None, ge=1)
     validation_fraction: float = Field(0.05, gt=0, lt=0.9)

@@ -37,7 +37,9 @@ def test_trainings_in_threads_are_those_alone_and_leave_no_trace(scan):
     after = snapshot()
     for name, value in before.items():
         assert after[name] == value, name
-    for one, other in zip(alone, together, strict=True):  # sums over busy processors may round otherwise, once in many
+    for one, other in zip(
+        alone, together, strict=True
+    ):  # sums over busy processors may round otherwise, once in many
         np.testing.assert_allclose(maps(one, scan), maps(other, scan), atol=1e-3)
         assert one.history.keys() == other.history.keys()
         for name in one.history:

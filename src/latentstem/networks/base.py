@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 __all__ = ["Network"]
@@ -22,6 +24,8 @@ class Network(nn.Module):
     any_shape = False
     #: how many principal components the encoder sees of a pattern; 0 where it sees the preprocessed pattern
     components = 0
+    #: what its weights are trained with
+    optimiser: Literal["adamw", "muon"] = "adamw"
 
     def __init__(self, shape: tuple[int, int], latent_dim: int) -> None:
         super().__init__()

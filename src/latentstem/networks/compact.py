@@ -61,6 +61,8 @@ class CompactAutoencoder(Network):
         Whether the output is the square root of expected counts.
     """
 
+    optimiser = "muon"
+
     def __init__(
         self, shape: tuple[int, int], latent_dim: int, *, context: int = 0, counts: bool = False
     ) -> None:

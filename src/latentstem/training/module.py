@@ -23,6 +23,7 @@ from ..metrics import image_quality
 from ..networks import build_network
 from ..preprocessing import Detector, Preprocessing
 from .counts import split_counts
+from .optimiser import Muon
 from .reader import Batch
 
 __all__ = ["FORMAT_VERSION", "Autoencoder"]
@@ -289,20 +290,25 @@ class Autoencoder(L.LightningModule):
         return image_quality(restored, pre(values), high - low, pre.detector.used > 0)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with warm-up and the configured schedule, stepped at every batch; only layers' weights decay."""
+        """The network's optimiser, with warm-up and the configured schedule, stepped at every batch.
+
+        Only layers' weights decay.
+        """
         layers = (nn.Linear, nn.Conv2d)
         matrices = [layer.weight for layer in self.network.modules() if isinstance(layer, layers)]
         chosen = {id(weight) for weight in matrices}
         others = [weight for weight in self.parameters() if id(weight) not in chosen]
-        optimiser = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": self.config.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=self.config.learning_rate,
-            betas=(0.9, 0.99),
-            fused=self.config.precision == "32-true",  # a fused one cannot be clipped in mixed precision
-        )
+        rate, decay = self.config.learning_rate, self.config.weight_decay
+        optimiser: torch.optim.Optimizer
+        if self.network.optimiser == "muon":
+            optimiser = Muon(matrices, others, rate, decay)
+        else:
+            optimiser = torch.optim.AdamW(
+                [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}],
+                lr=rate,
+                betas=(0.9, 0.99),
+                fused=self.config.precision == "32-true",  # a fused one cannot be clipped in mixed precision
+            )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, self._learning_rate_factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

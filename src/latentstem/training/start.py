@@ -77,6 +77,14 @@ class Start:
                 advice="Use init_from to start afresh from its weights.",
             )
         module = Autoencoder.from_content(content, resume_from)
+        groups = content["optimizer_states"][0]["param_groups"]
+        if (module.network.optimiser == "muon") != ("matrices" in groups[0]):
+            raise CheckpointError(
+                "the run cannot be resumed",
+                expected=f"a run that was trained with {module.network.optimiser}, as this version does",
+                received=f"'{resume_from}', of version {module.versions['latentstem']}, with another optimiser",
+                advice="Use init_from to start afresh from its weights.",
+            )
         epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         return cls(Path(resume_from), module, True, epochs, content["global_step"])
 

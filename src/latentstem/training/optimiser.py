@@ -1,0 +1,114 @@
+"""The optimiser of the default network: steps that are alike in all directions of a weight matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Muon"]
+
+_MOMENTUM = 0.9  # of matrices, in Nesterov's form
+_BETAS = 0.9, 0.99  # of Adam, for the rest
+_FASTER = 10.0  # than matrices, which sum over a hundred inputs, the rest is trained
+_EPS = 1e-8
+_QUINTIC = 3.4445, -4.7750, 2.0315  # takes singular values in (0, 1] to about 1 when it is applied five times
+_TIMES = 5
+
+
+class Muon(torch.optim.Optimizer):
+    r"""Momentum with its singular values made alike, for weight matrices; Adam for the rest.
+
+    .. math:: W \leftarrow (1 - \eta d) W - \eta \sqrt{\max(m, n)} \, U V^T, \quad M = U S V^T
+
+    for the momentum M of an m x n matrix W, the learning rate :math:`\eta` and the weight decay d: the root mean
+    square of a step is the learning rate, as it is with Adam. Directions in which gradients are small, such as those of
+    faint pixels, are learnt as fast as the others. After Jordan et al., "Muon: an optimizer for hidden layers in neural
+    networks" (2024), https://kellerjordan.github.io/posts/muon/, whose polynomial is used, here in powers of the
+    smaller Gram matrix and in single precision; ``torch.optim.Muon`` takes neither convolutions nor vectors. The rest,
+    biases and what is learnt for each pixel or component, has ten times the rate (Yang et al., arXiv:2203.03466, on
+    how rates go with a layer's inputs).
+
+    Parameters
+    ----------
+    matrices : iterable of Tensor
+        Weights of two axes or more; those after the first are taken together.
+    others : iterable of Tensor
+        All the rest, which does not decay.
+    lr : float
+        Learning rate of the matrices.
+    weight_decay : float
+        Of the matrices.
+    """
+
+    def __init__(
+        self,
+        matrices: Iterable[Tensor],
+        others: Iterable[Tensor],
+        lr: float,
+        weight_decay: float,
+    ) -> None:
+        groups = [
+            {"params": list(matrices), "lr": lr, "weight_decay": weight_decay, "matrices": True},
+            {"params": list(others), "lr": _FASTER * lr, "weight_decay": 0.0, "matrices": False},
+        ]
+        super().__init__(groups, {})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step; returns what the closure does, which computes the gradients."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            change = self._matrix if group["matrices"] else self._other
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    weight.mul_(1 - group["lr"] * group["weight_decay"])
+                    weight.sub_(change(weight, weight.grad), alpha=group["lr"])
+        return loss
+
+    def _matrix(self, weight: Tensor, gradient: Tensor) -> Tensor:
+        momentum = self._kept(weight, "momentum").lerp_(gradient, 1 - _MOMENTUM)
+        ahead = gradient.lerp(momentum, _MOMENTUM).flatten(1)
+        return _made_alike(ahead).reshape(weight.shape)
+
+    def _other(self, weight: Tensor, gradient: Tensor) -> Tensor:
+        first, second = _BETAS
+        steps = self._kept(weight, "steps").add_(1)
+        mean = self._kept(weight, "mean").lerp_(gradient, 1 - first) / (1 - first**steps)
+        square = self._kept(weight, "square").lerp_(gradient.square(), 1 - second) / (1 - second**steps)
+        return mean / (square.sqrt() + _EPS)
+
+    def _kept(self, weight: Tensor, name: str) -> Tensor:
+        state = self.state[weight]
+        if name not in state:
+            state[name] = (
+                torch.zeros((), device=weight.device) if name == "steps" else torch.zeros_like(weight)
+            )
+        kept: Tensor = state[name]
+        return kept
+
+
+def _made_alike(matrix: Tensor) -> Tensor:
+    """The matrix (m, n) with all singular values near sqrt(max(m, n)), but for those below a thousandth of its norm.
+
+    One of a norm below 1e-10 stays near zero.
+    """
+    if matrix.shape[0] < matrix.shape[1]:
+        return _made_alike(matrix.T).T
+    gram = matrix.T @ matrix
+    square = gram.trace() + _EPS**2
+    gram /= square
+    one = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    product = one * len(matrix) ** 0.5 / square.sqrt()
+    a, b, c = _QUINTIC
+    for last in range(1 - _TIMES, 1):
+        factor = a * one + b * gram + c * (gram @ gram)
+        product = product @ factor
+        if last:
+            gram = factor @ gram @ factor
+    return matrix @ product
