@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as L
 import torch
+from pytorch_lightning.callbacks import WeightAveraging
 
 import latentstem
 from latentstem.model import LatentModel
@@ -59,6 +60,8 @@ class StepClock(L.Callback):
 class EfficiencyClock(L.Callback):
     """Efficiency on a sample of scan positions over the seconds since `start`, its own time left out.
 
+    Of the running mean of the weights: the model that training would keep if it ended then.
+
     Parameters
     ----------
     scan : SimulatedScan
@@ -83,19 +86,21 @@ class EfficiencyClock(L.Callback):
         self.curve: list[tuple[float, float]] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._look(pl_module)
+        self._look(trainer)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         if time.perf_counter() - self.start - self.own >= self.next:
-            self._look(pl_module)
+            self._look(trainer)
 
     def seconds_to(self, level: float) -> float | None:
         """When the efficiency first passed a level; None if it never did."""
         return next((seconds for seconds, value in self.curve if value > level), None)
 
     @torch.no_grad()
-    def _look(self, module: Any) -> None:
+    def _look(self, trainer: L.Trainer) -> None:
         begun = time.perf_counter()
+        mean = next(found for found in trainer.callbacks if isinstance(found, WeightAveraging))  # type: ignore[attr-defined]
+        module: Any = mean._average_model.module
         seconds = begun - self.start - self.own
         training = module.training
         module.eval()

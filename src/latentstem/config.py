@@ -69,7 +69,8 @@ class TrainingConfig(BaseModel):
     schedule : {"cosine", "constant"}
         Learning rate over the run, after a short warm-up.
     weight_decay : float
-        Decay of the weights of dense and convolutional layers, as in AdamW: keeps long runs from learning noise.
+        Decay of the weights of dense and convolutional layers, in units of the learning rate: keeps long runs from
+        learning noise.
     gradient_clip : float
         Largest gradient norm; 0 switches clipping off.
     patience : int, optional

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -63,18 +63,24 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            change = self._matrix if group["matrices"] else self._other
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    weight.mul_(1 - group["lr"] * group["weight_decay"])
-                    weight.sub_(change(weight, weight.grad), alpha=group["lr"])
+        matrices, others = self.param_groups
+        for group, changes in ((matrices, self._of_matrices), (others, self._of_others)):
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            gradients = [weight.grad for weight in weights]
+            for weight, change in zip(weights, changes(weights, gradients), strict=True):
+                weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(change, alpha=group["lr"])
         return loss
 
-    def _matrix(self, weight: Tensor, gradient: Tensor) -> Tensor:
-        momentum = self._kept(weight, "momentum").lerp_(gradient, 1 - _MOMENTUM)
-        ahead = gradient.lerp(momentum, _MOMENTUM).flatten(1)
-        return _made_alike(ahead).reshape(weight.shape)
+    def _of_matrices(self, weights: list[Tensor], gradients: list[Tensor]) -> Iterator[Tensor]:
+        ahead = []
+        for weight, gradient in zip(weights, gradients, strict=True):
+            momentum = self._kept(weight, "momentum").lerp_(gradient, 1 - _MOMENTUM)
+            ahead.append(gradient.lerp(momentum, _MOMENTUM).flatten(1))
+        alike = zip(_made_alike(ahead), weights, strict=True)
+        return (change.reshape(weight.shape) for change, weight in alike)
+
+    def _of_others(self, weights: list[Tensor], gradients: list[Tensor]) -> Iterator[Tensor]:
+        return (self._other(weight, gradient) for weight, gradient in zip(weights, gradients, strict=True))
 
     def _other(self, weight: Tensor, gradient: Tensor) -> Tensor:
         first, second = _BETAS
@@ -93,22 +99,32 @@ class Muon(torch.optim.Optimizer):
         return kept
 
 
-def _made_alike(matrix: Tensor) -> Tensor:
-    """The matrix (m, n) with all singular values near sqrt(max(m, n)), but for those below a thousandth of its norm.
+def _made_alike(matrices: list[Tensor]) -> Iterator[Tensor]:
+    """Matrices (m, n) with all singular values near sqrt(max(m, n)), but for those below a thousandth of the norm.
 
-    One of a norm below 1e-10 stays near zero.
+    One of a norm below 1e-10 stays near zero. Gram matrices of the same size are raised to powers together.
     """
-    if matrix.shape[0] < matrix.shape[1]:
-        return _made_alike(matrix.T).T
-    gram = matrix.T @ matrix
-    square = gram.trace() + _EPS**2
-    gram /= square
-    one = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    product = one * len(matrix) ** 0.5 / square.sqrt()
+    tall = [matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T for matrix in matrices]
+    grams = [matrix.T @ matrix for matrix in tall]
+    factors: dict[int, Tensor] = {}
+    for size in {len(gram) for gram in grams}:
+        which = [i for i, gram in enumerate(grams) if len(gram) == size]
+        roots = [len(tall[i]) ** 0.5 for i in which]
+        powers = _inverse_root(torch.stack([grams[i] for i in which]))
+        factors |= {i: root * power for i, root, power in zip(which, roots, powers, strict=True)}
+    found = (matrix @ factors[i] for i, matrix in enumerate(tall))
+    return (new if new.shape == old.shape else new.T for new, old in zip(found, matrices, strict=True))
+
+
+def _inverse_root(grams: Tensor) -> Tensor:
+    """The factors (b, n, n) that make singular values near 1, from Gram matrices (b, n, n)."""
+    squares = grams.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] + _EPS**2
+    one = torch.eye(grams.shape[1], dtype=grams.dtype, device=grams.device)
+    powers, product = grams / squares, one / squares.sqrt()
     a, b, c = _QUINTIC
     for last in range(1 - _TIMES, 1):
-        factor = a * one + b * gram + c * (gram @ gram)
+        factor = torch.baddbmm(a * one + b * powers, powers, powers, alpha=c)
         product = product @ factor
         if last:
-            gram = factor @ gram @ factor
-    return matrix @ product
+            powers = factor @ powers @ factor
+    return product
