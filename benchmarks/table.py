@@ -76,7 +76,8 @@ def _passing(values: dict[str, Any]) -> str:
     ]
     return (
         "## Seconds until the efficiency passes that of the best baseline\n\nFrom the call of "
-        "`train_autoencoder`; the time that looking takes is left out.\n\n"
+        "`train_autoencoder`; the time that looking takes is left out. Of the running mean of the weights, which is "
+        "what training keeps.\n\n"
     ) + _table(("scan", "best baseline", "seconds"), rows)
 
 
