@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scipy.stats import poisson
+from scipy.stats import binom, chisquare, poisson
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 
@@ -223,6 +223,21 @@ def test_many_counts_are_split_into_whole_halves():
     assert (second >= 0).all()
     np.testing.assert_allclose(first[:, 2:].mean(0), counts[0, 2:] / 2, rtol=1e-4)
     np.testing.assert_allclose(first[:, 2:].std(0), counts[0, 2:].sqrt() / 2, rtol=0.15)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 15, 16, 40])
+def test_each_electron_is_sent_by_a_fair_coin_of_its_own(n):
+    counts = torch.full((200, 13, 17), float(n))
+    first, second = split_counts(counts, torch.Generator().manual_seed(n))
+    assert torch.equal(first + second, counts)
+    seen = np.bincount(first.flatten().int().numpy(), minlength=n + 1)
+    want = binom.pmf(np.arange(n + 1), n, 0.5) * counts.numel()
+    often = want > 5
+    assert seen.shape == want.shape
+    assert chisquare(seen[often], want[often] * seen[often].sum() / want[often].sum()).pvalue > 1e-3
+    assert not seen[want < 1e-3].any()
+    halves = (first - n / 2).flatten(1).numpy()
+    assert abs(np.corrcoef(halves[:, :-1].ravel(), halves[:, 1:].ravel())[0, 1]) < 0.02
 
 
 # ---- against scipy and scikit-image ----

@@ -75,7 +75,8 @@ class Context(nn.Module):
     def alike(self, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
         """Whether scores (..., q) with their variances (..., 16) are those of like patterns, shape (...)."""
         (s, v), (t, w) = first, second
-        return ((s - t)[..., :COMPARED].square() / (v + w + 1e-30)).mean(-1) < _THRESHOLD
+        apart = s[..., :COMPARED] - t[..., :COMPARED]
+        return (apart.square() / (v + w + 1e-30)).mean(-1) < _THRESHOLD
 
     @torch.no_grad()
     def fit(self, single: Tensor, mean: Tensor, *, counts: bool, seed: int) -> None:

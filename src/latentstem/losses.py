@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 __all__ = ["Activation", "Divergence", "Objective", "Similarity", "poisson_deviance"]
 
+_LEAST = 1e-20  # counts that are divided by
+
 
 class Activation(nn.Module):
     r"""L1 norm of the latents, which makes them sparse.
@@ -92,13 +94,16 @@ class _Deviance(torch.autograd.Function):
     def forward(ctx: Any, expected: Tensor, counts: Tensor) -> Tensor:
         ctx.save_for_backward(expected, counts)
         difference = expected - counts
-        smaller = torch.where(counts > 0, torch.minimum(expected, counts), expected)
-        return difference - counts * difference.sign() * torch.log1p(difference.abs() / smaller)
+        smaller = torch.minimum(expected, counts).clamp_min_(_LEAST)
+        ratio = (difference.abs() / smaller).clamp_max_(
+            torch.finfo(counts.dtype).max
+        )  # infinity times no counts
+        return difference.sub_(ratio.log1p_().mul_(difference.sign()).mul_(counts))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         expected, counts = ctx.saved_tensors
-        return gradient * (1 - counts / expected), None
+        return (counts / expected).neg_().add_(1).mul_(gradient), None
 
 
 _POINTWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -146,8 +151,7 @@ class Objective(nn.Module):
             error = poisson_deviance(predicted, target, floor)
         else:
             error = _POINTWISE[self.reconstruction](predicted, target)
-        error = torch.where(used > 0, error, 0.0)
-        values = {self.reconstruction: error.sum() / (used.sum() * len(target))}
+        values = {self.reconstruction: (error.sum(0) * used).sum() / (used.sum() * len(target))}
         total = values[self.reconstruction]
         for name, term in self.terms.items():
             if self.weights[name]:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentstem.networks import build_network, resnet
+from latentstem.networks import build_network, compact, resnet
 from latentstem.networks.rings import neighbourhood
 
 NETWORKS = ["compact", "resnet"]
@@ -250,3 +250,24 @@ def test_other_axes_decode_to_the_same(k, radius, counts, seed):
         after = net.encode(*seen)
         assert after.double() == pytest.approx((before - centre) @ axes, rel=1e-4, abs=1e-4)
         assert net.decode(after) == pytest.approx(patterns, rel=1e-3, abs=1e-3)
+
+
+def test_what_is_added_has_the_gradients_of_its_formula():
+    rng = torch.Generator().manual_seed(0)
+    x, level = torch.randn(3, 4, 5, generator=rng).double(), torch.randn(4, 5, generator=rng).double()
+    background, log_factor = torch.rand(4, 5, generator=rng).double() + 0.1, 0.3 * x.flip(0)
+    inputs = [value.requires_grad_() for value in (x, level, background, log_factor.detach())]
+    unit = torch.tensor(0.7).double()
+    got = compact._Added.apply(*inputs, unit)
+    change, below = x + level, background * log_factor.exp()
+    added = (below**2 + change**2).sqrt()
+    want = unit * torch.where(change > 0, added, below + compact._SLOPE * change)
+    torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-6)
+    assert torch.autograd.gradcheck(lambda *parts: compact._Added.apply(*parts, unit), inputs)
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_pixels_of_the_grid_are_spread_as_by_a_pixel_shuffle(contiguous):
+    x = torch.arange(2 * 16 * 3 * 5.0).reshape(2, 16, 3, 5)
+    x = x if contiguous else x.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(compact._spread(x), torch.nn.functional.pixel_shuffle(x, 4)[:, 0])

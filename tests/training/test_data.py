@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -456,6 +457,18 @@ def test_the_buffer_is_bounded_and_what_was_seen_is_not_read_again(room, first, 
     assert next(reading, None) is None
     assert not held
     assert len(steps) == made.steps_per_pass - first
+
+
+def test_reading_ahead_leaves_the_processors_to_the_training():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert list(ahead.ahead((torch.get_num_threads() for _ in range(3)), 1)) == [1, 1, 1]
+        assert torch.get_num_threads() == 2
+        with ThreadPoolExecutor(1) as other:  # nor is another thread of the user's changed
+            assert other.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_blocks_are_read_in_another_order_in_each_pass(monkeypatch):

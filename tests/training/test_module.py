@@ -106,11 +106,20 @@ def test_split_counts_predict_the_other_half(scan):
     made.losses(batch, seeded(1))
     assert torch.equal(seen["half"] / 2 + seen["target"], values)
     # A network that knows each pattern whole cannot know how its electrons are split: it is a Poisson half off.
-    made._expected = lambda output: values.clamp_min(1e-3)
+    made.network.decode = lambda z: (values.clamp_min(1e-3) / made.preprocessing.fitted_range[1]).sqrt()
     want = poisson_deviance(
         values / 2, torch.binomial(values, torch.full_like(values, 0.5), generator=seeded(0))
     ).mean()
     assert made.losses(batch, seeded(3))["poisson"].item() == pytest.approx(want.item(), rel=0.05)
+
+
+def test_steps_and_processes_draw_apart(scan):
+    made, _ = module(scan)
+    draws = [
+        torch.rand(3, generator=made._generator(*at)).tolist() for at in ((5, 0), (5, 1), (6, 0), (5, 0))
+    ]
+    assert draws[0] == draws[3]
+    assert draws[0] != draws[1] != draws[2] != draws[0]
 
 
 @pytest.mark.parametrize("preprocessing", ["minmax", "sqrt", "log", "zscore", "none"])

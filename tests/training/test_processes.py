@@ -40,6 +40,7 @@ told = {}
 def train(data, name, **arguments):
     before = torch.get_num_threads()
     quick = {"latent_dim": 4, "epochs": 3, "batch_size": 16, "validation_fraction": 0.1, "devices": 2}
+    quick["learning_rate"] = 1e-3
     model = latentstem.train_autoencoder(data, **{"progress": False, **quick, **arguments})
     told[name] = {"history": model.history, "latents": float(np.abs(model.embed(scan).maps).sum()),
                   "config": model.config.model_dump(), "choices": model.summary.choices,

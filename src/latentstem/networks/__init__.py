@@ -11,7 +11,13 @@ __all__ = ["build_network"]
 
 
 def build_network(
-    name: str, shape: tuple[int, int], latent_dim: int, *, context: int = 0, counts: bool = False
+    name: str,
+    shape: tuple[int, int],
+    latent_dim: int,
+    *,
+    context: int = 0,
+    counts: bool = False,
+    smooth: bool = False,
 ) -> Network:
     """The network of that name.
 
@@ -27,6 +33,8 @@ def build_network(
         Radius of the neighbourhood that a ``compact`` network sees, in scan positions.
     counts : bool
         Whether the output is the square root of expected counts.
+    smooth : bool
+        Whether a ``compact`` network is one of format 1; see `CompactAutoencoder`.
     """
     if name == "resnet":
         from .resnet import ResNetAutoencoder
@@ -34,4 +42,4 @@ def build_network(
         return ResNetAutoencoder(shape, latent_dim)
     from .compact import CompactAutoencoder
 
-    return CompactAutoencoder(shape, latent_dim, context=context, counts=counts)
+    return CompactAutoencoder(shape, latent_dim, context=context, counts=counts, smooth=smooth)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from scipy.interpolate import BSpline
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .base import Network
 from .rings import RingMeans
@@ -25,10 +24,10 @@ _SLOPE = 0.003  # what is left of changes below the background
 _WIDTH = 128  # of the dense layers, at least
 
 
-def _dense(*widths: int) -> nn.Sequential:
+def _dense(widths: list[int], between: nn.Module) -> nn.Sequential:
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise(widths):
-        layers += [nn.Linear(width_in, width_out), nn.GELU("tanh")]
+        layers += [nn.Linear(width_in, width_out), between]
     return nn.Sequential(*layers[:-1])
 
 
@@ -37,6 +36,41 @@ def _splines(pixels: int) -> Tensor:
     knots = np.concatenate([[0.0] * 3, np.linspace(0, 1, _KNOTS - 2), [1.0] * 3])
     places = (np.arange(pixels) + 0.5) / pixels
     return torch.from_numpy(BSpline.design_matrix(places, knots, 3).toarray()).float()
+
+
+def _spread(x: Tensor) -> Tensor:
+    """Pixels (B, _PATCH^2, h, w) of each place on the grid to (B, h * _PATCH, w * _PATCH).
+
+    As `torch.nn.functional.pixel_shuffle`, which takes twice as long with channels last in memory.
+    """
+    return x.permute(0, 2, 3, 1).unflatten(3, (_PATCH, _PATCH)).transpose(2, 3).flatten(3).flatten(1, 2)
+
+
+class _Added(torch.autograd.Function):
+    """Square root of the expected intensity: what is above the background is added to it as intensities are.
+
+    For a background b and a change c, sqrt(b^2 + max(c, 0)^2) + _SLOPE min(c, 0), in few passes over the pixels.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, level: Tensor, background: Tensor, log_factor: Tensor, unit: Tensor
+    ) -> Tensor:
+        change, factor = x + level, log_factor.exp()
+        below, above = factor * background, change.clamp_min(0)
+        root = below.square().addcmul_(above, above).add_(1e-9).sqrt_()
+        ctx.save_for_backward(change, factor, below, above, root, unit)
+        return root.add(change, alpha=_SLOPE).sub_(above, alpha=_SLOPE).mul_(unit)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        change, factor, below, above, root, unit = ctx.saved_tensors
+        gradient = gradient * unit
+        of_below = gradient / root
+        of_change = of_below * above
+        of_below.mul_(below)
+        of_change.addcmul_(gradient, change.lt(0).to(gradient.dtype), value=_SLOPE)
+        return of_change, of_change.sum(0), (of_below * factor).sum(0), of_below.mul_(below), None
 
 
 class CompactAutoencoder(Network):
@@ -59,27 +93,36 @@ class CompactAutoencoder(Network):
         Radius of the neighbourhood, in scan positions.
     counts : bool
         Whether the output is the square root of expected counts.
+    smooth : bool
+        Whether GELU is between the layers, as in checkpoints of format 1. ReLU is faster, and no worse.
     """
 
     optimiser = "muon"
 
     def __init__(
-        self, shape: tuple[int, int], latent_dim: int, *, context: int = 0, counts: bool = False
+        self,
+        shape: tuple[int, int],
+        latent_dim: int,
+        *,
+        context: int = 0,
+        counts: bool = False,
+        smooth: bool = False,
     ) -> None:
         super().__init__(shape, latent_dim)
         self.counts = counts
+        self.between = nn.GELU("tanh") if smooth else nn.ReLU()
         self.grid = (-(-shape[0] // _PATCH), -(-shape[1] // _PATCH))
         self.components = min(max(_COMPONENTS, latent_dim), shape[0] * shape[1])
         width = max(_WIDTH, latent_dim)
         self.around = RingMeans(self.components, context)
         parts = 1 + self.around.means if context else 1
         self.linear = nn.Linear(parts * self.components, latent_dim, bias=False)
-        self.bend = _dense(parts * self.components, width, width, latent_dim)
-        self.expand = _dense(latent_dim, width, width, _MAPS * self.grid[0] * self.grid[1])
+        self.bend = _dense([parts * self.components, width, width, latent_dim], self.between)
+        self.expand = _dense([latent_dim, width, width, _MAPS * self.grid[0] * self.grid[1]], self.between)
         self.first = nn.Conv2d(_MAPS, _MAPS, 3, padding=1)
         self.second = nn.Conv2d(_MAPS, _MAPS, 3, padding=1)
         self.head = nn.Conv2d(_MAPS, _PATCH**2, 3, padding=1)
-        self.diffuse = _dense(latent_dim, width // 2, _KNOTS**2)
+        self.diffuse = _dense([latent_dim, width // 2, _KNOTS**2], self.between)
         self.level = nn.Parameter(torch.zeros(shape))
         self.background = nn.Parameter(torch.zeros(shape))
         for layer in (self.second, self.bend[-1], self.diffuse[-1]):
@@ -107,15 +150,14 @@ class CompactAutoencoder(Network):
     def decode(self, z: Tensor) -> Tensor:
         """Latents (B, k) to patterns (B, h, w)."""
         x = self.expand(z).unflatten(1, (*self.grid, _MAPS)).permute(0, 3, 1, 2)  # channels last in memory
-        x = x + self.second(F.gelu(self.first(F.gelu(x, approximate="tanh")), approximate="tanh"))
-        x = F.pixel_shuffle(self.head(F.gelu(x, approximate="tanh")), _PATCH)
-        change = self.level + x[:, 0, : self.shape[0], : self.shape[1]]
+        x = x + self.second(self.between(self.first(self.between(x))))
+        x = _spread(self.head(self.between(x)))[:, : self.shape[0], : self.shape[1]]
         if not self.counts:
-            return self.unit * (self.background + change)
-        factor = self.rows @ self.diffuse(z).unflatten(1, (_KNOTS, _KNOTS)) @ self.columns.T
-        background = self.background * factor.clamp(-_MOST, _MOST).exp()
-        added = (background.square() + change.square() + 1e-9).sqrt()  # intensities add
-        return self.unit * torch.where(change > 0, added, background + _SLOPE * change)
+            return self.unit * (self.background + self.level + x)
+        control = self.diffuse(z).clamp(-_MOST, _MOST).unflatten(1, (_KNOTS, _KNOTS))
+        log_factor = self.rows @ control @ self.columns.T
+        output: Tensor = _Added.apply(x, self.level, self.background, log_factor, self.unit)
+        return output
 
     def initialise(self, y: Tensor, unit: Tensor | None) -> None:
         """Start from the median pattern of the sample, and from its mean above that."""

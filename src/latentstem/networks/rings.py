@@ -23,13 +23,15 @@ def neighbourhood(radius: int) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     steps : ndarray, shape (J, 2), int
-        Rows and columns, for J = (2 radius + 1)^2 - 1 neighbours.
+        Rows and columns, for J = (2 radius + 1)^2 - 1 neighbours, the nearest first.
     ring : ndarray, shape (J,), int
         Neighbours at the same distance share a ring; 0 is the nearest.
     """
     around = range(-radius, radius + 1)
     steps = np.array([(dy, dx) for dy in around for dx in around if (dy, dx) != (0, 0)], int).reshape(-1, 2)
-    return steps, np.unique((steps**2).sum(1), return_inverse=True)[1]
+    ring = np.unique((steps**2).sum(1), return_inverse=True)[1]
+    nearest_first = np.argsort(ring, kind="stable")
+    return steps[nearest_first], ring[nearest_first]
 
 
 class RingMeans(nn.Module):

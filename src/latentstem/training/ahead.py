@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -29,7 +30,9 @@ def ahead(items: Iterator[T], count: int) -> Generator[T, None, None]:
     An error in it is raised where the item is asked for. The thread ends with the last item, with an error, or when
     this generator is closed; closing waits for the item that is being made, and closes `items`.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="latentstem-ahead") as thread:
+    with ThreadPoolExecutor(
+        1, thread_name_prefix="latentstem-ahead", initializer=_without_threads_of_its_own
+    ) as thread:
         coming: deque[Future[T | object]] = deque()
         try:
             while True:
@@ -45,6 +48,16 @@ def ahead(items: Iterator[T], count: int) -> Generator[T, None, None]:
             thread.shutdown()
             if hasattr(items, "close"):
                 items.close()
+
+
+def _without_threads_of_its_own() -> None:
+    """Let this thread compute by itself.
+
+    Its own threads and those of a training step would be more than there are processors, and then OpenMP lets both
+    sleep at each barrier: a step takes 1.4 times as long.
+    """
+    torch.get_num_threads()  # sets this thread up, which would undo it later
+    threadpool_limits(1, user_api="openmp")
 
 
 class PatternStream:

@@ -29,7 +29,7 @@ from .reader import Batch
 __all__ = ["FORMAT_VERSION", "Autoencoder"]
 
 #: version of the checkpoint layout; a newer one is refused
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class Autoencoder(L.LightningModule):
@@ -45,6 +45,8 @@ class Autoencoder(L.LightningModule):
         `Scan.signature` of the training data.
     choices : list of str, optional
         What ``auto`` chose, and why.
+    format_version : int
+        Of the checkpoint that its weights are from: a network goes on as it began.
     """
 
     def __init__(
@@ -53,8 +55,10 @@ class Autoencoder(L.LightningModule):
         pattern_shape: tuple[int, int],
         scan: dict[str, Any] | None = None,
         choices: list[str] | None = None,
+        format_version: int = FORMAT_VERSION,
     ) -> None:
         super().__init__()
+        self.format_version = format_version
         pattern_shape = (int(pattern_shape[0]), int(pattern_shape[1]))
         self.save_hyperparameters(
             {
@@ -75,6 +79,7 @@ class Autoencoder(L.LightningModule):
                 int(cfg.latent_dim),
                 context=cfg.context,
                 counts=cfg.reconstruction == "poisson",
+                smooth=format_version == 1,
             )
         self.context = Context(self.preprocessing, self.network.components, cfg.context)
         self.objective = Objective(cfg.reconstruction, cfg.lambda_act, cfg.lambda_sim, cfg.lambda_div)
@@ -108,11 +113,11 @@ class Autoencoder(L.LightningModule):
     def from_content(cls, content: dict[str, Any], path: str | Path) -> Autoencoder:
         """The module of a checkpoint that has been read."""
         try:
+            made_of = content["hyper_parameters"] | {
+                "format_version": content["latentstem"]["format_version"]
+            }
             with torch.device("meta"):  # without memory: what is asked for may be absurdly large
-                expected = {
-                    name: tensor.shape
-                    for name, tensor in cls(**content["hyper_parameters"]).state_dict().items()
-                }
+                expected = {name: tensor.shape for name, tensor in cls(**made_of).state_dict().items()}
             stored = {name: tensor.shape for name, tensor in content["state_dict"].items()}
             for name in sorted(expected.keys() | stored.keys()):
                 if expected.get(name) != stored.get(name):
@@ -120,7 +125,7 @@ class Autoencoder(L.LightningModule):
                         None if of is None else tuple(of) for of in (stored.get(name), expected.get(name))
                     )
                     raise ValueError("{} is of shape {} and not {}".format(name, *shapes))
-            model = cls(**content["hyper_parameters"])
+            model = cls(**made_of)
             model.load_state_dict(content["state_dict"])
             ours = content["latentstem"]
             model.history = {name: list(values) for name, values in ours["history"].items()}
@@ -230,7 +235,8 @@ class Autoencoder(L.LightningModule):
         latents = self.encode(seen, rings, batch.members).float()
         output = self.network.decode(latents).float()
         if cfg.reconstruction == "poisson":
-            predicted, target = share * self._expected(output) / pre.unit, target / pre.unit
+            predicted = (share * pre.fitted_range[1] / pre.unit) * output.square()
+            target = target / pre.unit
         else:
             predicted, target = output, pre(target)
         # a hundredth of the mean count, and no more than matters at usual doses
@@ -332,13 +338,13 @@ class Autoencoder(L.LightningModule):
     def provenance(self) -> dict[str, Any]:
         """Format, history and versions, as plain values."""
         return {
-            "format_version": FORMAT_VERSION,
+            "format_version": self.format_version,
             "history": {name: list(values) for name, values in self.history.items()},
             "versions": dict(self.versions),
         }
 
     def _generator(self, number: int, rank: int = 0) -> torch.Generator:
         # The step's own number seeds it, so that a resumed run draws what an uninterrupted one would have drawn;
-        # processes draw apart.
-        seed = (self.config.seed * 1_000_003 + number + rank * 2**48) % 2**63
+        # processes draw apart. On a CPU, PyTorch heeds the lowest 32 bits alone.
+        seed = (self.config.seed * 1_000_003 + number + rank * 0x9E3779B1) % 2**32
         return torch.Generator(device=self.device).manual_seed(seed)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 __all__ = ["Muon"]
 
@@ -63,40 +64,41 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        matrices, others = self.param_groups
-        for group, changes in ((matrices, self._of_matrices), (others, self._of_others)):
-            weights = [weight for weight in group["params"] if weight.grad is not None]
-            gradients = [weight.grad for weight in weights]
-            for weight, change in zip(weights, changes(weights, gradients), strict=True):
-                weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(change, alpha=group["lr"])
+        matrices, others = ([w for w in group["params"] if w.grad is not None] for group in self.param_groups)
+        self._step_matrices(matrices, **self.param_groups[0])
+        self._step_others(others, **self.param_groups[1])
         return loss
 
-    def _of_matrices(self, weights: list[Tensor], gradients: list[Tensor]) -> Iterator[Tensor]:
+    def _step_matrices(self, weights: list[Tensor], lr: float, weight_decay: float, **_: Any) -> None:
         ahead = []
-        for weight, gradient in zip(weights, gradients, strict=True):
-            momentum = self._kept(weight, "momentum").lerp_(gradient, 1 - _MOMENTUM)
-            ahead.append(gradient.lerp(momentum, _MOMENTUM).flatten(1))
-        alike = zip(_made_alike(ahead), weights, strict=True)
-        return (change.reshape(weight.shape) for change, weight in alike)
+        for weight in weights:
+            momentum = self._kept(weight, "momentum").lerp_(_gradient(weight), 1 - _MOMENTUM)
+            ahead.append(_gradient(weight).lerp(momentum, _MOMENTUM).flatten(1))
+        for weight, change in zip(weights, _made_alike(ahead), strict=True):
+            weight.mul_(1 - lr * weight_decay).sub_(change.reshape(weight.shape), alpha=lr)
 
-    def _of_others(self, weights: list[Tensor], gradients: list[Tensor]) -> Iterator[Tensor]:
-        return (self._other(weight, gradient) for weight, gradient in zip(weights, gradients, strict=True))
-
-    def _other(self, weight: Tensor, gradient: Tensor) -> Tensor:
+    def _step_others(self, weights: list[Tensor], lr: float, **_: Any) -> None:
+        means, squares, steps = (
+            [self._kept(weight, name) for weight in weights] for name in ("mean", "square", "steps")
+        )
         first, second = _BETAS
-        steps = self._kept(weight, "steps").add_(1)
-        mean = self._kept(weight, "mean").lerp_(gradient, 1 - first) / (1 - first**steps)
-        square = self._kept(weight, "square").lerp_(gradient.square(), 1 - second) / (1 - second**steps)
-        return mean / (square.sqrt() + _EPS)
+        adam(
+            weights, [_gradient(weight) for weight in weights], means, squares, [], steps, foreach=True,
+            amsgrad=False, beta1=first, beta2=second, lr=lr, weight_decay=0.0, eps=_EPS, maximize=False,
+        )  # fmt: skip
 
     def _kept(self, weight: Tensor, name: str) -> Tensor:
         state = self.state[weight]
         if name not in state:
-            state[name] = (
-                torch.zeros((), device=weight.device) if name == "steps" else torch.zeros_like(weight)
-            )
+            state[name] = torch.zeros(()) if name == "steps" else torch.zeros_like(weight)
         kept: Tensor = state[name]
         return kept
+
+
+def _gradient(weight: Tensor) -> Tensor:
+    if weight.grad is None:
+        raise RuntimeError("only weights that have a gradient are changed")
+    return weight.grad
 
 
 def _made_alike(matrices: list[Tensor]) -> Iterator[Tensor]:

@@ -96,8 +96,7 @@ class PatternReader:
         if self.context is None:
             return
         self._steps, ring = neighbourhood(self.context.radius)
-        rings = int(ring.max(initial=-1)) + 1
-        self._on_ring = torch.from_numpy(ring == np.arange(rings)[:, None]).float()  # (R, J)
+        self._sizes = np.bincount(ring).tolist()  # neighbours on each ring
         if isinstance(whole, tuple):
             self._whole = whole
         elif whole:
@@ -160,11 +159,12 @@ class PatternReader:
             return mine, None, None
         others = values[at]
         alike = exists & self.context.alike((mine[:, None], variances[own][:, None]), (others, variances[at]))
-        rings = self._on_ring * alike[:, None].float()  # (B, R, J)
-        sums = rings @ others
-        if not torch.isfinite(sums).all():  # a pattern of NaN is nobody's like, but 0 times NaN is NaN
-            sums = rings @ others.nan_to_num(0.0, 0.0, 0.0)
-        return mine, sums, rings.sum(2)
+
+        def by_ring(each: Tensor) -> Tensor:
+            return torch.stack([ring.sum(1) for ring in each.split(self._sizes, 1)], 1)
+
+        # not as a product of matrices: its threads, beside those of a training step, would take twice as long
+        return mine, by_ring(torch.where(alike[:, :, None], others, 0.0)), by_ring(alike.float())
 
     def _scored(self, positions: np.ndarray) -> Scores:
         if self.context is None:

@@ -27,7 +27,7 @@ from .curves import Curves
 from .data import ScanDataModule, fits_in_memory, in_memory, split_positions
 from .estimate import estimate
 from .guard import refuse_diverged
-from .module import Autoencoder
+from .module import FORMAT_VERSION, Autoencoder
 from .processes import Team
 from .reader import PatternReader, sample_with_means
 from .resolve import resolve
@@ -42,7 +42,7 @@ log = logging.getLogger("latentstem")
 
 _SAMPLE = 2048  # patterns that the network starts from
 _SAMPLE_VALUES = 2**26  # detector values of those, at most
-_PASSES = 30  # over the scan, in a run that nothing else is asked of; many more and noise is learnt
+_PASSES = 60  # over the scan, in a run that nothing else is asked of; many more and noise is learnt
 _BUDGET = 60_000, 300_000  # patterns that such a run sees, at least and at most
 _VALIDATIONS = 20  # in a run that is budgeted in patterns
 _TRIAL = 30_000  # patterns of each short training that chooses the number of latents
@@ -110,7 +110,13 @@ class Run:
     def fit(self, accelerator: str, start: Start | None) -> LatentModel | None:
         """Train; the model is the first process's."""
         cfg = self.config
-        module = Autoencoder(cfg.model_dump(), self.scan.pattern_shape, self.scan.signature(), self.choices)
+        module = Autoencoder(
+            cfg.model_dump(),
+            self.scan.pattern_shape,
+            self.scan.signature(),
+            self.choices,
+            FORMAT_VERSION if start is None else start.module.format_version,
+        )
         steps_per_pass = max(1, len(self.training) // cfg.batch_size)
         if cfg.epochs is not None:
             steps_per_epoch, epochs = steps_per_pass, cfg.epochs
