@@ -82,7 +82,7 @@ class ConfigForm(QWidget):
         self.preset.activated.connect(lambda _: self.set_preset(self.preset.currentData()))
         self.length = _choice({name: name for name in _LENGTHS})
         self.length.setToolTip(
-            "How long to train. Automatic: 60 passes over the scan, but at least 60,000 and at most 300,000 patterns"
+            "How long to train. Automatic: 50 passes over the scan, but at least 60,000 and at most 300,000 patterns"
         )
         self.amount = QSpinBox()
         self.amount.setRange(1, 1_000_000_000)

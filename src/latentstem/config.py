@@ -61,7 +61,7 @@ class TrainingConfig(BaseModel):
     epochs : int, optional
         Passes over the training positions. Without it, training is budgeted by `max_patterns`.
     max_patterns : int, optional
-        Patterns to train on in total when `epochs` is not given, whatever the size of the scan. Without it, 60
+        Patterns to train on in total when `epochs` is not given, whatever the size of the scan. Without it, 50
         passes over the scan, but at least 60,000 and at most 300,000 patterns.
     max_time : str, dict or timedelta, optional
         Stop after this time; as in Lightning, ``"DD:HH:MM:SS"``, a dict for ``timedelta``, or a

@@ -158,13 +158,17 @@ class PatternReader:
         if not self.context.radius:
             return mine, None, None
         others = values[at]
-        alike = exists & self.context.alike((mine[:, None], variances[own][:, None]), (others, variances[at]))
+        same = self.context.alike((mine[:, None], variances[own][:, None]), (others, variances[at]))
+        alike = (exists & same).float()
 
         def by_ring(each: Tensor) -> Tensor:
             return torch.stack([ring.sum(1) for ring in each.split(self._sizes, 1)], 1)
 
         # not as a product of matrices: its threads, beside those of a training step, would take twice as long
-        return mine, by_ring(torch.where(alike[:, :, None], others, 0.0)), by_ring(alike.float())
+        sums = by_ring(others * alike[:, :, None])
+        if not torch.isfinite(sums).all():  # a pattern of NaN is nobody's like, but 0 times NaN is NaN
+            sums = by_ring(others.nan_to_num(0.0, 0.0, 0.0) * alike[:, :, None])
+        return mine, sums, by_ring(alike)
 
     def _scored(self, positions: np.ndarray) -> Scores:
         if self.context is None:

@@ -42,7 +42,7 @@ log = logging.getLogger("latentstem")
 
 _SAMPLE = 2048  # patterns that the network starts from
 _SAMPLE_VALUES = 2**26  # detector values of those, at most
-_PASSES = 60  # over the scan, in a run that nothing else is asked of; many more and noise is learnt
+_PASSES = 50  # over the scan, in a run that nothing else is asked of; many more and noise is learnt
 _BUDGET = 60_000, 300_000  # patterns that such a run sees, at least and at most
 _VALIDATIONS = 20  # in a run that is budgeted in patterns
 _TRIAL = 30_000  # patterns of each short training that chooses the number of latents
