@@ -123,10 +123,11 @@ def longer(quick: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in [TYPICAL] if quick else [TYPICAL, "polycrystal, 100 e"]:
         scan = benchmark_scan(name, quick)
-        once = ae.QUICK["max_patterns"] if quick else 30 * scan.scan_mask.size
+        patterns = ae.QUICK["max_patterns"] if quick else None
         found[name] = {}
         for times in (1, 10):
-            model, seconds = ae.train(masked(scan), False, max_patterns=times * once, max_time=None)
+            model, seconds = ae.train(masked(scan), False, max_patterns=patterns, max_time=None)
+            patterns = 10 * int(model.history["patterns_seen"][-1])
             found[name][times] = {"seconds": seconds, "efficiency": ae.scores_of(model, scan)["efficiency"]}
             say(f"{name}: {times} x: {found[name][times]}")
     return found
