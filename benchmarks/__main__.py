@@ -11,8 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 THREADS = 2
-for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(variable, str(THREADS))  # read when the libraries are imported
+if __name__ == "__main__":  # the environment of who imports this is left alone
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(variable, str(THREADS))  # read when the libraries are imported
 
 from .parts import PARTS, say  # noqa: E402
 from .scans import SCANS  # noqa: E402
