@@ -19,6 +19,7 @@ def test_neighbours_at_the_same_distance_share_a_ring(radius, rings):
     assert len({*map(tuple, steps.tolist()), (0, 0)}) == (2 * radius + 1) ** 2
     assert np.abs(steps).max(initial=0) == radius
     assert np.bincount(ring).tolist() == rings
+    assert (np.diff(ring) >= 0).all()  # the nearest first
     distance = np.hypot(*steps.T)
     for number in range(len(rings)):
         assert len(set(distance[ring == number])) == 1

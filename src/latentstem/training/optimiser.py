@@ -64,27 +64,31 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        matrices, others = ([w for w in group["params"] if w.grad is not None] for group in self.param_groups)
-        self._step_matrices(matrices, **self.param_groups[0])
-        self._step_others(others, **self.param_groups[1])
+        for group, change in zip(
+            self.param_groups, (self._change_matrices, self._change_others), strict=True
+        ):
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            change(weights, [weight.grad for weight in weights], group["lr"], group["weight_decay"])
         return loss
 
-    def _step_matrices(self, weights: list[Tensor], lr: float, weight_decay: float, **_: Any) -> None:
+    def _change_matrices(
+        self, weights: list[Tensor], gradients: list[Tensor], lr: float, decay: float
+    ) -> None:
         ahead = []
-        for weight in weights:
-            momentum = self._kept(weight, "momentum").lerp_(_gradient(weight), 1 - _MOMENTUM)
-            ahead.append(_gradient(weight).lerp(momentum, _MOMENTUM).flatten(1))
+        for weight, gradient in zip(weights, gradients, strict=True):
+            momentum = self._kept(weight, "momentum").lerp_(gradient, 1 - _MOMENTUM)
+            ahead.append(gradient.lerp(momentum, _MOMENTUM).flatten(1))
         for weight, change in zip(weights, _made_alike(ahead), strict=True):
-            weight.mul_(1 - lr * weight_decay).sub_(change.reshape(weight.shape), alpha=lr)
+            weight.mul_(1 - lr * decay).sub_(change.reshape(weight.shape), alpha=lr)
 
-    def _step_others(self, weights: list[Tensor], lr: float, **_: Any) -> None:
+    def _change_others(self, weights: list[Tensor], gradients: list[Tensor], lr: float, decay: float) -> None:
         means, squares, steps = (
             [self._kept(weight, name) for weight in weights] for name in ("mean", "square", "steps")
         )
         first, second = _BETAS
         adam(
-            weights, [_gradient(weight) for weight in weights], means, squares, [], steps, foreach=True,
-            amsgrad=False, beta1=first, beta2=second, lr=lr, weight_decay=0.0, eps=_EPS, maximize=False,
+            weights, gradients, means, squares, [], steps, foreach=True, amsgrad=False, maximize=False,
+            beta1=first, beta2=second, lr=lr, weight_decay=decay, eps=_EPS,
         )  # fmt: skip
 
     def _kept(self, weight: Tensor, name: str) -> Tensor:
@@ -93,12 +97,6 @@ class Muon(torch.optim.Optimizer):
             state[name] = torch.zeros(()) if name == "steps" else torch.zeros_like(weight)
         kept: Tensor = state[name]
         return kept
-
-
-def _gradient(weight: Tensor) -> Tensor:
-    if weight.grad is None:
-        raise RuntimeError("only weights that have a gradient are changed")
-    return weight.grad
 
 
 def _made_alike(matrices: list[Tensor]) -> Iterator[Tensor]:

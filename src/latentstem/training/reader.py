@@ -164,7 +164,7 @@ class PatternReader:
         def by_ring(each: Tensor) -> Tensor:
             return torch.stack([ring.sum(1) for ring in each.split(self._sizes, 1)], 1)
 
-        # not as a product of matrices: its threads, beside those of a training step, would take twice as long
+        # not as a product of matrices, which has threads of its own beside those of a training step; see `ahead`
         sums = by_ring(others * alike[:, :, None])
         if not torch.isfinite(sums).all():  # a pattern of NaN is nobody's like, but 0 times NaN is NaN
             sums = by_ring(others.nan_to_num(0.0, 0.0, 0.0) * alike[:, :, None])
