@@ -50,6 +50,7 @@ def test_it_can_be_trained_on(kept, tmp_path):
     tuned = latentstem.train_autoencoder(known["scan"], init_from=path, epochs=1, progress=False)
     again = latentstem.load(tuned.save(tmp_path / "tuned.ckpt"))
     assert again.config.latent_dim == known["latents"].shape[2]
+    assert f"format-{again.module.format_version}" == path.stem  # its network goes on as it began
     assert np.abs(again.embed(known["scan"]).maps - known["latents"]).max() < np.ptp(known["latents"])
 
 
