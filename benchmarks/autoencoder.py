@@ -17,7 +17,7 @@ from latentstem.simulation import SimulatedScan
 from latentstem.training.reader import Batch, PatternReader
 
 from .scans import masked
-from .scores import all_scores
+from .scores import all_scores, latent_scores
 
 LATENTS = 16
 BUDGET = "00:00:02:00"
@@ -35,7 +35,10 @@ def train(data: Any, quick: bool, **arguments: Any) -> tuple[LatentModel, float]
 def scores_of(model: LatentModel, scan: SimulatedScan) -> dict[str, Any]:
     """Every score of a model on the scan it was trained on."""
     data = masked(scan)
-    return all_scores(model.reconstruct(data), model.embed(data).maps, scan)
+    found = all_scores(model.reconstruct(data), model.embed(data).maps, scan)
+    if model.context:
+        found["also"] = {"smooth=0": latent_scores(model.embed(data, smooth=0).maps, scan)}
+    return found
 
 
 class StepClock(L.Callback):

@@ -34,7 +34,9 @@ def _quality(values: dict[str, Any]) -> str:
         "is the limit without neighbouring positions. HyperSpy's `decomposition` has the number of "
         "components that is best by the true efficiency, and for ARI and R2 the best of three numbers; NMF "
         "with Poisson weights is more than most users try. `x` is the efficiency over that of the best of "
-        "the four. Grains are found in standardised latents, and in latents as they are.\n"
+        "the four. Grains are found in standardised latents, and in latents as they are. Latent maps of the "
+        "autoencoder are smoothed where neighbours are alike, as `embed` does by default (`smooth=0`: not); for "
+        "the decompositions, maps that are smoothed by the same function are shown, too.\n"
     )
     headings = (
         "method", "size", "efficiency", "x", "interior", "boundaries", "defects", "PSNR / dB", "grain ARI",
@@ -48,9 +50,12 @@ def _quality(values: dict[str, Any]) -> str:
             lines.append((
                 method, of["size"], _short(efficiency["all"]), f"{efficiency['all'] / best:.2f}",
                 *(_short(efficiency.get(part)) for part in ("interior", "boundary", "defect")),
-                f"{of['psnr']:.1f}", _short(of["ari"]), _short(of["ari as they are"]),
-                *_probe(of), f"{of['seconds']:.1f}",
+                f"{of['psnr']:.1f}", *_of_latents(of), f"{of['seconds']:.1f}",
             ))  # fmt: skip
+            lines += [
+                (f"{method}, {how}", of["size"], *[""] * 6, *_of_latents(other), "")
+                for how, other in of.get("also", {}).items()
+            ]
         text += f"\n### {name}\n\n" + _table(headings, lines)
     return text
 
@@ -214,6 +219,10 @@ _SECTIONS: dict[str, Callable[[Any], str]] = {
     "memory": _memory,
     "workers": _workers,
 }
+
+
+def _of_latents(of: dict[str, Any]) -> list[str]:
+    return [_short(of["ari"]), _short(of["ari as they are"]), *_probe(of)]
 
 
 def _probe(of: dict[str, Any]) -> list[str]:

@@ -230,8 +230,13 @@ def test_table_of_quality():
         "size": 8, "seconds": 1.25, "psnr": 40.04, "ari": None, "ari as they are": 0.75, "r2": {"strain": 0.5, "thickness": 0.25},
         "efficiency": {"all": 0.1, "interior": 0.2},
     }  # fmt: skip
+    other = {"ari": 0.5, "ari as they are": 0.625, "r2": {"strain": 0.125, "thickness": 0.375}}
     better = {**row, "efficiency": {"all": 0.8, "interior": 0.9, "boundary": 0.7, "defect": 0.4}}
-    rows = {"SVD": row, "NMF": {**row, "efficiency": {"all": 0.05}}, "autoencoder": better}
+    rows = {
+        "SVD": {**row, "also": {"maps smoothed": other}},
+        "NMF": {**row, "efficiency": {"all": 0.05}},
+        "autoencoder": better,
+    }
     assert best_baseline(rows) == 0.1
     text = written({"quality": {"values": {"a scan": rows}, "machine": {"on": "a machine"}}})
     assert (
@@ -239,6 +244,7 @@ def test_table_of_quality():
         in text
     )
     assert "| SVD | 8 | 0.100 | 1.00 | 0.200 |  |  |" in text
+    assert "| SVD, maps smoothed | 8 |  |  |  |  |  |  | 0.500 | 0.625 | 0.125 | 0.375 |  |" in text
     assert "a machine" in text
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from latentstem import Embedding
 from latentstem.errors import ArgumentError, FileError
 from latentstem.scan import Axis
+from latentstem.smoothing import smoothed
 
 AXES = (Axis("Rx", 7, 0.5, -1.0, "nm"), Axis("Ry", 5, 0.25, 2.0, "nm"))
 PROVENANCE = {
@@ -61,6 +62,36 @@ def test_file_opens_without_latentstem_and_without_pickles(embedding, tmp_path):
     with np.load(embedding.save(tmp_path / "latents.npz"), allow_pickle=False) as file:
         assert file["maps"].shape == (7, 5, 3)
         assert [axis["scale"] for axis in json.loads(str(file["axes"]))] == [0.5, 0.25]
+
+
+def test_smoothing_starts_from_each_positions_own_latents():
+    y, x = np.mgrid[:16, :12] / 10
+    noise = 0.05 * np.random.default_rng(0).normal(size=(16, 12, 2))
+    own = (np.stack([y, x - y], -1) + noise).astype(np.float32)
+    embedding = Embedding(own, (Axis("Ry", 16), Axis("Rx", 12)), PROVENANCE)
+    twice = embedding.smoothed(3).smoothed(1)
+    np.testing.assert_array_equal(twice.maps, smoothed(own, 1))
+    np.testing.assert_array_equal(twice.own, own)
+    assert twice.provenance == {**PROVENANCE, "smooth": 1}
+    assert twice.axes == embedding.axes
+    back = twice.smoothed(0)
+    np.testing.assert_array_equal(back.maps, own)
+    assert (back.own, back.provenance["smooth"]) == (None, 0)
+    assert embedding.provenance == PROVENANCE
+
+
+def test_latents_that_were_written_smoothed_are_not_smoothed_again(embedding, tmp_path):
+    read = Embedding.load(embedding.smoothed(2).save(tmp_path / "latents.npz"))
+    assert read.own is None
+    with pytest.raises(ArgumentError) as error:
+        read.smoothed(1)
+    assert "latents are smoothed already" in str(error.value)
+    assert "received latents smoothed over a radius of 2" in str(error.value)
+    assert "model.embed(data, smooth=...)" in str(error.value)
+    written = Embedding.load(embedding.smoothed(0).save(tmp_path / "own.npz"))
+    assert written.smoothed(1).provenance["smooth"] == 1
+    with pytest.raises(ArgumentError, match="smooth is not a radius"):
+        embedding.smoothed(-1)
 
 
 @pytest.mark.parametrize("maps", [np.zeros((5, 7, 3)), np.zeros((3, 7, 5)), np.zeros((7, 5))])

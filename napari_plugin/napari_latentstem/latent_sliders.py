@@ -62,16 +62,16 @@ class LatentSliders(QWidget):
 
     def set_latents(self, model: LatentModel | None, embedding: Embedding | None) -> None:
         """Make sliders for a model and the latents it gives to a scan; none unless both are there and belong together."""
-        fits = model is not None and embedding is not None and model.config.latent_dim == embedding.latent_dim
-        known = (
-            embedding.maps.reshape(-1, embedding.latent_dim)
-            if fits and embedding is not None
-            else np.empty((0, 0))
-        )
+        maps = None
+        if model is not None and embedding is not None and model.config.latent_dim == embedding.latent_dim:
+            maps = (
+                embedding.maps if embedding.own is None else embedding.own
+            )  # what a reconstruction is decoded from
+        known = np.empty((0, 0)) if maps is None else maps.reshape(-1, maps.shape[-1])
         known = known[:: max(1, len(known) // _SAMPLE)]
         known = known[np.isfinite(known).all(1)]
         self.setVisible(len(known) > 0)
-        self._maps = embedding.maps if len(known) and embedding is not None else None
+        self._maps = maps if len(known) else None
         if self._maps is None:
             self._sliders = {}
             self._area.setWidget(QWidget())

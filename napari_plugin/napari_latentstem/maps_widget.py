@@ -21,10 +21,12 @@ from qtpy.QtWidgets import (
     QListWidget,
     QListWidgetItem,
     QPushButton,
+    QSpinBox,
     QVBoxLayout,
 )
 
 from latentstem.ranking import carried, spread
+from latentstem.smoothing import MAX_SMOOTH
 from latentstem.virtual import VIRTUAL_IMAGES
 
 from . import layers, writer
@@ -58,7 +60,7 @@ class MapsWidget(Dock):
         self._sessions = sessions_of(viewer)
         self._viewer = self._sessions.viewer
         self._session: Session | None = None
-        self._ranking, self._writing = Latest(self, self._failed), Latest(self, self._failed)
+        self._ranking, self._smoothing, self._writing = (Latest(self, self._failed) for _ in range(3))
         self._build()
         self._sessions.active_changed.connect(self._follow)
         self._viewer.dims.events.current_step.connect(self._on_step)
@@ -84,6 +86,11 @@ class MapsWidget(Dock):
         self.clip = QDoubleSpinBox(value=0.5, minimum=0, maximum=20, singleStep=0.5, decimals=1, suffix=" %")
         self.clip.setToolTip("Percent of the scan positions that saturate at each end of the contrast")
         self.clip.valueChanged.connect(self._on_clip)
+        self.smooth = QSpinBox(minimum=0, maximum=MAX_SMOOTH, specialValueText="not")
+        self.smooth.setToolTip(
+            "Radius, in scan positions, over which latents are smoothed where neighbours are alike"
+        )
+        self.smooth.valueChanged.connect(self._on_smooth)
         self.channels = [QComboBox() for _ in _CHANNELS]
         for channel in self.channels:
             channel.setToolTip("Which latent has this colour")
@@ -106,6 +113,8 @@ class MapsWidget(Dock):
         top.addWidget(self.image, 1)
         contrast.addWidget(QLabel("Saturated at each end"))
         contrast.addWidget(self.clip, 1)
+        contrast.addWidget(QLabel("Smoothed"))
+        contrast.addWidget(self.smooth, 1)
         maps = QVBoxLayout(self.maps_box)
         maps.addWidget(self.ranked_by)
         maps.addWidget(self.list, 1)
@@ -132,6 +141,7 @@ class MapsWidget(Dock):
         self._sessions.active_changed.disconnect(self._follow)
         self._viewer.dims.events.current_step.disconnect(self._on_step)
         self._ranking.close()
+        self._smoothing.close()
         self._writing.close()
 
     # ---- what is shown ----
@@ -174,6 +184,11 @@ class MapsWidget(Dock):
             return
         self.message.setText("")
         embedding, model = session.embedding, session.model
+        radius = embedding.provenance.get("smooth", 0)
+        self.smooth.blockSignals(True)
+        self.smooth.setValue(radius)
+        self.smooth.blockSignals(False)
+        self.smooth.setEnabled(not radius or embedding.own is not None)  # else only the smoothed are known
         if model is not None and int(model.config.latent_dim) != embedding.latent_dim:
             model = None
         self._ranking.ask(
@@ -247,6 +262,17 @@ class MapsWidget(Dock):
         self._set_contrast()
         if self._composite_is_shown():
             self._show_composite()
+
+    def _on_smooth(self, radius: int) -> None:
+        session = self._session
+        if session is not None and session.embedding is not None:
+            before = session.embedding
+
+            def put(embedding: Embedding) -> None:
+                if session.embedding is before:  # not one of another model
+                    session.embedding = embedding
+
+            self._smoothing.ask(lambda: iter([before.smoothed(radius)]), put)
 
     def _composite_is_shown(self) -> bool:
         return self._session is not None and layers.layer_of(self._viewer, self._session, "RGB") is not None

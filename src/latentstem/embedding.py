@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from .errors import ArgumentError, FileError, StorageError, said
 from .npz import npz_array
 from .paths import local_path
 from .scan import Axis
+from .smoothing import smoothed, smoothing_radius
 
 __all__ = ["Embedding"]
 
@@ -33,6 +34,8 @@ class Embedding:
         The two scan axes, rows first.
     provenance : dict
         Plain values: what the model is (config, versions) and which scan it was applied to.
+    own : ndarray, shape (Ny, Nx, k), float32, optional
+        Each position's own latents where `maps` are smoothed; `save` does not keep them.
 
     Raises
     ------
@@ -43,6 +46,7 @@ class Embedding:
     maps: np.ndarray
     axes: tuple[Axis, Axis]
     provenance: dict[str, Any] = field(default_factory=dict)
+    own: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         sizes = tuple(axis.size for axis in self.axes)
@@ -59,6 +63,36 @@ class Embedding:
     def latent_dim(self) -> int:
         """Number of latents per scan position, k."""
         return int(self.maps.shape[2])
+
+    def smoothed(self, radius: int) -> Embedding:
+        """The same latents, smoothed over another radius where neighbours are alike.
+
+        Parameters
+        ----------
+        radius : int
+            In scan positions; 0: each position's own latents. See `latentstem.smoothing.smoothed`.
+
+        Returns
+        -------
+        Embedding
+
+        Raises
+        ------
+        ArgumentError
+            If `radius` is no radius, or if each position's own latents are not known any more, as after `load`.
+        """
+        radius = smoothing_radius(radius)
+        before = self.provenance.get("smooth", 0)
+        if before and self.own is None:
+            raise ArgumentError(
+                "these latents are smoothed already",
+                expected="latents as embed(...) gives them, or read from a file and not smoothed",
+                received=f"latents smoothed over a radius of {before}, without each position's own",
+                advice="Embed the scan anew: model.embed(data, smooth=...).",
+            )
+        own = self.maps if self.own is None else self.own
+        provenance = {**self.provenance, "smooth": radius}
+        return replace(self, maps=smoothed(own, radius), provenance=provenance, own=own if radius else None)
 
     def save(self, path: str | Path) -> Path:
         """Write maps, calibration and provenance to one ``.npz`` file.

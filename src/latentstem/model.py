@@ -19,6 +19,7 @@ from .preprocessing import as_tensor
 from .reconstruction import reconstruct as reconstruct_scan
 from .scan import Scan, as_scan
 from .series import for_each_scan
+from .smoothing import smoothing_radius
 from .summary import Summary
 from .training.module import Autoencoder
 from .training.reader import Batch, PatternReader, Scores
@@ -82,6 +83,7 @@ class LatentModel:
         *,
         scan_shape: tuple[int, int] | None = None,
         scan_mask: Any = None,
+        smooth: int | None = None,
         client: Any = None,
         progress: bool = False,
     ) -> Embedding:
@@ -94,6 +96,10 @@ class LatentModel:
             of five dimensions), a list comes back, one for each scan; arguments of one scan are lists then.
         scan_shape, scan_mask
             See `as_scan`. Latents of excluded scan positions are NaN, and they are nobody's context.
+        smooth : int, optional
+            Radius, in scan positions, of the neighbourhood over which latents are smoothed where neighbours are alike;
+            see `latentstem.smoothing.smoothed`. By default that of the context the model was trained with. 0: each
+            position's own latents, those that `reconstruct` decodes.
         client : distributed.Client, optional
             Whose workers do it. Without one, nothing of dask.distributed is used, also where a default client exists.
         progress : bool
@@ -108,11 +114,15 @@ class LatentModel:
         ------
         ModelMismatchError
             If the patterns have another shape than the model is for.
+        ArgumentError
+            If `smooth` is no radius.
         """
+        smooth = smoothing_radius(self.context if smooth is None else smooth)
         scan = self.fitting_scan(data, scan_shape, scan_mask)
         work = Work(self, decode=False, source=scan.source)
         maps = in_memory(work, scan, client=client, progress=progress)
-        return Embedding(maps, scan.axes[:2], {**self.describe(), "applied_to": scan.signature()})
+        provenance = {**self.describe(), "applied_to": scan.signature()}
+        return Embedding(maps, scan.axes[:2], provenance).smoothed(smooth)
 
     @names_checked()
     @for_each_scan

@@ -209,6 +209,27 @@ def test_three_latents_make_a_composite(maps_widget, latents, qtbot):
     np.testing.assert_array_equal(layer.data, layers.composite(session.embedding.maps, chosen, 0))
 
 
+def test_latents_are_smoothed_as_far_as_is_asked(maps_widget, latents, qtbot):
+    viewer, session, widget = maps_widget
+    y, x = np.mgrid[:16, :16] / 15
+    noise = 0.05 * np.random.default_rng(0).normal(size=(16, 16, 2))
+    own = Embedding((np.stack([y, x], -1) + noise).astype(np.float32), latents.axes)
+    session.embedding = own
+    assert (widget.smooth.value(), widget.smooth.text(), widget.smooth.isEnabled()) == (0, "not", True)
+    widget.smooth.setValue(2)
+    qtbot.wait_until(lambda: session.embedding is not own)
+    want = own.smoothed(2)
+    np.testing.assert_array_equal(session.embedding.maps, want.maps)
+    np.testing.assert_array_equal(viewer.layers["grains latents"].data, np.moveaxis(want.maps, -1, 0))
+    widget.smooth.setValue(0)
+    qtbot.wait_until(lambda: session.embedding.own is None)
+    np.testing.assert_array_equal(session.embedding.maps, own.maps)
+    session.embedding = want
+    assert (widget.smooth.value(), widget.smooth.isEnabled()) == (2, True)
+    session.embedding = replace(want, own=None)  # as they are read from a file
+    assert (widget.smooth.value(), widget.smooth.isEnabled()) == (2, False)
+
+
 def test_two_scans_each_have_their_own_list(maps_widget, counts, latents, open_in, qtbot):
     viewer, session, widget = maps_widget
     session.embedding = latents

@@ -32,7 +32,7 @@ from pytorch_lightning import Callback
 import latentstem
 from latentstem.training import run
 
-run._TRIAL = 64  # patterns of each short training that chooses the number of latents
+run._TRIAL = 4  # steps of each short training that chooses the number of latents
 scan = latentstem.simulate((12, 10), (16, 20), dose=300, n_grains=3).counts
 rank = int(os.environ.get("LOCAL_RANK", 0))
 told = {}

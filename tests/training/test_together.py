@@ -29,9 +29,9 @@ class Meet(Callback):
 
 
 def test_trainings_in_threads_are_those_alone_and_leave_no_trace(scan):
-    alone = [train(scan, seed=seed) for seed in SEEDS]
     # Threads that begin take the number that was set last, in whichever thread; with another, sums round otherwise.
     torch.set_num_threads(torch.get_num_threads())
+    alone = [train(scan, seed=seed) for seed in SEEDS]
     barrier = threading.Barrier(len(SEEDS))
     before = snapshot()
     with ThreadPoolExecutor(len(SEEDS)) as pool:

@@ -72,6 +72,7 @@ def embed(
     *,
     scan_shape: tuple[int, int] | None = None,
     navigation_mask: Any = None,
+    smooth: int | None = None,
     client: Any = None,
     progress: bool = False,
 ) -> LatentMaps:
@@ -85,6 +86,9 @@ def embed(
         Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
     navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
         True excludes the scan position; its latents are NaN. For a series, of shape (T, Ny, Nx).
+    smooth : int, optional
+        Radius, in scan positions, over which latents are smoothed where neighbours are alike; by default that of the
+        context the model was trained with. 0: each position's own latents.
     client : distributed.Client, optional
         Whose workers do it.
     progress : bool
@@ -100,9 +104,8 @@ def embed(
     from .latent_maps import LatentMaps
 
     mask = _mask_array(navigation_mask)
-    embedding = embed_data(
-        signal, model, scan_shape=scan_shape, scan_mask=mask, client=client, progress=progress
-    )
+    how = {"smooth": smooth, "client": client, "progress": progress}
+    embedding = embed_data(signal, model, scan_shape=scan_shape, scan_mask=mask, **how)
     navigation = signal.axes_manager.navigation_axes[::-1]
     if isinstance(embedding, list):
         series = [axis.get_axis_dictionary() for axis in navigation]

@@ -114,6 +114,7 @@ def embed(
     name: str = "latents",
     scan_shape: tuple[int, int] | None = None,
     scan_mask: Any = None,
+    smooth: int | None = None,
     client: Any = None,
     progress: bool = False,
 ) -> Array:
@@ -129,6 +130,9 @@ def embed(
         Scan rows and columns (Rx, Ry) where the datacube holds one row of patterns.
     scan_mask : array of bool, shape (Rx, Ry), optional
         True excludes the scan position; its latents are NaN.
+    smooth : int, optional
+        Radius, in scan positions, over which latents are smoothed where neighbours are alike; by default that of the
+        context the model was trained with. 0: each position's own latents.
     client : distributed.Client, optional
         Whose workers do it.
     progress : bool
@@ -148,9 +152,8 @@ def embed(
     from ..model import embed as embed_data
 
     _check_name(datacube, name)
-    embedding = embed_data(
-        datacube, model, scan_shape=scan_shape, scan_mask=scan_mask, client=client, progress=progress
-    )
+    how = {"smooth": smooth, "client": client, "progress": progress}
+    embedding = embed_data(datacube, model, scan_shape=scan_shape, scan_mask=scan_mask, **how)
     same_scan = embedding.maps.shape[:2] == datacube.Rshape
     units = datacube.calibration.get_R_pixel_units() if same_scan else "pixels"
     latents = latents_array(embedding, name, units)

@@ -150,6 +150,13 @@ def embed(
     ),
     scan: ScanShape = None,
     scan_mask: ScanMask = None,
+    smooth: Annotated[
+        int | None,
+        typer.Option(
+            help="Radius, in scan positions, over which latents are smoothed where neighbours are alike; 0: each "
+            "position's own latents. Default: that of the context the model was trained with."
+        ),
+    ] = None,
     scheduler: Scheduler = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -167,7 +174,7 @@ def embed(
         loaded = load(model)
         with connected(scheduler) as client:
             for path, part in outputs:
-                embedding = loaded.embed(part, client=client, progress=True)
+                embedding = loaded.embed(part, smooth=smooth, client=client, progress=True)
                 save_latents(embedding, path)
                 written.append(path)
                 typer.echo(

@@ -45,7 +45,7 @@ _SAMPLE_VALUES = 2**26  # detector values of those, at most
 _PASSES = 50  # over the scan, in a run that nothing else is asked of; many more and noise is learnt
 _BUDGET = 60_000, 300_000  # patterns that such a run sees, at least and at most
 _VALIDATIONS = 20  # in a run that is budgeted in patterns
-_TRIAL = 30_000  # patterns of each short training that chooses the number of latents
+_TRIAL = 240  # steps of each short training that chooses the number of latents
 _TRIAL_HELD_OUT = 512  # held-out patterns that such are compared on
 _AVERAGE = 0.995  # of the running mean of the weights, per step
 
@@ -86,7 +86,12 @@ class Run:
 
     def choose_latent_dim(self, accelerator: str) -> None:
         """Settle ``latent_dim="auto"`` by short trainings without a progress bar or files."""
-        trial = {"max_patterns": _TRIAL, "epochs": None, "max_time": None, "realtime_metrics": False}
+        trial = {
+            "max_patterns": _TRIAL * self.config.batch_size,
+            "epochs": None,
+            "max_time": None,
+            "realtime_metrics": False,
+        }
         trial |= {"devices": 1, "num_nodes": 1}
         held_out = self.validation[:: -(-len(self.validation) // _TRIAL_HELD_OUT)]
         parts = np.array_split(held_out, -(-len(held_out) // 16))
