@@ -37,8 +37,9 @@ $(DISPLAY_SET_UP): $(SET_UP)
 demo: $(SET_UP)  ## simulate a scan, train on it, draw latent maps and reconstructions into demo_output/
 	.venv/bin/latentstem demo --output_dir demo_output
 
+# One thread for each of the two processes; numba (napari's labels) starts its own threads in torch's OpenMP, too.
 test: $(DISPLAY_SET_UP)  ## run the tests, those of the napari panel on a display without a screen
-	OMP_NUM_THREADS=1 $(ON_XVFB) .venv/bin/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(ON_XVFB) .venv/bin/python -m pytest -n 2 --dist loadfile
 
 lint: $(SET_UP)  ## check style and format
 	.venv/bin/ruff check
