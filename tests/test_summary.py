@@ -112,6 +112,12 @@ def test_each_symptom_has_its_number_and_its_remedy(trouble, said):
     assert f"advice: {advice}" in str(summary(**trouble))
 
 
+def test_split_counts_are_not_advised_where_they_are_used():
+    config = TrainingConfig.from_arguments("default", split_counts=True, latent_dim=6)
+    (advice,) = summary(val=[5.0, 2.0, 1.0, 1.6, 2.2, 2.9], config=config).advice
+    assert advice.endswith("Train less long or set patience.")
+
+
 def test_low_values_on_split_counts_are_not_called_poor():
     config = TrainingConfig.from_arguments("default", split_counts=True, latent_dim=6)
     (advice,) = summary(psnr=15, config=config).advice

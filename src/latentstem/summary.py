@@ -122,9 +122,10 @@ def _advice(
         and int(np.argmin(val)) < len(val) - 1
         and val[-1] > min(val) + 0.1 * (val[0] - min(val))
     ):
+        remedy = "." if config.split_counts else ", or use split_counts=True on counts."
         advice.append(
             f"Overfitting: the validation loss rose from {min(val):.5g} to {val[-1]:.5g} while training went on; "
-            "the best checkpoint is used. Train for fewer epochs, set patience, or use split_counts=True on counts."
+            f"the best checkpoint is used. Train less long or set patience{remedy}"
         )
     good = psnr > PSNR_GOOD and ssim > SSIM_GOOD
     if not good and not config.split_counts:
