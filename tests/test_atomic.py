@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 
@@ -69,6 +70,26 @@ def left_of_a_killed_process(path, content):
     beside = path.with_name(f".{path.stem}.{done.pid}-0123abcd.part{path.suffix}")
     beside.write_text(content)
     return beside
+
+
+def test_ctrl_c_while_the_replaced_folder_is_removed_leaves_nothing_of_it(tmp_path, monkeypatch):
+    path = tmp_path / "scan.zspy"
+    path.mkdir()
+    (path / "before").touch()
+    rmtree, calls = shutil.rmtree, []
+
+    def interrupted(*arguments, **more):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        rmtree(*arguments, **more)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt), written_whole(path) as beside:
+        beside.mkdir()
+        (beside / "after").touch()
+    assert [left.name for left in tmp_path.iterdir()] == ["scan.zspy"]
+    assert [left.name for left in path.iterdir()] == ["after"]
 
 
 def test_what_a_killed_process_left_is_removed_at_the_next_writing(tmp_path):

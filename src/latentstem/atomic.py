@@ -104,11 +104,13 @@ def _replace_folder(path: Path, new: Path) -> None:
     try:
         path.rename(old)
         new.rename(path)
+        _remove(old)
     except BaseException:
-        if old.exists() and not path.exists():
+        if path.exists():
+            _remove(old)  # all of it, also if the first try was interrupted
+        elif old.exists():
             old.rename(path)
         raise
-    _remove(old)
 
 
 def clear_up(path: Path) -> None:
