@@ -84,10 +84,14 @@ def test_ctrl_c_while_the_replaced_folder_is_removed_leaves_nothing_of_it(tmp_pa
             raise KeyboardInterrupt
         rmtree(*arguments, **more)
 
+    def write():
+        with written_whole(path) as beside:
+            beside.mkdir()
+            (beside / "after").touch()
+
     monkeypatch.setattr(shutil, "rmtree", interrupted)
-    with pytest.raises(KeyboardInterrupt), written_whole(path) as beside:
-        beside.mkdir()
-        (beside / "after").touch()
+    with pytest.raises(KeyboardInterrupt):
+        write()
     assert [left.name for left in tmp_path.iterdir()] == ["scan.zspy"]
     assert [left.name for left in path.iterdir()] == ["after"]
 
