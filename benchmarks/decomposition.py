@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from latentstem.config import TrainingConfig
 from latentstem.simulation import SimulatedScan
 from latentstem.smoothing import smoothed
 
@@ -22,7 +23,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "NMF + Poisson": {"algorithm": "NMF", "normalize_poissonian_noise": True},
 }
 SIZES = {"SVD": (2, 3, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 50, 60), "NMF": (8, 12, 16, 24, 32, 48)}
-SMOOTH = 2  # scan positions: the radius over which LatentSTEM smooths its maps by default
+SMOOTH = TrainingConfig().context  # the radius over which maps of LatentSTEM are smoothed by default
 LATENT_SIZES = (8, 16)  # besides the best one, for grains, strain and thickness: the best score counts
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hyperspy.api as hs
 import numpy as np
+import py4DSTEM
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from helpers import train
-from latentstem import smoothing
+from latentstem import Embedding, smoothing
+from latentstem.cli import app
 from latentstem.errors import ArgumentError
 from latentstem.smoothing import smoothed
 from latentstem.training.module import Autoencoder
@@ -126,3 +130,34 @@ def test_what_is_no_radius_is_refused_before_any_work(model, scan, value, monkey
         model.embed(scan, smooth=value)
     assert "smooth is not a radius" in str(error.value)
     assert f"expected an integer from 0 to 10, in scan positions; received {value!r}" in str(error.value)
+
+
+def by_hyperspy(scan, model, folder, smooth):
+    how = {} if smooth is None else {"smooth": smooth}
+    return np.moveaxis(hs.signals.Signal2D(scan).embed(model, **how).data, 0, -1)
+
+
+def by_py4dstem(scan, model, folder, smooth):
+    how = {} if smooth is None else {"smooth": smooth}
+    return np.moveaxis(py4DSTEM.DataCube(scan).embed(model, **how).data, 0, -1)
+
+
+def by_command(scan, model, folder, smooth):
+    np.save(folder / "scan.npy", scan)
+    output = folder / f"latents-{smooth}.npz"
+    arguments = ["--data", folder / "scan.npy", "--model", model.save(folder / "ae.ckpt"), "--output", output]
+    arguments += [] if smooth is None else ["--smooth", smooth]
+    result = CliRunner().invoke(app, ["embed", *map(str, arguments)])
+    if result.exit_code:
+        assert not output.exists()
+        raise ValueError(result.output)
+    return Embedding.load(output).maps
+
+
+@pytest.mark.parametrize("embed", [by_hyperspy, by_py4dstem, by_command])
+def test_maps_are_smoothed_through_every_door(embed, model, scan, tmp_path):
+    own = model.embed(scan, smooth=0).maps
+    for smooth, want in ((None, smoothed(own, 2)), (0, own), (1, smoothed(own, 1))):
+        np.testing.assert_allclose(embed(scan, model, tmp_path, smooth), want, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match=r"smooth\s+is\s+not\s+a\s+radius"):
+        embed(scan, model, tmp_path, 11)

@@ -64,9 +64,8 @@ class LatentSliders(QWidget):
         """Make sliders for a model and the latents it gives to a scan; none unless both are there and belong together."""
         maps = None
         if model is not None and embedding is not None and model.config.latent_dim == embedding.latent_dim:
-            maps = (
-                embedding.maps if embedding.own is None else embedding.own
-            )  # what a reconstruction is decoded from
+            # a reconstruction is decoded from each position's own latents
+            maps = embedding.maps if embedding.own is None else embedding.own
         known = np.empty((0, 0)) if maps is None else maps.reshape(-1, maps.shape[-1])
         known = known[:: max(1, len(known) // _SAMPLE)]
         known = known[np.isfinite(known).all(1)]

@@ -184,11 +184,10 @@ class MapsWidget(Dock):
             return
         self.message.setText("")
         embedding, model = session.embedding, session.model
-        radius = embedding.provenance.get("smooth", 0)
         self.smooth.blockSignals(True)
-        self.smooth.setValue(radius)
+        self.smooth.setValue(embedding.provenance.get("smooth", 0))
         self.smooth.blockSignals(False)
-        self.smooth.setEnabled(not radius or embedding.own is not None)  # else only the smoothed are known
+        self.smooth.setEnabled(embedding.own is not None)
         if model is not None and int(model.config.latent_dim) != embedding.latent_dim:
             model = None
         self._ranking.ask(

@@ -35,7 +35,8 @@ class Embedding:
     provenance : dict
         Plain values: what the model is (config, versions) and which scan it was applied to.
     own : ndarray, shape (Ny, Nx, k), float32, optional
-        Each position's own latents where `maps` are smoothed; `save` does not keep them.
+        Each position's own latents: `maps`, where these are not smoothed; None where they are not known, as of smoothed
+        maps that were read from a file.
 
     Raises
     ------
@@ -58,6 +59,8 @@ class Embedding:
                 received=f"{maps.dtype} maps of shape {maps.shape}",
                 advice="Give the latents scan axes first, latent last, as model.embed(...).maps does.",
             )
+        if self.own is None and not self.provenance.get("smooth"):
+            object.__setattr__(self, "own", self.maps)
 
     @property
     def latent_dim(self) -> int:
@@ -82,17 +85,15 @@ class Embedding:
             If `radius` is no radius, or if each position's own latents are not known any more, as after `load`.
         """
         radius = smoothing_radius(radius)
-        before = self.provenance.get("smooth", 0)
-        if before and self.own is None:
+        if self.own is None:
             raise ArgumentError(
                 "these latents are smoothed already",
                 expected="latents as embed(...) gives them, or read from a file and not smoothed",
-                received=f"latents smoothed over a radius of {before}, without each position's own",
+                received=f"latents smoothed over a radius of {self.provenance['smooth']}, without each position's own",
                 advice="Embed the scan anew: model.embed(data, smooth=...).",
             )
-        own = self.maps if self.own is None else self.own
-        provenance = {**self.provenance, "smooth": radius}
-        return replace(self, maps=smoothed(own, radius), provenance=provenance, own=own if radius else None)
+        maps = smoothed(self.own, radius)
+        return replace(self, maps=maps, provenance={**self.provenance, "smooth": radius})
 
     def save(self, path: str | Path) -> Path:
         """Write maps, calibration and provenance to one ``.npz`` file.

@@ -19,7 +19,7 @@ _PAIRS = 20_000  # random pairs of positions that are compared
 _AT_ONCE = 2**15  # scan positions that are smoothed together
 
 
-def smoothed(maps: np.ndarray, radius: int, seed: int = 0) -> np.ndarray:
+def smoothed(maps: np.ndarray, radius: int) -> np.ndarray:
     r"""Latents of a plane that is fitted to each scan position and its alike neighbours.
 
     .. math:: \min_{a, G} \sum_j w_{ij} \lVert z_j - a - G (r_j - r_i) \rVert^2, \quad
@@ -38,14 +38,12 @@ def smoothed(maps: np.ndarray, radius: int, seed: int = 0) -> np.ndarray:
         NaN where a position is excluded; such stay NaN, and are nobody's neighbours.
     radius : int
         Neighbours up to so many scan positions away along each axis; 0 changes nothing.
-    seed : int
-        Of the choice of random pairs.
 
     Returns
     -------
     ndarray, shape (Ny, Nx, k), float32
     """
-    limit = _limit(maps, seed) if radius else 0.0
+    limit = _limit(maps) if radius else 0.0
     if limit == 0:
         return maps
     found = np.empty_like(maps)
@@ -76,11 +74,11 @@ def smoothing_radius(radius: Any) -> int:
     return int(radius)
 
 
-def _limit(maps: np.ndarray, seed: int) -> float:
+def _limit(maps: np.ndarray) -> float:
     """Squared distance up to which two positions are alike; 0 where neighbours are not nearer than others."""
     near = np.concatenate([_apart(maps[1:], maps[:-1]).ravel(), _apart(maps[:, 1:], maps[:, :-1]).ravel()])
     flat = maps.reshape(-1, maps.shape[-1])
-    pairs = np.random.default_rng(seed).integers(len(flat), size=(2, _PAIRS))
+    pairs = np.random.default_rng(0).integers(len(flat), size=(2, _PAIRS))
     medians = []
     for apart in (near, _apart(flat[pairs[0]], flat[pairs[1]])):
         apart = apart[np.isfinite(apart)]

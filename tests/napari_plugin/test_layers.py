@@ -222,7 +222,7 @@ def test_latents_are_smoothed_as_far_as_is_asked(maps_widget, latents, qtbot):
     np.testing.assert_array_equal(session.embedding.maps, want.maps)
     np.testing.assert_array_equal(viewer.layers["grains latents"].data, np.moveaxis(want.maps, -1, 0))
     widget.smooth.setValue(0)
-    qtbot.wait_until(lambda: session.embedding.own is None)
+    qtbot.wait_until(lambda: session.embedding.provenance["smooth"] == 0)
     np.testing.assert_array_equal(session.embedding.maps, own.maps)
     session.embedding = want
     assert (widget.smooth.value(), widget.smooth.isEnabled()) == (2, True)

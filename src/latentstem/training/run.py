@@ -91,8 +91,9 @@ class Run:
             "epochs": None,
             "max_time": None,
             "realtime_metrics": False,
+            "devices": 1,
+            "num_nodes": 1,
         }
-        trial |= {"devices": 1, "num_nodes": 1}
         held_out = self.validation[:: -(-len(self.validation) // _TRIAL_HELD_OUT)]
         parts = np.array_split(held_out, -(-len(held_out) // 16))
 
