@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as L
 import torch
+from latentstem.nn.pattern_reader import Batch, PatternReader
+from latentstem.scan.scan.scan import Scan
+from latentstem.simulation.simulate.simulate import SimulatedScan
 from pytorch_lightning.callbacks import WeightAveraging
 
 import latentstem
-from latentstem.model import LatentModel
-from latentstem.scan import Scan
-from latentstem.simulation import SimulatedScan
-from latentstem.training.reader import Batch, PatternReader
+from latentstem.inference.model import LatentModel
 
 from .scans import masked
 from .scores import all_scores, latent_scores

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
-from latentstem._diffraction import draw
-from latentstem._specimen import specimen
-from latentstem.simulation import SimulatedScan, _generators
+from latentstem.simulation.simulate.diffraction import draw
+from latentstem.simulation.simulate.simulate import SimulatedScan, _generators
+from latentstem.simulation.simulate.specimen import specimen
 
 from .scores import LEAST, STRAIN
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 
 import torch
+from latentstem.nn.pattern_reader import Batch
 
 from latentstem import Autoencoder, TrainingConfig
-from latentstem.training.reader import Batch
 
 PENALTIES = {"lambda_act": 1e-4, "lambda_sim": 5e-5, "lambda_div": 2e-4}
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from latentstem.scan import Scan, as_scan
-from latentstem.simulation import SimulatedScan, simulate
+from latentstem.scan.scan.scan import Scan
+from latentstem.simulation.simulate.simulate import SimulatedScan, simulate
+
+from latentstem.io.open import as_scan
 
 #: 64 x 64 positions of 64 x 64 pixels with 12 grains, unless said otherwise
 SCANS: dict[str, dict[str, Any]] = {

@@ -14,10 +14,11 @@ from typing import Any
 
 import h5py
 import numpy as np
+from latentstem.scan.scan.scan import Scan
 
 import latentstem
-from latentstem.disk import require_disk
-from latentstem.scan import Scan, as_scan
+from latentstem.io.open import as_scan
+from latentstem.util.disk import require_disk
 
 from .autoencoder import StepClock, train
 
@@ -169,8 +170,9 @@ def _never_in_memory() -> Iterator[None]:
 
 def _rate(scan: Scan, workers: int) -> float:
     """Patterns per second of two passes, the processes started and the file in the system's cache."""
-    from latentstem.training.data import ScanDataModule
-    from latentstem.training.reader import PatternReader
+    from latentstem.nn.pattern_reader import PatternReader
+
+    from latentstem.training.data_module import ScanDataModule
 
     everywhere = np.arange(scan.n_positions)
     steps = max(1, scan.n_positions // 64)

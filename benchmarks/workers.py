@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 import latentstem
-from latentstem.adapters.export import PATTERN_FILES
-from latentstem.disk import require_disk
+from latentstem.io.output_files import PATTERN_FILES
+from latentstem.util.disk import require_disk
 
 from . import autoencoder as ae
 

@@ -30,6 +30,6 @@ def scan() -> np.ndarray:
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A narrow edition of the reference network: the same, but quick."""
-    from latentstem.networks import resnet
+    from latentstem.nn.networks import resnet
 
     monkeypatch.setattr(resnet, "_WIDTH", 8)

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from latentstem.atomic import require_folder, written_whole
 from latentstem.errors import StorageError
+from latentstem.util.whole_file import require_folder, written_whole
 
 
 def test_file_takes_its_name_when_it_is_whole(tmp_path):

@@ -16,8 +16,7 @@ from benchmarks.decomposition import METHODS, best_of
 from benchmarks.limits import WINDOWS, r2_limits
 from benchmarks.scores import best_baseline, efficiency, grain_ari, probe_r2, psnr
 from benchmarks.table import written
-
-from latentstem.simulation import simulate
+from latentstem.simulation.simulate.simulate import simulate
 
 
 @pytest.fixture(scope="module")

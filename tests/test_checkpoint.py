@@ -17,9 +17,8 @@ import torch
 
 import latentstem
 from helpers import maps, train
-from latentstem.checkpoint import read_checkpoint, write_checkpoint
 from latentstem.errors import CheckpointError
-from latentstem.training.module import FORMAT_VERSION
+from latentstem.io.checkpoint import FORMAT_VERSION, read_checkpoint, write_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import latentstem
 from latentstem import TrainingConfig, simulate
 from latentstem.cli import app
-from latentstem.embedding import Embedding
+from latentstem.inference.embedding import Embedding
 
 RESULTS = {
     "ae.ckpt",

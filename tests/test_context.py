@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latentstem.nn.pattern_reader import PatternReader, sample_with_means
 
 import latentstem
 from latentstem import as_scan
-from latentstem.context import Context
-from latentstem.preprocessing import Detector, Preprocessing
-from latentstem.training.reader import PatternReader, sample_with_means
+from latentstem.nn.preprocessing import Detector, Preprocessing
+from latentstem.nn.principal_components import Context
 
 
 def fitted(data, *, counts=True, kind="minmax", components=24, radius=1, pattern_mask=None):

@@ -7,14 +7,13 @@ import re
 
 import numpy as np
 import pytest
+from latentstem.scan.scan.scan import Axis
 from sklearn.metrics import adjusted_rand_score
 from typer.testing import CliRunner
 
 import latentstem
-from latentstem import demo
-from latentstem.cli import app
-from latentstem.embedding import Embedding
-from latentstem.scan import Axis
+from latentstem.cli import app, demo
+from latentstem.inference.embedding import Embedding
 
 
 @pytest.fixture

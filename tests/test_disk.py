@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from latentstem import disk
-from latentstem.disk import readable_size, require_disk
 from latentstem.errors import ArgumentError
+from latentstem.util import disk
+from latentstem.util.disk import readable_size, require_disk
 
 
 def test_what_fits_is_let_through_and_what_does_not_is_refused(tmp_path):

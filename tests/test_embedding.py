@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latentstem.scan.scan.scan import Axis
 
 from latentstem import Embedding
 from latentstem.errors import ArgumentError, FileError
-from latentstem.scan import Axis
-from latentstem.smoothing import smoothed
+from latentstem.inference.smoothing import smoothed
 
 AXES = (Axis("Rx", 7, 0.5, -1.0, "nm"), Axis("Ry", 5, 0.25, 2.0, "nm"))
 PROVENANCE = {

@@ -16,7 +16,7 @@ CHECKPOINTS = sorted((Path(__file__).parent / "checkpoints").glob("format-*.ckpt
 
 
 def test_there_is_one_of_this_format():
-    from latentstem.training.module import FORMAT_VERSION
+    from latentstem.io.checkpoint import FORMAT_VERSION
 
     assert f"format-{FORMAT_VERSION}" in [path.stem for path in CHECKPOINTS]
 

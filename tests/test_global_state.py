@@ -13,12 +13,12 @@ import py4DSTEM
 import pytest
 import torch
 from benchmarks.reliability.surroundings import snapshot
+from latentstem.report.report.report import write_report
 from typer.testing import CliRunner
 
 import latentstem
 from helpers import train
 from latentstem.cli import app
-from latentstem.report import write_report
 
 
 class Given:

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 import latentstem
 from helpers import Payload, train
-from latentstem.checkpoint import read_checkpoint, write_checkpoint
 from latentstem.cli import app
 from latentstem.errors import CheckpointError, FileError, LatentSTEMError, UnsupportedDataError
+from latentstem.io.checkpoint import read_checkpoint, write_checkpoint
 
 SHAPE = (7, 5, 32, 24)
 

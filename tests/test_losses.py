@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latentstem.nn.losses import Activation, Divergence, Objective, Similarity, poisson_deviance
 from scipy.stats import poisson
 
-from latentstem.losses import Activation, Divergence, Objective, Similarity, poisson_deviance
-from latentstem.networks import build_network
+from latentstem.nn.networks import build_network
 
 TERMS = [Activation(), Similarity(), Divergence()]
 
@@ -162,7 +162,7 @@ def patterns():
 @pytest.fixture(scope="module", params=["compact", "resnet"])
 def train(request, patterns):
     """Latents (64, 6) after some steps of a network under an objective; resnet in a narrow edition."""
-    from latentstem.networks import resnet
+    from latentstem.nn.networks import resnet
 
     def run(**weights):
         with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):

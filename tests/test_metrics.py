@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from latentstem.metrics import image_quality
+from latentstem.nn.metrics import image_quality
 
 
 def pair(shape=(3, 32, 24), noise=0.1):

@@ -9,6 +9,9 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from latentstem.nn.losses import poisson_deviance
+from latentstem.nn.pattern_reader import PatternReader, sample_with_means
+from latentstem.scan.scan.quality import _Pass, inspect
 from scipy.stats import binom, chisquare, poisson
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
@@ -16,16 +19,13 @@ from torch import nn
 import latentstem
 from helpers import train
 from latentstem import Autoencoder, LatentModel, TrainingConfig, as_scan
-from latentstem.context import Context
 from latentstem.errors import DataValueError
-from latentstem.losses import poisson_deviance
-from latentstem.metrics import image_quality
-from latentstem.networks.base import Network
-from latentstem.preprocessing import Detector, Preprocessing, as_tensor
-from latentstem.quality import _Pass, inspect
-from latentstem.training.counts import split_counts
-from latentstem.training.data import split_positions
-from latentstem.training.reader import PatternReader, sample_with_means
+from latentstem.nn.metrics import image_quality
+from latentstem.nn.networks.base import Network
+from latentstem.nn.preprocessing import Detector, Preprocessing, as_tensor
+from latentstem.nn.principal_components import Context
+from latentstem.nn.thinning import split_counts
+from latentstem.training.data_module import split_positions
 
 KINDS = ("minmax", "sqrt", "log", "zscore", "none")
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from latentstem.scan.scan.scan import Axis
 from matplotlib.colors import PowerNorm
 
-from latentstem import pictures
-from latentstem.embedding import Embedding
 from latentstem.errors import ArgumentError
-from latentstem.scan import Axis
+from latentstem.inference.embedding import Embedding
+from latentstem.report import figures as pictures
 
 NM = (Axis("y", 7, 2.0, 0.0, "nm"), Axis("x", 5, 2.0, 0.0, "nm"))
 K = (Axis("ky", 32, 0.05, 0.0, "1/angstrom"), Axis("kx", 24, 0.05, 0.0, "1/angstrom"))

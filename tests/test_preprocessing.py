@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latentstem.scan.scan.scan import Scan
 
 from latentstem import as_scan
 from latentstem.errors import ArgumentError, DataValueError, MaskError
-from latentstem.preprocessing import Detector, Preprocessing, as_tensor
-from latentstem.scan import Scan
+from latentstem.nn.preprocessing import Detector, Preprocessing, as_tensor
 
 KINDS = ("minmax", "sqrt", "log", "zscore", "none")
 SHAPE = (7, 5, 32, 24)
@@ -118,7 +118,7 @@ def test_statistics_travel_in_the_state():
 
 
 def test_large_scans_are_sampled(monkeypatch):
-    from latentstem import preprocessing as module
+    from latentstem.nn import preprocessing as module
 
     reads = []
     read = Scan.read
@@ -138,7 +138,7 @@ def test_large_scans_are_sampled(monkeypatch):
 
 @pytest.mark.parametrize("low", [-3.0, 0.0, 5.0, 1e4])
 def test_statistics_in_parts_are_those_of_all_values(low, monkeypatch):
-    from latentstem import preprocessing as module
+    from latentstem.nn import preprocessing as module
 
     monkeypatch.setattr(module, "_PART_VALUES", 4 * 32 * 24)
     data = np.rint(patterns(scale=3, low=low / 3))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from latentstem.scan.scan.scan import Axis
 
 from helpers import train
 from latentstem import Embedding
-from latentstem.ranking import carried, spread
-from latentstem.scan import Axis
+from latentstem.inference.latent_importance import carried, spread
 
 
 class Linear:

@@ -26,12 +26,13 @@ from typer.testing import CliRunner
 
 import latentstem
 from helpers import train
-from latentstem import apply, reconstruction
-from latentstem.adapters import pattern_files
-from latentstem.adapters.export import PATTERN_FILES
-from latentstem.adapters.lazy import reconstruct_lazily
 from latentstem.cli import app
 from latentstem.errors import ArgumentError, FileError
+from latentstem.inference import blockwise as apply
+from latentstem.inference import reconstruction
+from latentstem.inference.lazy import reconstruct_lazily
+from latentstem.io import pattern_files
+from latentstem.io.output_files import PATTERN_FILES
 
 SUFFIXES = list(PATTERN_FILES)
 

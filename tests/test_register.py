@@ -45,8 +45,8 @@ def test_existing_instances_and_subclasses_get_the_methods():
         "from pyxem.signals import ElectronDiffraction2D",
         "print(ElectronDiffraction2D.reconstruct.__module__)",
     )
-    assert "LazySignal2D True latentstem.adapters.hyperspy" in out
-    assert out.count("latentstem.adapters.hyperspy") == 2
+    assert "LazySignal2D True latentstem.hosts.hyperspy" in out
+    assert out.count("latentstem.hosts.hyperspy") == 2
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -55,8 +55,8 @@ def test_a_method_with_another_meaning_is_left_alone(host):
     out = python(
         load,
         "Host.embed = lambda self: 'theirs'",
-        "import latentstem, latentstem.register",
-        "latentstem.register.install()",
+        "import latentstem, latentstem.hosts.register",
+        "latentstem.hosts.register.install()",
         SHOW,
         "print(Host.embed(None))",
     )
@@ -68,16 +68,16 @@ def test_a_method_with_another_meaning_is_left_alone(host):
 
 def test_importing_twice_changes_nothing():
     out = python(
-        "import importlib, sys, latentstem, latentstem.register",
+        "import importlib, sys, latentstem, latentstem.hosts.register",
         "importlib.reload(latentstem)",
-        "importlib.reload(latentstem.register).install()",
-        "latentstem.register.install()",
-        "print(sum(type(f).__module__ == 'latentstem.register' for f in sys.meta_path))",
+        "importlib.reload(latentstem.hosts.register).install()",
+        "latentstem.hosts.register.install()",
+        "print(sum(type(f).__module__ == 'latentstem.hosts.register' for f in sys.meta_path))",
         HOSTS["hyperspy"][0],
         "importlib.reload(latentstem)",
         SHOW,
     )
-    assert out.split() == ["1", *["latentstem.adapters.hyperspy"] * 3]
+    assert out.split() == ["1", *["latentstem.hosts.hyperspy"] * 3]
 
 
 def test_a_reloaded_host_gets_the_methods_again():
@@ -86,16 +86,16 @@ def test_a_reloaded_host_gets_the_methods_again():
         "Host = importlib.reload(hyperspy.signal).BaseSignal",
         SHOW,
     )
-    assert out.split()[-3:] == ["latentstem.adapters.hyperspy"] * 3
+    assert out.split()[-3:] == ["latentstem.hosts.hyperspy"] * 3
 
 
 def test_the_adapter_may_be_imported_first():
     out = python(
-        "import latentstem.adapters.py4dstem, latentstem.adapters.latent_maps",
+        "import latentstem.adapters.py4dstem, latentstem.hosts.latent_maps",
         "from hyperspy.signal import BaseSignal as Host",
         SHOW,
     )
-    assert out.split()[-3:] == ["latentstem.adapters.hyperspy"] * 3
+    assert out.split()[-3:] == ["latentstem.hosts.hyperspy"] * 3
 
 
 def test_threads_that_import_at_once():
@@ -111,7 +111,7 @@ def test_threads_that_import_at_once():
         "from hyperspy.signal import BaseSignal as Host",
         SHOW,
     )
-    assert out.split() == ["latentstem.adapters.hyperspy"] * 3
+    assert out.split() == ["latentstem.hosts.hyperspy"] * 3
 
 
 def test_missing_hosts_do_no_harm():

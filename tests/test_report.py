@@ -10,19 +10,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from latentstem.nn.pattern_reader import PatternReader
+from latentstem.report.report.baseline_comparison import compare
+from latentstem.report.report.baselines import svd
+from latentstem.report.report.report import evidence, write_report
+from latentstem.report.report.statistics import latent_agreement, mean_and_error, ratio_and_error, tiles
+from latentstem.report.report.virtual_image_comparison import direct_beam, survey
 from typer.testing import CliRunner
 
 import latentstem
-from latentstem.baselines import svd
 from latentstem.cli import app
-from latentstem.evidence import compare
-from latentstem.preprocessing import Detector
-from latentstem.report import evidence, write_report
-from latentstem.scan import as_scan
-from latentstem.scan_statistics import latent_agreement, mean_and_error, ratio_and_error, tiles
-from latentstem.survey import direct_beam, survey
-from latentstem.training.data import split_positions
-from latentstem.training.reader import PatternReader
+from latentstem.io.open import as_scan
+from latentstem.nn.preprocessing import Detector
+from latentstem.training.data_module import split_positions
 
 
 class Stub:

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from latentstem.nn.pattern_reader import PatternReader
+from latentstem.report.report.output_folder import examples_of
+from latentstem.scan.scan.scan import Scan
 
-from latentstem.adapters.arrays import MemorySource, default_axes
-from latentstem.results import earlier_set_aside, examples_of
-from latentstem.scan import Scan, as_scan
-from latentstem.training.reader import PatternReader
+from latentstem.io.arrays import MemorySource, default_axes
+from latentstem.io.open import as_scan
+from latentstem.util.folders import earlier_set_aside
 
 NAMES = ("ae.ckpt", "tb_logs")
 

@@ -13,6 +13,10 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latentstem.nn.pattern_reader import _neighbours, neighbourhood
+from latentstem.report.report.report import evidence
+from latentstem.scan.scan.quality import inspect
+from latentstem.scan.scan.series import Series, one_scan, series_of
 
 import latentstem
 from helpers import train
@@ -27,11 +31,7 @@ from latentstem.errors import (
     ScanShapeError,
     UnsupportedDataError,
 )
-from latentstem.quality import inspect
-from latentstem.report import evidence
-from latentstem.series import Series, one_scan, series_of
-from latentstem.training.data import in_memory, split_positions
-from latentstem.training.reader import _neighbours, neighbourhood
+from latentstem.training.data_module import in_memory, split_positions
 
 SHAPE = (7, 5, 32, 24)
 
@@ -216,7 +216,8 @@ def test_a_column_of_five_dimensions_is_one_scan_still():
 
 def test_streamed_series_with_loader_processes(tmp_path, monkeypatch, scan, other):
     """As from files that are larger than the memory."""
-    from latentstem.training import data, run
+    from latentstem.training import data_module as data
+    from latentstem.training import run
 
     for name, values in (("a", scan), ("b", other)):
         with h5py.File(tmp_path / f"{name}.h5", "w") as file:

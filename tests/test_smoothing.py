@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from helpers import train
-from latentstem import Embedding, smoothing
+from latentstem import Embedding
 from latentstem.cli import app
 from latentstem.errors import ArgumentError
-from latentstem.smoothing import smoothed
-from latentstem.training.module import Autoencoder
+from latentstem.inference import smoothing
+from latentstem.inference.smoothing import smoothed
+from latentstem.nn.autoencoder import Autoencoder
 
 
 def two_grains(noise: float, shape=(20, 24), k=3) -> tuple[np.ndarray, np.ndarray]:

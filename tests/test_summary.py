@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from latentstem.config import TrainingConfig
-from latentstem.summary import Summary, summarise
+from latentstem.training.summary import Summary, summarise
 
 CONFIG = TrainingConfig.from_arguments("reference", latent_dim=6)
 GOOD = {"train": [5.0, 2.0, 1.5, 1.4, 1.35, 1.3], "val": [5.1, 2.2, 1.8, 1.7, 1.65, 1.6]}

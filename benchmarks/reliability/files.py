@@ -23,9 +23,9 @@ import numpy as np
 import torch
 
 import latentstem
-from latentstem.checkpoint import read_checkpoint, write_checkpoint
 from latentstem.cli.inputs import read_mask
 from latentstem.errors import LatentSTEMError
+from latentstem.io.checkpoint import read_checkpoint, write_checkpoint
 
 from .cells import QUICK, bad_message
 

@@ -193,9 +193,9 @@ def _session(names: list[str], by_the_clock: int, folder: str, sender: Any) -> N
     """What happens in the process: each moment in turn, and after each a look around."""
     import dask.array as da
     import hyperspy.api as hs
+    from latentstem.report.report.report import write_report
 
     import latentstem
-    from latentstem.report import write_report
     from latentstem.training import run
 
     in_memory = run.in_memory

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import latentstem
-from latentstem.embedding import Embedding
+from latentstem.inference.embedding import Embedding
 
 from .processes import MOMENTS, start
 

@@ -36,9 +36,9 @@ def _run(arguments: list[str], log: str, kill_in_write: tuple[str, int] | None) 
         os.dup2(output, stream)
     import torch
 
-    from latentstem import disk
     from latentstem.cli import app
     from latentstem.training import callbacks
+    from latentstem.util import disk
 
     torch.set_num_threads(1)
     callbacks._EVERY = _EVERY
@@ -50,7 +50,7 @@ def _run(arguments: list[str], log: str, kill_in_write: tuple[str, int] | None) 
 
 def _aim(moment: str, number: int) -> None:
     """Let this process kill itself, as at a power cut, in the midst of its write of that number."""
-    from latentstem import atomic
+    from latentstem.util import whole_file as atomic
 
     to_disk, replace, left = atomic._to_disk, os.replace, [number]
 

@@ -88,7 +88,7 @@ def _scan() -> np.ndarray:
 
 
 def _train(scan: np.ndarray, seed: int, **arguments: Any) -> latentstem.LatentModel:
-    from latentstem.networks import resnet
+    from latentstem.nn.networks import resnet
 
     resnet._WIDTH = 8  # a narrow edition of the reference network
     quick = {"latent_dim": 4, "epochs": 3, "batch_size": 16, "progress": False, "seed": seed}

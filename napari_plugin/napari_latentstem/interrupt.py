@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 if TYPE_CHECKING:
-    from latentstem.scan import PatternSource
+    from latentstem.scan.scan.scan import PatternSource
 
 __all__ = ["Interrupted", "Interruptible", "unless_stopped"]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from latentstem.scan.scan.virtual_images import VIRTUAL_IMAGES
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import (
@@ -25,9 +26,8 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
 )
 
-from latentstem.ranking import carried, spread
-from latentstem.smoothing import MAX_SMOOTH
-from latentstem.virtual import VIRTUAL_IMAGES
+from latentstem.inference.latent_importance import carried, spread
+from latentstem.inference.smoothing import MAX_SMOOTH
 
 from . import layers, writer
 from .background import Latest, message_of

@@ -13,9 +13,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from latentstem.pictures import residual
-from latentstem.scan import Axis, Scan
+from latentstem.report.report.figures import residual
+from latentstem.scan.scan.scan import Axis, Scan
 
 if TYPE_CHECKING:
     from latentstem import LatentModel
@@ -70,7 +69,7 @@ class Patterns:
     def residual(self) -> np.ndarray | None:
         """What the reconstruction leaves of the raw pattern, shape (groups, H, W); NaN where it says nothing.
 
-        In counts, in standard deviations of the counting noise of the mean, as `latentstem.pictures.residual`;
+        In counts, in standard deviations of the counting noise of the mean, as `latentstem.report.figures.residual`;
         else the difference in the data's own units.
         """
         if self.reconstruction is None:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latentstem.scan.scan.series import one_scan
+from latentstem.scan.scan.virtual_images import virtual_images
+
 from latentstem import Scan, as_scan
 from latentstem.errors import FileError
-from latentstem.series import one_scan
-from latentstem.virtual import virtual_images
 
 from .layers import show_embedding, show_scale_bar, virtual_image_layer
 from .state import Session

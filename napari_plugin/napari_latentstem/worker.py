@@ -238,8 +238,9 @@ def _run(
     baselines: bool,
 ) -> Event:
     # here, because torch and Lightning take seconds to import
+    from latentstem.report.report.report import evidence
+
     from latentstem import LatentModel, train_autoencoder
-    from latentstem.report import evidence
 
     from .watch import Watch
 

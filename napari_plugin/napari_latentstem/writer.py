@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from latentstem.adapters.export import LATENT_FILES, PATTERN_FILES, check_output, save_latents
 from latentstem.errors import ArgumentError
+from latentstem.io.output_files import LATENT_FILES, PATTERN_FILES, check_output, save_latents
 
 from .layers import KIND, latents_of
 from .state import KEY, Session

@@ -9,16 +9,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import register
+from .hosts.register import install
 
 if TYPE_CHECKING:
     from .config import TrainingConfig
-    from .embedding import Embedding
-    from .model import LatentModel, embed, load, reconstruct
-    from .scan import Scan, as_scan
+    from .functions import embed, reconstruct, train_autoencoder
+    from .inference.embedding import Embedding
+    from .inference.model import LatentModel, load
+    from .io.open import as_scan
+    from .nn.autoencoder import Autoencoder
+    from .scan.scan import Scan
     from .simulation import simulate
-    from .training.fit import train_autoencoder
-    from .training.module import Autoencoder
     from .viewing import view
 
 __version__ = "0.1.0"
@@ -40,17 +41,17 @@ __all__ = [
 ]
 
 _HOME = {
-    "Autoencoder": "training.module",
-    "Embedding": "embedding",
-    "LatentModel": "model",
-    "Scan": "scan",
+    "Autoencoder": "nn.autoencoder",
+    "Embedding": "inference.embedding",
+    "LatentModel": "inference.model",
+    "Scan": "scan.scan",
     "TrainingConfig": "config",
-    "as_scan": "scan",
-    "embed": "model",
-    "load": "model",
-    "reconstruct": "model",
+    "as_scan": "io.open",
+    "embed": "functions",
+    "load": "inference.model",
+    "reconstruct": "functions",
     "simulate": "simulation",
-    "train_autoencoder": "training.fit",
+    "train_autoencoder": "functions",
     "view": "viewing",
 }
 
@@ -67,4 +68,4 @@ def __dir__() -> list[str]:
     return sorted(set(globals()) | set(__all__))
 
 
-register.install()
+install()

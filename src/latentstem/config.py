@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from .errors import ArgumentError
-from .names import nearest
+from .util.argument_checks import nearest
 
 __all__ = ["MAX_CONTEXT", "PRESETS", "TrainingConfig"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .model import LatentModel
+    from .inference.model import LatentModel
 
 __all__ = ["view"]
 
@@ -54,13 +54,13 @@ def view(
         raise ImportError(
             f"latentstem.view needs napari, and {error.name} is not installed. `pip install latentstem[napari]`."
         ) from error
-    from .scan import as_scan
-    from .series import one_scan
+    from .io.open import as_scan
+    from .scan.series import one_scan
 
     scan = one_scan(as_scan(data, scan_shape, scan_mask=scan_mask))
     embedding = None
     if model is not None:
-        from .model import LatentModel, load
+        from .inference.model import LatentModel, load
 
         model = model if isinstance(model, LatentModel) else load(model)
         embedding = model.embed(scan, progress=True)

@@ -14,12 +14,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from latentstem.scan.scan.validation import layout_of
 
 import latentstem
-from latentstem.adapters import arrays, chunks, open_scan
-from latentstem.adapters.arrays import source_of
-from latentstem.adapters.units import plain_units
-from latentstem.adapters.validate import layout_of
 from latentstem.errors import (
     DataTypeError,
     PatternShapeError,
@@ -27,6 +24,10 @@ from latentstem.errors import (
     ScanShapeError,
     UnsupportedDataError,
 )
+from latentstem.io import arrays, chunks
+from latentstem.io.arrays import source_of
+from latentstem.io.open import open_scan
+from latentstem.io.units import plain_units
 
 SHAPE = (7, 5, 32, 24)
 DATA = np.random.default_rng(0).integers(-9, 99, SHAPE).astype(np.int16)

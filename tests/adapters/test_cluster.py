@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 
 import latentstem
 from helpers import train
-from latentstem import apply
-from latentstem.adapters import cluster
 from latentstem.cli import app
 from latentstem.errors import ArgumentError, ClusterError, FileError
+from latentstem.inference import blockwise as apply
+from latentstem.inference import cluster
 
 distributed = pytest.importorskip("distributed")
 
@@ -99,7 +99,7 @@ def test_hosts(client, model, scan, tmp_path):
 
 def watch_models():
     """On a worker: count from now on how often it receives a model."""
-    from latentstem.training.module import Autoencoder
+    from latentstem.nn.autoencoder import Autoencoder
 
     Autoencoder.received = 0
     build = Autoencoder.__dict__["from_content"].__func__
@@ -114,7 +114,7 @@ def watch_models():
 
 
 def count_models():
-    from latentstem.training.module import Autoencoder
+    from latentstem.nn.autoencoder import Autoencoder
 
     return Autoencoder.received
 

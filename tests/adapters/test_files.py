@@ -14,10 +14,6 @@ import h5py
 import numpy as np
 import pytest
 
-from latentstem.adapters import files, open_scan
-from latentstem.adapters.arrays import default_axes
-from latentstem.adapters.files import scan_of_file
-from latentstem.adapters.pattern_files import write_patterns
 from latentstem.errors import (
     DataTypeError,
     FileError,
@@ -27,6 +23,11 @@ from latentstem.errors import (
     ScanShapeError,
     UnsupportedDataError,
 )
+from latentstem.io import files
+from latentstem.io.arrays import default_axes
+from latentstem.io.files import scan_of_file
+from latentstem.io.open import open_scan
+from latentstem.io.pattern_files import write_patterns
 
 SHAPE = (7, 5, 32, 24)
 DATA = np.random.default_rng(0).integers(0, 99, SHAPE).astype(np.uint16)

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latentstem.scan.scan.scan import Axis
 
 import latentstem
-from latentstem.adapters.latent_maps import LatentMaps, LazyLatentMaps
-from latentstem.adapters.signals import scan_of_signal
 from latentstem.errors import (
     ArgumentError,
     DataTypeError,
@@ -25,7 +24,8 @@ from latentstem.errors import (
     ScanShapeError,
     UnsupportedDataError,
 )
-from latentstem.scan import Axis
+from latentstem.hosts.hyperspy_signals import scan_of_signal
+from latentstem.hosts.latent_maps import LatentMaps, LazyLatentMaps
 
 AXES = (
     Axis("y", 7, 0.5, 1.0, "nm"),

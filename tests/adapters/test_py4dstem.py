@@ -17,9 +17,9 @@ import py4DSTEM
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latentstem.scan.scan.scan import Axis
 
 import latentstem
-from latentstem.adapters.py4dstem import scan_of_datacube
 from latentstem.errors import (
     ArgumentError,
     MaskError,
@@ -27,7 +27,7 @@ from latentstem.errors import (
     ScanShapeError,
     UnsupportedDataError,
 )
-from latentstem.scan import Axis
+from latentstem.hosts.py4dstem import scan_of_datacube
 
 AXES = (
     Axis("Rx", 7, 0.3, 0.0, "nm"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import latentstem
-from latentstem.training.module import FORMAT_VERSION
+from latentstem.io.checkpoint import FORMAT_VERSION
 
 FOLDER = Path(__file__).parent
 

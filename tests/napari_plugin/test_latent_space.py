@@ -7,11 +7,11 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from latentstem.scan.scan.scan import Axis
 from sklearn.metrics import adjusted_rand_score
 
 from latentstem import Embedding
 from latentstem.errors import ArgumentError
-from latentstem.scan import Axis
 from napari_latentstem import latent_space as space
 
 

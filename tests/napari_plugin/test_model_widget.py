@@ -8,7 +8,7 @@ import torch
 
 import latentstem
 from helpers import Payload
-from latentstem.checkpoint import read_checkpoint
+from latentstem.io.checkpoint import read_checkpoint
 from napari_latentstem.layers import layer_of
 from napari_latentstem.model_widget import ModelWidget
 

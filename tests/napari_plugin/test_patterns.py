@@ -7,12 +7,12 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+from latentstem.report.report.figures import residual
+from latentstem.scan.scan.scan import Axis
 
 import latentstem
 from helpers import train
 from latentstem.errors import ModelMismatchError
-from latentstem.pictures import residual
-from latentstem.scan import Axis
 from napari_latentstem import patterns as looking
 
 KY, KX = Axis("ky", 16, 0.1, -0.8, "1/angstrom"), Axis("kx", 20, 0.1, -1.0, "1/angstrom")

@@ -12,7 +12,7 @@ import pytest
 from qtpy.QtWidgets import QScrollArea
 
 import latentstem
-from latentstem.training.module import Autoencoder
+from latentstem.nn.autoencoder import Autoencoder
 from napari_latentstem.layers import layer_of
 from napari_latentstem.state import sessions_of
 from napari_latentstem.train_widget import TrainWidget

@@ -11,8 +11,8 @@ import pytest
 import latentstem
 from helpers import same_up_to_axes
 from latentstem.errors import ModelMismatchError, TrainingError
+from latentstem.nn.autoencoder import Autoencoder
 from latentstem.training import fit
-from latentstem.training.module import Autoencoder
 from napari_latentstem import watch, worker
 from napari_latentstem.interrupt import unless_stopped
 from napari_latentstem.worker import Comparing, Failed, Finished, Progress, Stopped, Validated
@@ -214,7 +214,7 @@ def test_stopped_in_the_comparison_the_model_is_kept(scan, monkeypatch):
             time.sleep(0.01)
         raise RuntimeError
 
-    monkeypatch.setattr("latentstem.report.evidence", evidence)
+    monkeypatch.setattr("latentstem.report.report.evidence", evidence)
     began = time.monotonic()
     events = run(scan, lambda event: isinstance(event, Comparing), baselines=True)
     assert time.monotonic() - began < 20

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentstem.networks import build_network, compact, resnet
-from latentstem.networks.rings import neighbourhood
+from latentstem.nn.neighbourhood import neighbourhood
+from latentstem.nn.networks import build_network, compact, resnet
 
 NETWORKS = ["compact", "resnet"]
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentstem.networks.rings import RingMeans, neighbourhood
+from latentstem.nn.neighbourhood import RingMeans, neighbourhood
 
 
 @pytest.mark.parametrize(("radius", "rings"), [(0, []), (1, [4, 4]), (2, [4, 4, 4, 8, 4])])

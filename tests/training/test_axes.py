@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from latentstem.nn.pattern_reader import PatternReader
 
 import latentstem
 from helpers import maps, train
 from latentstem.errors import CheckpointError
 from latentstem.training import run
-from latentstem.training.axes import latent_axes
-from latentstem.training.reader import PatternReader
+from latentstem.training.latent_axes import latent_axes
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import pytest
 from helpers import maps, train
 from latentstem import as_scan
 from latentstem.errors import ArgumentError
-from latentstem.training import cache
-from latentstem.training.cache import cached
+from latentstem.io import local_copy as cache
+from latentstem.io.local_copy import cached
 
 DATA = np.random.default_rng(0).integers(0, 999, (7, 5, 32, 24)).astype(">u2")
 PATTERN = 2 * 32 * 24

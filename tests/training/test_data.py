@@ -17,18 +17,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latentstem.nn.pattern_reader import Batch, PatternReader, sample_with_means
 from scipy.ndimage import label
 
 from latentstem import as_scan
-from latentstem.context import Context
 from latentstem.errors import FileError, MaskError
-from latentstem.preprocessing import Detector, Preprocessing
-from latentstem.training import ahead, order
-from latentstem.training import data as module
-from latentstem.training import reader as reader_module
-from latentstem.training.counts import split_counts
-from latentstem.training.data import ScanDataModule, fits_in_memory, in_memory, split_positions
-from latentstem.training.reader import Batch, PatternReader, sample_with_means
+from latentstem.nn import pattern_reader as reader_module
+from latentstem.nn.preprocessing import Detector, Preprocessing
+from latentstem.nn.principal_components import Context
+from latentstem.nn.thinning import split_counts
+from latentstem.training import data_module as module
+from latentstem.training import prefetch as ahead
+from latentstem.training import sampler as order
+from latentstem.training.data_module import ScanDataModule, fits_in_memory, in_memory, split_positions
 
 SHAPE = (7, 5, 32, 24)
 

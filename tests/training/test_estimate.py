@@ -12,9 +12,9 @@ import torch
 from helpers import train
 from latentstem import as_scan
 from latentstem.errors import TrainingError
+from latentstem.nn.autoencoder import Autoencoder
 from latentstem.training import estimate as module
 from latentstem.training.estimate import _kept, estimate
-from latentstem.training.module import Autoencoder
 
 
 def autoencoder(shape=(32, 24), **arguments):

@@ -22,8 +22,8 @@ from tqdm import tqdm
 import latentstem
 from helpers import maps, same_up_to_axes, train
 from latentstem.errors import ArgumentError, CheckpointError, MaskError, ModelMismatchError, TrainingError
-from latentstem.training import data as data_module
-from latentstem.training.module import Autoencoder
+from latentstem.nn.autoencoder import Autoencoder
+from latentstem.training import data_module as data_module
 
 TERMS = ("loss", "poisson", "l1", "similarity", "divergence")
 PENALTIES = {"lambda_act": 1e-4, "lambda_sim": 5e-5, "lambda_div": 2e-4}
@@ -497,7 +497,7 @@ def test_a_callback_that_stops_at_once_leaves_the_start(scan):
 
 
 def test_patience_stops(scan, monkeypatch):
-    from latentstem.losses import Objective
+    from latentstem.nn.losses import Objective
 
     original = Objective.forward
 

@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from latentstem.nn.losses import poisson_deviance
+from latentstem.nn.pattern_reader import Batch, PatternReader, sample_with_means
 
 from latentstem import Autoencoder, TrainingConfig, as_scan
 from latentstem.errors import TrainingError
-from latentstem.losses import poisson_deviance
-from latentstem.metrics import image_quality
-from latentstem.training.counts import split_counts
-from latentstem.training.reader import Batch, PatternReader, sample_with_means
+from latentstem.nn.metrics import image_quality
+from latentstem.nn.thinning import split_counts
 
 
 def module(scan, **arguments):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from helpers import train
 from latentstem.errors import CheckpointError
-from latentstem.training.optimiser import Muon
+from latentstem.training.muon import Muon
 
 SHAPES = st.one_of(
     st.tuples(*[st.integers(1, 40)] * 2),

@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from latentstem.nn.pattern_reader import PatternReader
 from pytorch_lightning import Callback
 
 import latentstem
 from helpers import train
 from latentstem.config import TrainingConfig
 from latentstem.errors import ArgumentError, DataValueError, TrainingError
-from latentstem.scan import as_scan
+from latentstem.io.open import as_scan
+from latentstem.nn.autoencoder import Autoencoder
 from latentstem.training import processes
-from latentstem.training.data import ScanDataModule, split_positions
-from latentstem.training.module import Autoencoder
+from latentstem.training.data_module import ScanDataModule, split_positions
 from latentstem.training.processes import is_first_process, processes_of
-from latentstem.training.reader import PatternReader
 
 SCRIPT = '''
 import json, os, sys, time

@@ -8,9 +8,9 @@ import pytest
 
 import latentstem
 from helpers import maps, train
+from latentstem.nn.autoencoder import Autoencoder
 from latentstem.training import callbacks
 from latentstem.training.callbacks import Checkpoints
-from latentstem.training.module import Autoencoder
 
 
 @pytest.fixture(scope="module")

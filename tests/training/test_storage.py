@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 import latentstem
 from helpers import maps, train
-from latentstem import disk
 from latentstem.cli import app
 from latentstem.errors import StorageError
+from latentstem.nn.autoencoder import Autoencoder
 from latentstem.training import callbacks
-from latentstem.training.module import Autoencoder
+from latentstem.util import disk
 
 
 @pytest.fixture

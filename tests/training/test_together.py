@@ -13,7 +13,7 @@ from benchmarks.reliability.surroundings import snapshot
 from pytorch_lightning import Callback
 
 from helpers import maps, train
-from latentstem.draws import drawn_from, leading_directions
+from latentstem.nn.random_init import drawn_from, leading_directions
 
 SEEDS = (1, 2, 3)
 
@@ -67,7 +67,7 @@ def test_the_global_generator_is_the_users_during_training(scan):
 
 
 def test_lightning_speaks_again_only_after_the_last_training():
-    from latentstem.training.surroundings import surroundings_kept
+    from latentstem.training.session_state import surroundings_kept
 
     logger = logging.getLogger("pytorch_lightning")
     before = logger.level, list(warnings.filters)

@@ -15,8 +15,8 @@ from .messages import note, plain_messages
 from .options import given, training_options
 
 if TYPE_CHECKING:
-    from ..model import LatentModel
-    from ..scan import Scan
+    from ..inference.model import LatentModel
+    from ..scan.scan import Scan
 
 __all__ = ["app"]
 
@@ -115,10 +115,11 @@ def train(
     with plain_messages(kept=lambda: _kept(last)):
         opened = open_data(data, scan, scan_mask, pattern_mask)
 
-        from ..atomic import require_folder
-        from ..results import FILES, earlier_set_aside, lies_in, write_results
-        from ..training.fit import train_autoencoder
+        from ..functions import train_autoencoder
+        from ..report.output_folder import FILES, write_results
         from ..training.processes import is_first_process
+        from ..util.folders import earlier_set_aside, lies_in
+        from ..util.whole_file import require_folder
 
         asked = given(training_arguments)
         if not is_first_process(
@@ -163,13 +164,14 @@ def embed(
     """Write the latent maps of a scan."""
     written: list[Path] = []
     with plain_messages(kept=lambda: _whole(written)):
-        from ..adapters.cluster import connected
-        from ..adapters.export import LATENT_FILES, save_latents
+        from ..hosts.latent_files import save_latents
+        from ..inference.cluster import connected
+        from ..io.output_files import latent_suffixes
 
         opened = open_data(data, scan, scan_mask)
-        outputs = _outputs(opened, output, LATENT_FILES, overwrite, [*data, model, *(scan_mask or ())])
+        outputs = _outputs(opened, output, latent_suffixes(), overwrite, [*data, model, *(scan_mask or ())])
 
-        from ..model import load
+        from ..inference.model import load
 
         loaded = load(model)
         with connected(scheduler) as client:
@@ -195,13 +197,13 @@ def reconstruct(
     """Write the denoised diffraction patterns of a scan, block by block."""
     written: list[Path] = []
     with plain_messages(kept=lambda: _whole(written)):
-        from ..adapters.cluster import connected
-        from ..adapters.export import PATTERN_FILES
+        from ..inference.cluster import connected
+        from ..io.output_files import pattern_suffixes
 
         opened = open_data(data, scan, scan_mask)
-        outputs = _outputs(opened, output, PATTERN_FILES, overwrite, [*data, model, *(scan_mask or ())])
+        outputs = _outputs(opened, output, pattern_suffixes(), overwrite, [*data, model, *(scan_mask or ())])
 
-        from ..model import load
+        from ..inference.model import load
 
         loaded = load(model)
         with connected(scheduler) as client:
@@ -229,12 +231,12 @@ def report(
     Give the scan mask of training, if there was one.
     """
     with plain_messages():
-        from ..adapters.export import check_output
+        from ..io.output_files import check_output
 
         check_output(output, {".html": "html"}, overwrite, [*data, path, *(scan_mask or ())])
         opened = open_data(data, scan, scan_mask)
 
-        from ..model import load
+        from ..inference.model import load
 
         _write_report(load(path), opened, output, seed_agreement)
         typer.echo(f"Open {output.resolve().as_uri()} to see all of it.")
@@ -269,7 +271,7 @@ def demo(
     Leaves the scan, the model, pictures, and a report that shows whether the latents tell the grains apart.
     """
     with plain_messages(kept=lambda: f"What was written so far is in {output_dir}."):
-        from ..demo import run_demo
+        from .demo import run_demo
 
         agreement = run_demo(output_dir, seed=seed, say=note)
         typer.echo(f"Grains in the latents agree with the true ones: adjusted Rand index {agreement:.3f}")
@@ -278,7 +280,7 @@ def demo(
 
 
 def _write_report(model: LatentModel, scan: Scan, path: Path, seed_agreement: bool = False) -> None:
-    from ..report import write_report
+    from ..report.report import write_report
 
     write_report(model, scan, path, seed_agreement=seed_agreement)
     if model.evidence is not None:
@@ -289,9 +291,9 @@ def _outputs(
     scan: Scan, output: Path, kinds: dict[str, str], overwrite: bool, read: list[Path]
 ) -> list[tuple[Path, Scan]]:
     """Each scan with the file that its result goes to: of a series, with the scan's name at the end."""
-    from ..adapters.export import check_output
-    from ..results import file_names
-    from ..series import Series
+    from ..io.output_files import check_output
+    from ..report.output_folder import file_names
+    from ..scan.series import Series
 
     outputs = [(output, scan)]
     if isinstance(scan, Series):
@@ -311,7 +313,7 @@ def _whole(written: list[Path]) -> str:
 
 def _moved(path: Path | None, folder: Path, earlier: Path | None) -> Path | None:
     """Where a checkpoint is now, if it was among the earlier results in the output folder."""
-    from ..results import lies_in
+    from ..util.folders import lies_in
 
     if path is None or earlier is None or path.exists() or not lies_in(path, folder):
         return path
@@ -325,7 +327,7 @@ def _kept(last: Path) -> str:
 
 
 def _list_files(folder: Path) -> None:
-    from ..results import FILES
+    from ..report.output_folder import FILES
 
     typer.echo(f"Results in {folder}:")
     for name, what in FILES.items():

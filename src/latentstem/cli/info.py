@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..scan import Axis, Scan
+from ..scan.scan import Axis, Scan
 from .messages import visible
 
 __all__ = ["show_data", "show_model"]
@@ -18,7 +18,7 @@ __all__ = ["show_data", "show_model"]
 
 def show_data(scan: Scan) -> None:
     """Shape, dtype, range, axes, size and quality of a scan, after one pass over it."""
-    from ..quality import inspect
+    from ..scan.quality import inspect
 
     quality = inspect(scan)
     facts = {
@@ -38,7 +38,7 @@ def show_data(scan: Scan) -> None:
 
 def show_model(path: Path) -> None:
     """Configuration, preprocessing, training scan, versions and last figures of a checkpoint."""
-    from ..model import load
+    from ..inference.model import load
 
     model = load(path)
     about, scan = model.describe(), model.scan_signature

@@ -12,7 +12,7 @@ from .messages import note
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..scan import Scan
+    from ..scan.scan import Scan
 
 __all__ = ["open_data", "read_mask"]
 
@@ -27,7 +27,7 @@ def open_data(
 
     A stack of a square number of patterns without a scan shape is taken as a square scan, and this is said.
     """
-    from ..scan import as_scan
+    from ..io.open import as_scan
 
     pattern = read_mask(pattern_mask)
     masks = [read_mask(path) for path in scan_masks or ()]
@@ -38,7 +38,7 @@ def open_data(
 
 
 def _open_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan:
-    from ..scan import as_scan
+    from ..io.open import as_scan
 
     try:
         return as_scan(path, scan_shape)

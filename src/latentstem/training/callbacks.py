@@ -15,10 +15,10 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, Timer, TQDMProgressBar
 from torch import Tensor
 
-from ..atomic import clear_up, written_whole
-from ..checkpoint import read_checkpoint, write_checkpoint
 from ..errors import CheckpointError, StorageError
-from .module import Autoencoder
+from ..io.checkpoint import read_checkpoint, write_checkpoint
+from ..util.whole_file import clear_up, written_whole
+from .training_module import TrainingModule
 
 __all__ = ["Bar", "Checkpoints", "HistoryRecorder", "Patience", "StopTogether", "TimeLimit", "WholeFiles"]
 
@@ -221,7 +221,7 @@ class TimeLimit(Timer):
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """Tell the learning-rate schedule how much of the time is over."""
         remaining = self.time_remaining() or 0.0
-        if isinstance(pl_module, Autoencoder):
+        if isinstance(pl_module, TrainingModule):
             elapsed = self.time_elapsed()
             share = elapsed / max(elapsed + remaining, 1e-9)
             pl_module.time_share = trainer.strategy.broadcast(share)  # one clock for all processes
@@ -255,16 +255,16 @@ class HistoryRecorder(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Append one value to each series."""
-        if not isinstance(pl_module, Autoencoder):
+        if not isinstance(pl_module, TrainingModule):
             return
         config = pl_module.config
-        pl_module.log_dict(pl_module.taken_means(), batch_size=1, sync_dist=True)
+        pl_module.log_dict(pl_module.take_means(), batch_size=1, sync_dist=True)
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         values["epoch"] = trainer.current_epoch
         values["patterns_seen"] = trainer.global_step * config.batch_size
         values["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         for name, value in values.items():
-            pl_module.history.setdefault(name, []).append(value)
+            pl_module.autoencoder.history.setdefault(name, []).append(value)
         if trainer.logger is not None:
             weights = {
                 f"weights/{name}": getattr(config, name)

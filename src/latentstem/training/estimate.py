@@ -11,11 +11,14 @@ import psutil
 import torch
 from torch import Tensor
 
-from ..disk import readable_size
 from ..errors import TrainingError
-from ..scan import Scan
-from .module import Autoencoder
-from .order import BUFFER_BYTES
+from ..nn.autoencoder import Autoencoder
+from ..nn.batches import ScoreBatch
+from ..nn.neighbourhood import ring_count
+from ..nn.networks import Network
+from ..scan.scan import Scan
+from ..util.disk import readable_size
+from .sampler import BUFFER_BYTES
 
 __all__ = ["Estimate", "estimate"]
 
@@ -133,18 +136,14 @@ def estimate(
     return Estimate(memory, step, on_gpu, max(compute, passes), reading, disk)
 
 
-def _inputs(module: Autoencoder, count: int, device: str) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    network, radius = module.network, module.context.radius
+def _pass_through(autoencoder: Autoencoder, network: Network, count: int, device: str) -> None:
+    """Encode and decode so many patterns."""
     if not network.components:
-        return torch.zeros(count, *network.shape, dtype=torch.float32, device=device), None, None
+        network.decode(network.encode(torch.zeros(count, *network.shape, dtype=torch.float32, device=device)))
+        return
     scores = torch.zeros(count, network.components, dtype=torch.float32, device=device)
-    if not radius:
-        return scores, None, None
-    from ..networks.rings import neighbourhood
-
-    rings = int(neighbourhood(radius)[1].max()) + 1
-    zeros = torch.zeros(count, rings, network.components, dtype=torch.float32, device=device)
-    return scores, zeros, torch.zeros(count, rings, dtype=torch.float32, device=device)
+    rings = ring_count(autoencoder.principal_components.radius)
+    network.decode(network.encode_scores(ScoreBatch.without_neighbours(scores, rings)))
 
 
 def _kept(module: Autoencoder) -> int:
@@ -160,7 +159,7 @@ def _kept(module: Autoencoder) -> int:
         return tensor.detach()  # keeps the storage; a node that kept its own output would never be let go
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        network.decode(network.encode(*_inputs(module, 64, "meta")))
+        _pass_through(module, network, 64, "meta")
     return sum(kept.values()) // 64
 
 
@@ -169,9 +168,8 @@ def _seconds_per_pattern(module: Autoencoder) -> float:
     """Of a training step on the CPU, from a forward pass that takes a second at most, or one pattern."""
     network, count, seconds = module.network, 1, 0.0
     while seconds < 0.1 and count <= 64:
-        inputs = _inputs(module, count, "cpu")
         start = time.perf_counter()
-        network.decode(network.encode(*inputs))
+        _pass_through(module, network, count, "cpu")
         seconds = time.perf_counter() - start
         count *= 4
     return _TRAINING * seconds / (count // 4)

@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytorch_lightning as L
+import torch
 
-from ..atomic import require_folder
 from ..config import TrainingConfig
-from ..model import LatentModel, load
-from ..names import names_checked, training_names
-from ..preprocessing import Detector
-from ..quality import inspect
-from ..results import earlier_set_aside, lies_in
-from ..scan import Scan, as_scan
-from .cache import cached
-from .guard import check_callbacks
+from ..io.local_copy import cached
+from ..io.open import as_scan
+from ..nn.autoencoder import Autoencoder
+from ..nn.preprocessing import Detector
+from ..scan.quality import inspect
+from ..scan.scan import Scan
+from ..util.folders import earlier_set_aside, lies_in
+from ..util.whole_file import require_folder
 from .processes import Team, in_processes, is_first_process, processes_of
-from .run import Run
-from .start import Start, requested_config
-from .surroundings import accelerator as find_accelerator
-from .surroundings import surroundings_kept
+from .run import Run, Trained
+from .sanity_checks import check_callbacks
+from .session_state import accelerator as find_accelerator
+from .session_state import surroundings_kept
+from .start_checkpoint import Start, requested_config
+from .summary import Summary
 
-__all__ = ["train_autoencoder"]
+__all__ = ["fit"]
 
 log = logging.getLogger("latentstem")
 
 
-@names_checked(training_names)
-def train_autoencoder(
+def fit(
     data: Any,
     *,
     scan_shape: tuple[int, int] | None = None,
@@ -46,77 +48,33 @@ def train_autoencoder(
     cache_dir: str | Path | None = None,
     init_from: str | Path | None = None,
     resume_from: str | Path | None = None,
-    baselines: bool = False,
     progress: bool = True,
     callbacks: Sequence[L.Callback] = (),
-    **training_arguments: Any,
-) -> LatentModel:
-    """Train an autoencoder on a 4D-STEM scan.
+    training_arguments: Mapping[str, Any] = MappingProxyType({}),
+    afterwards: Callable[[Trained, Scan], dict[str, Any]] | None = None,
+) -> tuple[Trained, dict[str, Any] | None]:
+    """Train an autoencoder; see `latentstem.train_autoencoder`.
 
     Parameters
     ----------
-    data : DataCube, Signal2D, array or path, or a list of such
-        Anything `as_scan` reads. Of a series (a list, or an array of five dimensions), one model learns from all scans.
-    scan_shape : (int, int), optional
-        Scan rows and columns, where the data are a stack of patterns.
-    scan_mask : array of bool, shape (Ny, Nx), optional
-        True excludes a scan position from training, statistics and metrics.
-    pattern_mask : array of bool, shape (H, W), optional
-        True excludes a detector pixel.
-    preset : str
-        Where the training arguments start from: ``default``, ``reference``, ``fast``, ``quality``, ``low-memory``.
-    config : TrainingConfig, optional
-        A whole configuration, instead of `preset` and training arguments.
-    output_dir : str or Path, optional
-        Where TensorBoard logs (``tb_logs``) and checkpoints (``checkpoints/best.ckpt``, ``last.ckpt``) go.
-        Without it nothing is kept. ``last.ckpt`` is renewed at each validation and every two minutes. What an earlier
-        run left there is moved into ``earlier-1`` (2, 3, ...) in that folder, unless `resume_from` lies there.
-    cache_dir : str or Path, optional
-        Folder for a one-time copy of data that are slow to read (HDF5, zarr or lazy, in chunks): as large as the
-        patterns themselves, which is stated and must fit on the disk before it is begun. An interrupted copy is
-        continued, a finished one used again, until the file changes. Delete it when it is no longer needed.
-    init_from : str or Path, optional
-        Checkpoint whose weights training starts from, with a fresh optimiser: fine-tuning.
-    resume_from : str or Path, optional
-        Checkpoint (``checkpoints/last.ckpt``) of a run to continue exactly where it stopped: on the same machine with
-        as many threads, it ends with the same latents as a run in one go. Not so with `max_time`, which begins anew
-        and bends the learning rate, or where a scan in chunks fits into memory in only one of the two runs.
-    baselines : bool
-        Compare with PCA and NMF when done, and keep what is found as ``model.evidence``; see `report.evidence`.
-    progress : bool
-        Show a progress bar and the summary.
-    callbacks : sequence of pytorch_lightning.Callback
-        Called while training goes on, at validations with the weights that are validated. One that sets
-        ``trainer.should_stop = True`` ends the run after the step: the model is the best one until then.
-    **training_arguments
-        Fields of `TrainingConfig`, such as ``latent_dim=16, epochs=30``.
+    afterwards : callable, optional
+        Measures something of what was trained and of its scan, in the first of several processes: plain values.
 
     Returns
     -------
-    LatentModel
-        With ``devices`` > 1 in a script, in each of the processes, which all go on with the script.
-
-    Raises
-    ------
-    ArgumentError
-        For training arguments that are unknown, out of range, contradictory, or impossible with these data.
-    DataValueError, ScanDimensionError, MaskError, ...
-        For data that cannot be trained on; see `as_scan`.
-    CheckpointError, ModelMismatchError
-        For a checkpoint that cannot be read, or does not fit the data or the arguments.
-    TrainingError
-        If the loss is not finite before there is a good checkpoint, or memory runs out.
-    StorageError
-        If nothing can be written to `output_dir`, or its disk is full. It says what is kept.
+    Trained
+        In each of several processes, the same.
+    dict or None
+        What `afterwards` found.
     """
     check_callbacks(callbacks)
-    asked = requested_config(None, preset, config, training_arguments)
+    asked = requested_config(None, preset, config, dict(training_arguments))
     accelerator = find_accelerator(asked.device)
     strategy, choice = processes_of(asked, accelerator)
 
     def opened(init_from: str | Path | None, resume_from: str | Path | None) -> _Opened:
         start = Start.read(init_from, resume_from)
-        settled = requested_config(start, preset, config, training_arguments)
+        settled = requested_config(start, preset, config, dict(training_arguments))
         if strategy != "none":
             settled = settled.model_copy(update={"device": asked.device})
         scan = as_scan(data, scan_shape, scan_mask=scan_mask, pattern_mask=pattern_mask)
@@ -133,31 +91,25 @@ def train_autoencoder(
         if output_dir is not None:
             require_folder(output_dir)
 
-    def trained(team: Team) -> LatentModel | None:
+    def run(team: Team) -> _Result:
         paths = team.shared(lambda: (init_from, resume_from))  # the first process may have moved them
         found = first or opened(*paths)
         aside = _earlier_set_aside(output_dir, resume_from) if team.first else nullcontext()
         told = [choice] if choice else []
-        model = _train(team, found, output_dir, progress and team.first, callbacks, aside, told)
-        if model is not None and baselines:
-            from ..report import evidence
-
-            model.evidence = evidence(model, found.scan)
-            if progress:
-                print(model.evidence["verdict"])
-        return model
+        trained = _train(team, found, output_dir, progress and team.first, callbacks, aside, told)
+        return trained, afterwards(trained, found.scan) if afterwards and team.first else None
 
     if strategy == "none":
-        alone = trained(Team())
-        if alone is None:
-            raise RuntimeError("a process that is alone has its model")
-        return alone
+        return run(Team())
 
     def content(team: Team) -> bytes:
-        model = trained(team)
-        return team.shared(lambda: _packed(model))
+        result = run(team)
+        return team.shared(lambda: _packed(*result))
 
     return _unpacked(in_processes(strategy, asked, accelerator, content))
+
+
+_Result = tuple[Trained, dict[str, Any] | None]
 
 
 class _Opened(NamedTuple):
@@ -175,8 +127,7 @@ def _train(
     callbacks: Sequence[L.Callback],
     aside: AbstractContextManager[Any],
     choices: list[str],
-) -> LatentModel | None:
-    """The model, in the first process of a team."""
+) -> Trained:
     start, config, accelerator, scan = opened
     begin = time.perf_counter()
     quality = team.shared(lambda: inspect(scan))
@@ -191,19 +142,18 @@ def _train(
             return run.fit(accelerator, start)
 
 
-def _packed(model: LatentModel | None) -> bytes:
-    """A model as the content of its file, which travels between processes."""
-    if model is None:
-        raise RuntimeError("the first process has the model")
-    with tempfile.TemporaryDirectory(prefix="latentstem-") as folder:
-        return model.save(Path(folder) / "ae.ckpt").read_bytes()
+def _packed(trained: Trained, found: dict[str, Any] | None) -> bytes:
+    """What was trained and found, as it travels between processes."""
+    buffer = BytesIO()
+    torch.save(trained.autoencoder.content(summary=trained.summary.as_dict(), evidence=found), buffer)
+    return buffer.getvalue()
 
 
-def _unpacked(content: bytes) -> LatentModel:
-    with tempfile.TemporaryDirectory(prefix="latentstem-") as folder:
-        path = Path(folder) / "ae.ckpt"
-        path.write_bytes(content)
-        return load(path)
+def _unpacked(packed: bytes) -> _Result:
+    content = torch.load(BytesIO(packed), weights_only=True)
+    autoencoder = Autoencoder.from_content(content, "another process")
+    ours = content["latentstem"]
+    return Trained(autoencoder, Summary(**ours["summary"])), ours["evidence"]
 
 
 def _earlier_set_aside(

@@ -27,7 +27,7 @@ from pytorch_lightning.strategies import DDPStrategy as TrainerStrategy
 from .. import errors
 from ..config import TrainingConfig
 from ..errors import ArgumentError, LatentSTEMError, TrainingError
-from .surroundings import surroundings_kept
+from .session_state import surroundings_kept
 
 __all__ = ["Team", "in_processes", "is_first_process", "processes_of"]
 

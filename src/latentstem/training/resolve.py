@@ -6,8 +6,8 @@ import numpy as np
 
 from ..config import TrainingConfig
 from ..errors import ArgumentError
-from ..quality import Quality
-from ..scan import Scan
+from ..scan.quality import Quality
+from ..scan.scan import Scan
 
 __all__ = ["resolve"]
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytorch_lightning as L
@@ -15,28 +16,31 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
 from ..config import TrainingConfig
-from ..disk import require_disk
 from ..errors import CheckpointError, TrainingError
-from ..model import LatentModel
-from ..quality import Quality
-from ..scan import Scan
-from ..summary import summarise
-from .axes import latent_axes
+from ..io.checkpoint import FORMAT_VERSION
+from ..nn.autoencoder import Autoencoder
+from ..nn.batches import PatternBatch
+from ..nn.preprocessing import as_tensor
+from ..nn.scan_scores import ScanScores, sample_with_means
+from ..scan.quality import Quality
+from ..scan.scan import Scan
+from ..util.disk import require_disk
 from .callbacks import Bar, Checkpoints, HistoryRecorder, Patience, StopTogether, TimeLimit, WholeFiles
-from .curves import Curves
-from .data import ScanDataModule, fits_in_memory, in_memory, split_positions
+from .data_module import ScanDataModule, fits_in_memory, in_memory, split_positions
 from .estimate import estimate
-from .guard import refuse_diverged
-from .module import FORMAT_VERSION, Autoencoder
+from .latent_axes import latent_axes
+from .latent_dim_search import choose_latent_dim
 from .processes import Team
-from .reader import PatternReader, sample_with_means
 from .resolve import resolve
-from .size import choose_latent_dim
-from .start import Start
-from .surroundings import folder as checkpoint_folder
-from .surroundings import guard_loaders
+from .sanity_checks import refuse_diverged
+from .session_state import folder as checkpoint_folder
+from .session_state import guard_loaders
+from .start_checkpoint import Start
+from .summary import Summary, summarise
+from .tensorboard_logger import Curves
+from .training_module import TrainingModule
 
-__all__ = ["Run"]
+__all__ = ["Run", "Trained"]
 
 log = logging.getLogger("latentstem")
 
@@ -48,6 +52,21 @@ _VALIDATIONS = 20  # in a run that is budgeted in patterns
 _TRIAL = 240  # steps of each short training that chooses the number of latents
 _TRIAL_HELD_OUT = 512  # held-out patterns that such are compared on
 _AVERAGE = 0.995  # of the running mean of the weights, per step
+
+
+class Trained(NamedTuple):
+    """What came of a run.
+
+    Parameters
+    ----------
+    autoencoder : Autoencoder
+        On the CPU.
+    summary : Summary
+        Empty in all processes but the first.
+    """
+
+    autoencoder: Autoencoder
+    summary: Summary
 
 
 class Run:
@@ -99,11 +118,11 @@ class Run:
 
         def losses_of(size: int) -> np.ndarray:
             config = self.config.model_copy(update={**trial, "latent_dim": size})
-            model = Run(Team(), config, self.scan, self.quality).fit(accelerator, None)
-            if model is None:
-                raise RuntimeError("a process that is alone has its model")
-            reader = model.reader(self.scan)
-            return np.array([model.module.validation_loss([reader(part)]) for part in parts])
+            found = Run(Team(), config, self.scan, self.quality).fit(accelerator, None).autoencoder
+            scores = ScanScores.measure(self.scan, found.principal_components, found.preprocessing.detector)
+            batches = (PatternBatch(as_tensor(self.scan.read(part)), scores(part)) for part in parts)
+            trained = TrainingModule(found)
+            return np.array([trained.validation_loss([batch]) for batch in batches])
 
         size, why = self.team.shared(lambda: choose_latent_dim(losses_of))
         self.config = self.config.model_copy(update={"latent_dim": size})
@@ -113,8 +132,8 @@ class Run:
         if self.progress:
             print(self.choices[-1])
 
-    def fit(self, accelerator: str, start: Start | None) -> LatentModel | None:
-        """Train; the model is the first process's."""
+    def fit(self, accelerator: str, start: Start | None) -> Trained:
+        """Train. In other processes than the first, the autoencoder is as its last step left it, without a summary."""
         cfg = self.config
         module = Autoencoder(
             cfg.model_dump(),
@@ -131,10 +150,13 @@ class Run:
             steps = -(-budget // cfg.batch_size)
             epochs = min(_VALIDATIONS, steps)
             steps_per_epoch = -(-steps // epochs)
-        module.total_steps = steps_per_epoch * epochs
+        training_module = TrainingModule(module)
+        training_module.total_steps = steps_per_epoch * epochs
         done = start if start is not None and start.resumed else None
         epochs_left = (
-            epochs if done is None else -(-max(0, module.total_steps - done.steps) // steps_per_epoch)
+            epochs
+            if done is None
+            else -(-max(0, training_module.total_steps - done.steps) // steps_per_epoch)
         )
         if self.reading is not None:
             patterns = cfg.batch_size * steps_per_epoch * epochs_left
@@ -143,7 +165,8 @@ class Run:
             self._prepare(module, start)
         module.load_state_dict(self.team.shared(module.state_dict))
         batches = ScanDataModule(
-            PatternReader(self.scan, module.context, module.preprocessing.detector, whole=True),
+            self.scan,
+            ScanScores.measure(self.scan, module.principal_components, module.preprocessing.detector),
             self.training,
             self.validation,
             batch_size=cfg.batch_size,
@@ -159,7 +182,12 @@ class Run:
             trainer = self._trainer(accelerator, epochs_left + (done.epochs if done else 0), best)
             guard_loaders(trainer)
             try:
-                trainer.fit(module, batches, ckpt_path=None if done is None else done.path, weights_only=True)
+                trainer.fit(
+                    training_module,
+                    batches,
+                    ckpt_path=None if done is None else done.path,
+                    weights_only=True,
+                )
             except TrainingError as error:
                 if best.best_score is None:
                     raise
@@ -175,15 +203,15 @@ class Run:
                 batches.close()
             if done is not None and trainer.global_step == done.steps and best.best_score is None:
                 module = done.module  # nothing was left to do
-            elif best.best_score is not None and not self._better(module, trainer, batches, best):
+            elif best.best_score is not None and not self._better(training_module, trainer, batches, best):
                 module = self._best(module, best) if self.team.first else module
-        if not self.team.first:
-            return None
         module = module.cpu().eval()
+        if not self.team.first:
+            return Trained(module, Summary({}, {}, [], []))
         refuse_diverged(module, batches.validation[0], self.quality, cfg)
         penalised = cfg.lambda_act or cfg.lambda_sim or cfg.lambda_div  # and so have axes of their own
         if module.network.components and not (penalised or module.has_axes or (start and not start.resumed)):
-            axes = latent_axes(module, batches.reader, self.training, cfg.seed)
+            axes = latent_axes(module, batches.scores, self.training, cfg.seed)
             if axes is not None:
                 module.set_axes(**axes)
                 best.keep_axes(axes)
@@ -194,7 +222,7 @@ class Run:
         summary = summarise(module.history, cfg, latents.numpy(), self.choices)
         if self.progress:
             print(summary)
-        return LatentModel(module, summary)
+        return Trained(module, summary)
 
     def _foresee(self, module: Autoencoder, patterns: int, accelerator: str) -> None:
         """Refuse a run that cannot fit, and say what a long or large one will take."""
@@ -209,11 +237,11 @@ class Run:
                 print(line)
 
     def _better(
-        self, module: Autoencoder, trainer: L.Trainer, batches: ScanDataModule, best: Checkpoints
+        self, module: TrainingModule, trainer: L.Trainer, batches: ScanDataModule, best: Checkpoints
     ) -> bool:
         """Whether a run that its time limit stopped between validations ended better than it was before."""
         score = best.best_score
-        if self.config.max_time is None or score is None or "unstable_at_step" in module.history:
+        if self.config.max_time is None or score is None or "unstable_at_step" in module.autoencoder.history:
             return False
         loss = self.team.shared(lambda: module.validation_loss(batches.validation))
         if loss < score:
@@ -244,15 +272,15 @@ class Run:
         enough = len(chosen) > 1  # one pattern has no principal components to start from
         if start is None:
             if enough and module.network.components:
-                module.context.fit(single, mean, counts=counts, seed=cfg.seed)
+                module.principal_components.fit(single, mean, counts=counts, seed=cfg.seed)
             if enough:
                 module.initialise(mean)
         else:
             module.preprocessing.adopt(start.module.preprocessing)
             module.network.load_state_dict(start.module.network.state_dict())
             if module.network.components:
-                module.context.load_state_dict(start.module.context.state_dict())
-                module.context.measure_noise(single)
+                module.principal_components.load_state_dict(start.module.principal_components.state_dict())
+                module.principal_components.measure_noise(single)
 
     def _trainer(self, accelerator: str, max_epochs: int, best: Checkpoints) -> L.Trainer:
         cfg = self.config

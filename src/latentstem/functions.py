@@ -1,0 +1,151 @@
+"""The functions under the methods: what ``latentstem.train_autoencoder``, ``embed`` and ``reconstruct`` do.
+
+torch is imported when they are called, so that importing them is quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import TrainingConfig
+from .util.argument_checks import names_checked
+
+if TYPE_CHECKING:
+    import pytorch_lightning as L
+
+    from .inference.embedding import Embedding
+    from .inference.model import LatentModel
+
+__all__ = ["as_model", "embed", "reconstruct", "train_autoencoder", "training_names"]
+
+
+def training_names() -> list[str]:
+    """Everything that `train_autoencoder` takes."""
+    parameters = signature(train_autoencoder).parameters.values()
+    own = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    return [*own, *TrainingConfig.model_fields]
+
+
+@names_checked(training_names)
+def train_autoencoder(
+    data: Any,
+    *,
+    scan_shape: tuple[int, int] | None = None,
+    scan_mask: Any = None,
+    pattern_mask: Any = None,
+    preset: str = "default",
+    config: TrainingConfig | None = None,
+    output_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    init_from: str | Path | None = None,
+    resume_from: str | Path | None = None,
+    baselines: bool = False,
+    progress: bool = True,
+    callbacks: Sequence[L.Callback] = (),
+    **training_arguments: Any,
+) -> LatentModel:
+    """Train an autoencoder on a 4D-STEM scan.
+
+    Parameters
+    ----------
+    data : DataCube, Signal2D, array or path, or a list of such
+        Anything `as_scan` reads. Of a series (a list, or an array of five dimensions), one model learns from all scans.
+    scan_shape : (int, int), optional
+        Scan rows and columns, where the data are a stack of patterns.
+    scan_mask : array of bool, shape (Ny, Nx), optional
+        True excludes a scan position from training, statistics and metrics.
+    pattern_mask : array of bool, shape (H, W), optional
+        True excludes a detector pixel.
+    preset : str
+        Where the training arguments start from: ``default``, ``reference``, ``fast``, ``quality``, ``low-memory``.
+    config : TrainingConfig, optional
+        A whole configuration, instead of `preset` and training arguments.
+    output_dir : str or Path, optional
+        Where TensorBoard logs (``tb_logs``) and checkpoints (``checkpoints/best.ckpt``, ``last.ckpt``) go.
+        Without it nothing is kept. ``last.ckpt`` is renewed at each validation and every two minutes. What an earlier
+        run left there is moved into ``earlier-1`` (2, 3, ...) in that folder, unless `resume_from` lies there.
+    cache_dir : str or Path, optional
+        Folder for a one-time copy of data that are slow to read (HDF5, zarr or lazy, in chunks): as large as the
+        patterns themselves, which is stated and must fit on the disk before it is begun. An interrupted copy is
+        continued, a finished one used again, until the file changes. Delete it when it is no longer needed.
+    init_from : str or Path, optional
+        Checkpoint whose weights training starts from, with a fresh optimiser: fine-tuning.
+    resume_from : str or Path, optional
+        Checkpoint (``checkpoints/last.ckpt``) of a run to continue exactly where it stopped: on the same machine with
+        as many threads, it ends with the same latents as a run in one go. Not so with `max_time`, which begins anew
+        and bends the learning rate, or where a scan in chunks fits into memory in only one of the two runs.
+    baselines : bool
+        Compare with PCA and NMF when done, and keep what is found as ``model.evidence``; see `report.evidence`.
+    progress : bool
+        Show a progress bar and the summary.
+    callbacks : sequence of pytorch_lightning.Callback
+        Called while training goes on, at validations with the weights that are validated. One that sets
+        ``trainer.should_stop = True`` ends the run after the step: the model is the best one until then.
+    **training_arguments
+        Fields of `TrainingConfig`, such as ``latent_dim=16, epochs=30``.
+
+    Returns
+    -------
+    LatentModel
+        With ``devices`` > 1 in a script, in each of the processes, which all go on with the script.
+
+    Raises
+    ------
+    ArgumentError
+        For training arguments that are unknown, out of range, contradictory, or impossible with these data.
+    DataValueError, ScanDimensionError, MaskError, ...
+        For data that cannot be trained on; see `as_scan`.
+    CheckpointError, ModelMismatchError
+        For a checkpoint that cannot be read, or does not fit the data or the arguments.
+    TrainingError
+        If the loss is not finite before there is a good checkpoint, or memory runs out.
+    StorageError
+        If nothing can be written to `output_dir`, or its disk is full. It says what is kept.
+    """
+    from .inference.model import LatentModel
+    from .report.report import evidence
+    from .training.fit import fit
+
+    def compare(trained: Any, scan: Any) -> dict[str, Any]:
+        found = evidence(LatentModel(*trained), scan)
+        if progress:
+            print(found["verdict"])
+        return found
+
+    trained, found = fit(
+        data,
+        scan_shape=scan_shape,
+        scan_mask=scan_mask,
+        pattern_mask=pattern_mask,
+        preset=preset,
+        config=config,
+        output_dir=output_dir,
+        cache_dir=cache_dir,
+        init_from=init_from,
+        resume_from=resume_from,
+        progress=progress,
+        callbacks=callbacks,
+        training_arguments=training_arguments,
+        afterwards=compare if baselines else None,
+    )
+    return LatentModel(*trained, found)
+
+
+def embed(data: Any, model: LatentModel | str | Path, **arguments: Any) -> Embedding:
+    """Latents of a scan; see `LatentModel.embed`. The model may be the path of a checkpoint."""
+    return as_model(model).embed(data, **arguments)
+
+
+def reconstruct(data: Any, model: LatentModel | str | Path, **arguments: Any) -> Any:
+    """Reconstructed patterns of a scan; see `LatentModel.reconstruct`. The model may be the path of a checkpoint."""
+    return as_model(model).reconstruct(data, **arguments)
+
+
+def as_model(model: LatentModel | str | Path) -> LatentModel:
+    """The model, or that of a checkpoint."""
+    from .inference.model import LatentModel, load
+
+    return model if isinstance(model, LatentModel) else load(model)

@@ -1,0 +1,237 @@
+"""The methods that HyperSpy's signals get."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..functions import as_model, training_names
+from ..functions import embed as embed_data
+from ..functions import train_autoencoder as train
+from ..io.host_table import host_that_writes
+from ..io.pattern_files import lazy_patterns
+from ..scan.series import in_scan, per_scan
+from ..util.argument_checks import names_checked
+from .hyperspy_files import open_pattern_file, pattern_file, save_latents, scan_of_file
+from .hyperspy_signals import is_series, scan_of_signal, scans_of, title_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..inference.model import LatentModel
+    from .latent_maps import LatentMaps
+
+__all__ = [
+    "embed",
+    "open_pattern_file",
+    "pattern_file",
+    "reconstruct",
+    "save_latents",
+    "scan_of_file",
+    "scan_of_object",
+    "train_autoencoder",
+]
+
+scan_of_object = scan_of_signal
+
+_HYPERSPY_NAMES = {"scan_mask": "navigation_mask", "pattern_mask": "signal_mask"}
+
+
+@names_checked(training_names, _HYPERSPY_NAMES)
+def train_autoencoder(
+    signal: Any,
+    *,
+    scan_shape: tuple[int, int] | None = None,
+    navigation_mask: Any = None,
+    signal_mask: Any = None,
+    **training_arguments: Any,
+) -> LatentModel:
+    """Train an autoencoder on the diffraction patterns of this signal.
+
+    Parameters
+    ----------
+    scan_shape : (int, int), optional
+        Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
+    navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
+        True excludes the scan position. Arrays in the order of ``signal.data``; of a series, a signal with three
+        navigation axes, shape (T, Ny, Nx).
+    signal_mask : array of bool, shape (H, W), or signal of that shape, optional
+        True excludes the detector pixel.
+    **training_arguments
+        As for :func:`latentstem.train_autoencoder`: ``preset``, ``latent_dim``, ``epochs``, ``max_time``,
+        ``output_dir`` ...
+
+    Returns
+    -------
+    LatentModel
+        For ``signal.embed`` and ``signal.reconstruct``. The signal itself is not changed.
+    """
+    return train(
+        signal,
+        scan_shape=scan_shape,
+        scan_mask=_mask_array(navigation_mask),
+        pattern_mask=_mask_array(signal_mask),
+        **training_arguments,
+    )
+
+
+@names_checked(meant=_HYPERSPY_NAMES)
+def embed(
+    signal: Any,
+    model: Any,
+    *,
+    scan_shape: tuple[int, int] | None = None,
+    navigation_mask: Any = None,
+    smooth: int | None = None,
+    client: Any = None,
+    progress: bool = False,
+) -> LatentMaps:
+    """Latent maps of this signal.
+
+    Parameters
+    ----------
+    model : LatentModel or path
+        A trained model, or its checkpoint.
+    scan_shape : (int, int), optional
+        Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
+    navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
+        True excludes the scan position; its latents are NaN. For a series, of shape (T, Ny, Nx).
+    smooth : int, optional
+        Radius, in scan positions, over which latents are smoothed where neighbours are alike; by default that of the
+        context the model was trained with. 0: each position's own latents.
+    client : distributed.Client, optional
+        Whose workers do it.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    LatentMaps
+        Latents on the navigation axis, the scan axes as signal axes. In memory, also for a lazy signal. Of a series,
+        a signal with three navigation axes, the slowest of them is the second navigation axis.
+    """
+    from .latent_maps import LatentMaps
+
+    mask = _mask_array(navigation_mask)
+    how = {"smooth": smooth, "client": client, "progress": progress}
+    embedding = embed_data(signal, model, scan_shape=scan_shape, scan_mask=mask, **how)
+    navigation = signal.axes_manager.navigation_axes[::-1]
+    if isinstance(embedding, list):
+        series = [axis.get_axis_dictionary() for axis in navigation]
+        return LatentMaps.from_series(embedding, series, title_of(signal))
+    if len(navigation) == 2:
+        y, x = (axis.get_axis_dictionary() for axis in navigation)
+    else:
+        y, x = (axis.as_dict() for axis in embedding.axes)
+    return LatentMaps.from_embedding(embedding, (y, x), title_of(signal))
+
+
+@names_checked(meant=_HYPERSPY_NAMES)
+def reconstruct(
+    signal: Any,
+    model: Any,
+    *,
+    scan_shape: tuple[int, int] | None = None,
+    navigation_mask: Any = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    client: Any = None,
+    progress: bool = False,
+) -> Any:
+    """The signal as the model sees it: denoised, in the signal's own units.
+
+    Parameters
+    ----------
+    model : LatentModel or path
+        A trained model, or its checkpoint.
+    scan_shape : (int, int), optional
+        Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
+    navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
+        True excludes the scan position; its pattern is NaN. For a series, of shape (T, Ny, Nx).
+    out : path, optional
+        File to write block by block, never whole in memory: ``.zspy`` or ``.hspy``, or ``.npy``, ``.npz``, ``.h5``
+        (py4DSTEM), which do not keep the metadata.
+    overwrite : bool
+        Replace a file that is there. The file that this signal is read from is never replaced.
+    client : distributed.Client, optional
+        Whose workers do it; for a lazy signal, with `out`. Else it is computed as its user's dask is set up.
+    progress : bool
+        Show a progress bar; a lazy signal shows its own when it is computed.
+
+    Returns
+    -------
+    signal of the same class
+        Same shape, axes and metadata, float32; lazy if this signal is, and then computed block by block. With `out`,
+        the lazy signal in that file.
+    """
+    from ..inference.reconstruction import reconstruct as reconstruct_scan
+    from ..inference.reconstruction import write
+
+    mask, model = _mask_array(navigation_mask), as_model(model)
+    if is_series(signal):
+        _refuse_one_file(signal, out)
+        data = _reconstruct_series(signal, model, mask, client, progress)
+        return signal._deepcopy_with_new_data(data)
+    scan = model.fitting_scan(signal, scan_shape, mask)
+    if out is not None:
+        how = {"overwrite": overwrite, "client": client, "progress": progress}
+        return _opened(write(model.autoencoder, scan, out, **how, like=signal), signal)
+    if signal._lazy and client is None:
+        from ..inference.lazy import reconstruct_lazily
+
+        excluded = np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
+        data = reconstruct_lazily(model.autoencoder, signal.data.reshape(scan.source.shape), excluded)
+    else:
+        data = reconstruct_scan(model.autoencoder, scan, client=client, progress=progress)
+    return signal._deepcopy_with_new_data(data.reshape(signal.data.shape))
+
+
+def _mask_array(mask: Any) -> Any:
+    """A mask as an array, whether it came as one or as a HyperSpy signal, eager or lazy; a list, one by one."""
+    if mask is None:
+        return None
+    if isinstance(mask, (list, tuple)) and any(hasattr(m, "shape") or m is None for m in mask):
+        return [_mask_array(m) for m in mask]  # of a series
+    return np.asarray(mask.data if hasattr(mask, "axes_manager") else mask)
+
+
+def _opened(path: Path, like: Any) -> Any:
+    """The lazy signal in a file of reconstructions; of a file without metadata, with those of another signal."""
+    host = host_that_writes(path.suffix.lower())
+    if host is not None and host.library == "hyperspy":
+        from hyperspy.io import load
+
+        return load(str(path), lazy=True)
+    signal = like._deepcopy_with_new_data(lazy_patterns(path).reshape(like.data.shape))
+    return signal if signal._lazy else signal.as_lazy()
+
+
+def _refuse_one_file(signal: Any, out: Any) -> None:
+    if out is not None:
+        raise ArgumentError(
+            "a series goes to several files",
+            expected="the signal of one scan, where out is given",
+            received=repr(signal),
+            advice="Reconstruct one scan after the other: signal.inav[:, :, i].reconstruct(model, out=...).",
+        )
+
+
+def _reconstruct_series(signal: Any, model: Any, mask: Any, client: Any, progress: bool) -> Any:
+    """Reconstructions of all scans of a series, as an array of the signal's shape; lazy if the signal is."""
+    scans, masks = scans_of(signal), per_scan("navigation_mask", mask, len(signal.data))
+    lazy = signal._lazy and client is None
+    every: Any = [] if lazy else np.empty(signal.data.shape, np.float32)
+    for number, (scan, own) in enumerate(zip(scans, masks, strict=True)):
+        with in_scan(number, len(scans)):
+            data = reconstruct(scan, model, navigation_mask=own, client=client, progress=progress).data
+        if lazy:
+            every.append(data)
+        else:
+            every[number] = data
+    if lazy:
+        import dask.array as da
+
+        return da.stack(every)
+    return every

@@ -1,0 +1,151 @@
+"""Files that HyperSpy reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import h5py
+import numpy as np
+
+from ..errors import FileError
+from ..io.files import READ
+from ..scan.scan import Scan
+from .hyperspy_signals import scan_of_signal
+
+if TYPE_CHECKING:
+    from ..inference.embedding import Embedding
+
+__all__ = ["open_pattern_file", "pattern_file", "save_latents", "scan_of_file"]
+
+_FLOAT = np.dtype("<f4")
+#: readers of HyperSpy that have been looked through: none runs anything that a file holds. Not among them are
+#: netCDF, which evaluates text, and HSPY and ZSPY, whose axes may be expressions that sympy evaluates.
+_REVIEWED = {
+    "Blockfile",
+    "DENS",
+    "DigitalMicrograph",
+    "EMD",
+    "EMPAD",
+    "Hamamatsu",
+    "Image",
+    "MRC",
+    "MRCZ",
+    "PantaRhei",
+    "QuantumDetector",
+    "Ripple",
+    "Semper",
+    "TIA",
+    "TIFF",
+    "TVIPS",
+}
+
+
+def scan_of_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan:
+    """The one scan in a file that HyperSpy reads, by a reader that runs nothing that the file holds."""
+    import hyperspy.api as hs
+    from rsciio import IO_PLUGINS
+
+    path, options = _hyperspy_reader(path, hs.load)
+    readers = {
+        plugin["name"] for plugin in IO_PLUGINS if path.suffix[1:].lower() in plugin["file_extensions"]
+    }
+    if not readers:
+        raise OSError(f"files with the suffix {path.suffix!r} are not known")
+    if not options and not readers <= _REVIEWED:
+        raise FileError(
+            "file is of a kind that may run code",
+            expected=READ,
+            received=f"{path}, which HyperSpy opens as {', '.join(sorted(readers))}",
+            advice="If you trust its source, load it with hyperspy.api.load and give the signal.",
+        )
+    options = {**options, "escape_square_brackets": True}
+    try:
+        loaded = hs.load(str(path), lazy=True, **options)
+    except NotImplementedError:
+        loaded = hs.load(str(path), **options)
+    signals = loaded if isinstance(loaded, list) else [loaded]
+    scans = [s for s in signals if s.data.ndim == 4] or [s for s in signals if s.data.ndim == 3] or signals
+    if len(scans) == 1:
+        return scan_of_signal(scans[0], scan_shape)
+    raise FileError(
+        "file holds several signals",
+        expected="one scan",
+        received=f"{path} with {', '.join(map(repr, signals[:6]))}",
+        advice="Load it with hyperspy.api.load, and give one of the signals.",
+    )
+
+
+def _hyperspy_reader(path: Path, load: Any) -> tuple[Path, dict[str, Any]]:
+    """The file that HyperSpy wants for this one, and the reader where the suffix does not tell."""
+    suffix = path.suffix.lower()
+    if suffix == ".raw":  # EMPAD: the header is a file of its own
+        headers = [file for file in path.parent.glob("*.xml") if path.name in file.read_text(errors="ignore")]
+        path, suffix = (headers[0], ".xml") if len(headers) == 1 else (path, suffix)
+    if suffix == ".xml":
+        return path, {"file_format" if "file_format" in signature(load).parameters else "reader": "EMPAD"}
+    if suffix == ".hdr" and path.with_suffix(".mib").is_file():
+        return path.with_suffix(".mib"), {}
+    return path, {}
+
+
+@contextmanager
+def pattern_file(path: Path, scan: Scan, like: Any, tile: tuple[int, int]) -> Iterator[Any]:
+    """The dataset of a file that HyperSpy wrote without the data."""
+    shape = (*scan.scan_shape, *scan.pattern_shape)
+    if hasattr(like, "axes_manager"):
+        shape = like.data.shape
+        signal = like._deepcopy_with_new_data(da.zeros(shape, dtype=_FLOAT, chunks=-1))
+    else:
+        signal = _signal(da.zeros(shape, dtype=_FLOAT, chunks=-1), scan)
+    signal = signal if signal._lazy else signal.as_lazy()
+    chunks = (tile[0] * tile[1], *shape[1:]) if len(shape) == 3 else (*tile, *shape[2:])
+    options = {"shape": shape, "dtype": _FLOAT, "chunks": chunks}
+    if path.suffix.lower() == ".zspy":
+        import numcodecs
+        import zarr
+
+        signal.save(path, write_dataset=False, consolidate=False)
+        root = zarr.open_group(str(path), "a")
+        ((_, group),) = root["Experiments"].groups()
+        compressor = numcodecs.Blosc("zstd", 1)  # as HyperSpy
+        yield group.create_dataset("data", compressor=compressor, dimension_separator="/", **options)
+        zarr.consolidate_metadata(root.store)
+        return
+    signal.save(path, write_dataset=False, mode="a")
+    with h5py.File(path, "a") as file:
+        (group,) = file["Experiments"].values()
+        yield group.create_dataset("data", compression="gzip", shuffle=True, **options)
+
+
+def _signal(data: Any, scan: Scan) -> Any:
+    from hyperspy.signals import Signal2D
+
+    described = [{**axis.as_dict(), "navigate": n < 2} for n, axis in enumerate(scan.axes)]
+    signal = Signal2D(data, axes=described)
+    signal.metadata.General.title = scan.name
+    return signal
+
+
+def open_pattern_file(path: Path) -> Any:
+    """The h5py.Dataset of an .hspy file, or the zarr.Array of a .zspy file, read-only."""
+    if path.suffix.lower() == ".hspy":
+        (group,) = h5py.File(path, "r")["Experiments"].values()
+        return group["data"]
+    import zarr
+
+    (group,) = zarr.open(str(path), mode="r")["Experiments"].groups()
+    return group[1]["data"]
+
+
+def save_latents(embedding: Embedding, path: Path) -> None:
+    """Write latent maps as a `LatentMaps` signal."""
+    from .latent_maps import LatentMaps
+
+    y, x = (axis.as_dict() for axis in embedding.axes)
+    name = str(embedding.provenance.get("applied_to", {}).get("name", ""))
+    LatentMaps.from_embedding(embedding, (y, x), name).save(path)

@@ -1,0 +1,113 @@
+"""HyperSpy signals as scans.
+
+The array axes of a signal are its navigation axes, then its signal axes, each from slow to fast; HyperSpy
+counts them the other way round. Axes are therefore taken by their position in the array, never by their name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ..errors import ScanDimensionError, UnsupportedDataError
+from ..io.arrays import source_of
+from ..io.navigation_axes import TWO_AND_TWO, axes_error, axes_text
+from ..io.units import plain_units
+from ..scan.scan import Axis, Scan, default_axes
+from ..scan.series import Series, in_scan, series_of
+
+__all__ = ["is_series", "scan_of_signal", "scans_of", "title_of"]
+
+
+def scan_of_signal(signal: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
+    """View a HyperSpy signal as a `Scan`.
+
+    Parameters
+    ----------
+    signal : Signal2D
+        Any subclass, eager or lazy, with two navigation axes; or with one, and `scan_shape`; or with three: a series.
+    scan_shape : (int, int), optional
+        Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
+
+    Returns
+    -------
+    Scan
+
+    Raises
+    ------
+    ScanDimensionError
+        If there are not two navigation and two signal axes.
+    UnsupportedDataError
+        For a ragged signal or a non-uniform axis.
+    """
+    manager = signal.axes_manager
+    if is_series(signal):
+        return _series_of_signal(signal)
+    if signal.ragged:
+        raise UnsupportedDataError(
+            "ragged signal",
+            expected="a signal whose diffraction patterns all have one shape",
+            received=repr(signal),
+            advice="Stack patterns of one shape into a signals.Signal2D.",
+        )
+    if (manager.navigation_dimension, manager.signal_dimension) not in (
+        ((2, 2), (1, 2)) if scan_shape else ((2, 2),)
+    ):
+        raise axes_error(manager.navigation_dimension, manager.signal_dimension, repr(signal))
+    if not manager.axes_are_aligned_with_data:
+        raise ScanDimensionError(
+            "the navigation axes are not the first axes of the data array",
+            expected=TWO_AND_TWO + " in this order",
+            received=axes_text(manager.navigation_dimension, manager.signal_dimension, repr(signal)),
+            advice="Align them with signal.transpose(navigation_axes=(0, 1), signal_axes=(2, 3)).",
+        )
+    stored = (*manager.navigation_axes[::-1], *manager.signal_axes[::-1])
+    bent = [str(axis.name) for axis in stored if not axis.is_uniform]
+    if bent:
+        raise UnsupportedDataError(
+            "non-uniform axis",
+            expected="uniform axes, with one scale and one offset",
+            received=f"non-uniform {', '.join(bent)}",
+            advice="Interpolate with signal.interpolate_on_axis, or convert_to_uniform_axis() of the axis.",
+        )
+    source = source_of(signal.data, scan_shape)
+    y, x, ky, kx = default_axes(source.shape)
+    if manager.navigation_dimension == 2:
+        y, x = _calibrated(y, stored[0]), _calibrated(x, stored[1])
+    axes = (y, x, _calibrated(ky, stored[-2]), _calibrated(kx, stored[-1]))
+    return Scan(source, axes, name=title_of(signal) or "scan", host="hyperspy")
+
+
+def is_series(signal: Any) -> bool:
+    """Whether a signal has three navigation axes, before two signal axes."""
+    manager = signal.axes_manager
+    dimensions = manager.navigation_dimension, manager.signal_dimension
+    return dimensions == (3, 2) and manager.axes_are_aligned_with_data and not signal.ragged
+
+
+def scans_of(signal: Any) -> list[Any]:
+    """The signals along the slowest navigation axis of a series, as views."""
+    return [signal.inav[:, :, number] for number in range(len(signal.data))]
+
+
+def _series_of_signal(signal: Any) -> Series:
+    """The scans along the slowest navigation axis."""
+    scans = []
+    for number, part in enumerate(scans_of(signal)):
+        with in_scan(number, len(signal.data)):
+            scans.append(scan_of_signal(part))
+    axis = signal.axes_manager.navigation_axes[2]
+    step = _calibrated(Axis("step", len(scans)), axis) if axis.is_uniform else None
+    name = title_of(signal) or "scan"
+    return series_of(scans, step).described(name, "hyperspy", {})
+
+
+def _calibrated(default: Axis, axis: Any) -> Axis:
+    name = str(axis.name) if isinstance(axis.name, str) else default.name
+    units = plain_units(axis.units)
+    return replace(default, name=name, scale=float(axis.scale), offset=float(axis.offset), units=units)
+
+
+def title_of(signal: Any) -> str:
+    """The title in its metadata, or nothing."""
+    return str(signal.metadata.get_item("General.title", ""))

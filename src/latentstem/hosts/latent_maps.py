@@ -1,0 +1,116 @@
+"""Latent maps as a HyperSpy signal, registered in ``hyperspy_extension.yaml`` as the type ``latent_maps``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from hyperspy.signals import LazySignal, Signal2D
+
+from ..inference.embedding import Embedding
+
+__all__ = ["LatentMaps", "LazyLatentMaps"]
+
+
+class LatentMaps(Signal2D):
+    """Latent maps of a scan: one image per latent, what ``signal.embed(model)`` gives.
+
+    The latents lie on the navigation axis, named ``latent``; the two signal axes are the scan axes of the
+    embedded signal, with their calibration. ``data`` has the shape (k, Ny, Nx), float32, NaN where a scan
+    position was excluded. It is a `Signal2D` and is saved, plotted and sliced like one. Of a series, a signal with
+    three navigation axes, the slowest one follows ``latent``, and ``data`` has the shape (T, k, Ny, Nx).
+
+    Examples
+    --------
+    A look at all maps, and the map of the third latent as an image:
+
+    >>> maps = signal.embed(model)  # doctest: +SKIP
+    >>> maps.plot()  # doctest: +SKIP
+    >>> third = maps.inav[2]  # doctest: +SKIP
+
+    HyperSpy's clustering, in the space of the latents. It wants the scan on the navigation axes, which the
+    transposed signal has:
+
+    >>> signal.cluster_analysis(cluster_source=maps.T, n_clusters=4)  # doctest: +SKIP
+    >>> grains = signal.get_cluster_labels()  # doctest: +SKIP
+
+    Any clustering of scikit-learn:
+
+    >>> labels = KMeans(4).fit_predict(maps.as_loadings()).reshape(maps.data.shape[1:])  # doctest: +SKIP
+    """
+
+    _signal_type = "latent_maps"
+
+    @classmethod
+    def from_embedding(
+        cls, embedding: Embedding, axes: tuple[dict[str, Any], dict[str, Any]], title: str = ""
+    ) -> LatentMaps:
+        """The latent maps of an `Embedding` as a signal.
+
+        Parameters
+        ----------
+        embedding : Embedding
+            Maps of shape (Ny, Nx, k).
+        axes : tuple of two dict
+            The two scan axes, rows first, as ``get_axis_dictionary()`` of a HyperSpy axis gives them.
+        title : str
+            Title of what was embedded.
+        """
+        latent = {"name": "latent", "size": embedding.latent_dim, "navigate": True}
+        maps = cls(
+            np.ascontiguousarray(np.moveaxis(embedding.maps, -1, 0)),
+            axes=[latent, *({**axis, "navigate": False} for axis in axes)],
+        )
+        maps.metadata.General.title = f"Latent maps of {title}" if title else "Latent maps"
+        maps.metadata.set_item("LatentSTEM.provenance", json.dumps(embedding.provenance))
+        return maps
+
+    @classmethod
+    def from_series(
+        cls, embeddings: list[Embedding], axes: list[dict[str, Any]], title: str = ""
+    ) -> LatentMaps:
+        """The latent maps of the scans of a series as one signal, shape (T, k, Ny, Nx).
+
+        Parameters
+        ----------
+        embeddings : list of Embedding
+            Maps of one shape (Ny, Nx, k).
+        axes : list of dict
+            The axis along the series, then the two scan axes, rows first.
+        title : str
+            Title of what was embedded.
+        """
+        step, y, x = axes
+        parts = [cls.from_embedding(embedding, (y, x), title) for embedding in embeddings]
+        latent = {"name": "latent", "size": embeddings[0].latent_dim, "navigate": True}
+        maps = cls(
+            np.stack([part.data for part in parts]),
+            axes=[{**step, "navigate": True}, latent, *({**axis, "navigate": False} for axis in (y, x))],
+            metadata=parts[0].metadata.as_dictionary(),
+        )
+        applied_to = [embedding.provenance.get("applied_to") for embedding in embeddings]
+        provenance = {**embeddings[0].provenance, "applied_to": applied_to}
+        maps.metadata.set_item("LatentSTEM.provenance", json.dumps(provenance))
+        return maps
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What the model is and which scan it was applied to; kept in ``metadata.LatentSTEM``."""
+        return dict(json.loads(self.metadata.get_item("LatentSTEM.provenance", "{}")))
+
+    def as_loadings(self) -> np.ndarray:
+        """The latents as a table, one row per scan position.
+
+        Returns
+        -------
+        ndarray, shape (Ny * Nx, k), float32
+            Rows in row-major order of the scan, as ``learning_results.loadings`` has them; of a series, one scan
+            after the other.
+        """
+        maps = np.asarray(self.data)
+        return np.moveaxis(maps, -3, -1).reshape(-1, maps.shape[-3])
+
+
+class LazyLatentMaps(LazySignal, LatentMaps):
+    """`LatentMaps` whose data are a dask array, as ``hs.load(..., lazy=True)`` gives them."""

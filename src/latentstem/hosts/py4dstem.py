@@ -1,0 +1,188 @@
+"""The methods that py4DSTEM's datacubes get."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..functions import as_model, training_names
+from ..functions import embed as embed_data
+from ..functions import train_autoencoder as train
+from ..io.pattern_files import lazy_patterns, open_patterns
+from ..util.argument_checks import names_checked
+from .py4dstem_datacubes import PROVENANCE, latents_array, scan_of_datacube, with_data
+from .py4dstem_files import open_pattern_file, pattern_file, save_latents, scan_of_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from emdfile import Array
+
+    from ..inference.model import LatentModel
+
+__all__ = [
+    "embed",
+    "open_pattern_file",
+    "pattern_file",
+    "reconstruct",
+    "save_latents",
+    "scan_of_file",
+    "scan_of_object",
+    "train_autoencoder",
+]
+
+scan_of_object = scan_of_datacube
+
+
+@names_checked(training_names)
+def train_autoencoder(
+    datacube: Any,
+    *,
+    scan_shape: tuple[int, int] | None = None,
+    scan_mask: Any = None,
+    pattern_mask: Any = None,
+    **training_arguments: Any,
+) -> LatentModel:
+    """Train an autoencoder on the diffraction patterns of this datacube.
+
+    Parameters
+    ----------
+    scan_shape : (int, int), optional
+        Scan rows and columns (Rx, Ry) where the datacube holds one row of patterns.
+    scan_mask : array of bool, shape (Rx, Ry), optional
+        True excludes the scan position.
+    pattern_mask : array of bool, shape (Qx, Qy), optional
+        True excludes the detector pixel.
+    **training_arguments
+        As for :func:`latentstem.train_autoencoder`: ``preset``, ``latent_dim``, ``epochs``, ``max_time``,
+        ``output_dir`` ...
+
+    Returns
+    -------
+    LatentModel
+        For ``datacube.embed`` and ``datacube.reconstruct``. The datacube itself is not changed.
+    """
+    masks = {"scan_mask": scan_mask, "pattern_mask": pattern_mask}
+    return train(datacube, scan_shape=scan_shape, **masks, **training_arguments)
+
+
+@names_checked()
+def embed(
+    datacube: Any,
+    model: Any,
+    *,
+    name: str = "latents",
+    scan_shape: tuple[int, int] | None = None,
+    scan_mask: Any = None,
+    smooth: int | None = None,
+    client: Any = None,
+    progress: bool = False,
+) -> Array:
+    """Latent maps of this datacube, stored on its tree under `name` and returned.
+
+    Parameters
+    ----------
+    model : LatentModel or path
+        A trained model, or its checkpoint.
+    name : str
+        Name of the node; latents that are there from before are replaced.
+    scan_shape : (int, int), optional
+        Scan rows and columns (Rx, Ry) where the datacube holds one row of patterns.
+    scan_mask : array of bool, shape (Rx, Ry), optional
+        True excludes the scan position; its latents are NaN.
+    smooth : int, optional
+        Radius, in scan positions, over which latents are smoothed where neighbours are alike; by default that of the
+        context the model was trained with. 0: each position's own latents.
+    client : distributed.Client, optional
+        Whose workers do it.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    emdfile.Array, shape (k, Rx, Ry), float32
+        Calibrated like the scan; ``metadata["latentstem"]`` says which model made it. It is saved with the
+        datacube and can be read without LatentSTEM.
+
+    Raises
+    ------
+    ArgumentError
+        If the datacube's tree has something else under `name`.
+    """
+    _check_name(datacube, name)
+    how = {"smooth": smooth, "client": client, "progress": progress}
+    embedding = embed_data(datacube, model, scan_shape=scan_shape, scan_mask=scan_mask, **how)
+    same_scan = embedding.maps.shape[:2] == datacube.Rshape
+    units = datacube.calibration.get_R_pixel_units() if same_scan else "pixels"
+    latents = latents_array(embedding, name, units)
+    datacube.attach(latents)
+    return latents
+
+
+@names_checked()
+def reconstruct(
+    datacube: Any,
+    model: Any,
+    *,
+    scan_shape: tuple[int, int] | None = None,
+    scan_mask: Any = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    client: Any = None,
+    progress: bool = False,
+) -> Any:
+    """The datacube as the model sees it: denoised, in the datacube's own units.
+
+    Parameters
+    ----------
+    model : LatentModel or path
+        A trained model, or its checkpoint.
+    scan_shape : (int, int), optional
+        Scan rows and columns (Rx, Ry) where the datacube holds one row of patterns.
+    scan_mask : array of bool, shape (Rx, Ry), optional
+        True excludes the scan position; its pattern is NaN.
+    out : path, optional
+        File to write block by block, never whole in memory: ``.h5`` for py4DSTEM, or ``.npy``, ``.npz``, ``.hspy``,
+        ``.zspy``.
+    overwrite : bool
+        Replace a file that is there. The file that this datacube is read from is never replaced.
+    client : distributed.Client, optional
+        Whose workers do it.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    DataCube
+        float32, of this datacube's shape, with a copy of its calibration. Its data are in memory; with `out`, they stay
+        in the file: a read-only memory map of ``.h5``, ``.npy`` and ``.npz``, an h5py dataset of ``.hspy``, a dask
+        array of ``.zspy``.
+    """
+    from ..inference.reconstruction import reconstruct as reconstruct_scan
+    from ..inference.reconstruction import write
+
+    model = as_model(model)
+    scan = model.fitting_scan(datacube, scan_shape, scan_mask)
+    if out is None:
+        data = reconstruct_scan(model.autoencoder, scan, client=client, progress=progress)
+    else:
+        how = {"overwrite": overwrite, "client": client, "progress": progress}
+        path = write(model.autoencoder, scan, out, **how, like=datacube)
+        data = lazy_patterns(path) if path.suffix.lower() == ".zspy" else open_patterns(path)
+    return with_data(datacube, data.reshape(datacube.data.shape) if isinstance(data, np.ndarray) else data)
+
+
+def _check_name(datacube: Any, name: str) -> None:
+    """Whether latents may be stored under this name: it is free, or latents are there already."""
+    named = isinstance(name, str) and bool(name) and "/" not in name
+    present = datacube.tree(name) if named and name in datacube.treekeys else None
+    if not named or (present is not None and PROVENANCE not in present.metadata):
+        what = "no name of a node" if present is None else f"a {type(present).__name__} that is there already"
+        raise ArgumentError(
+            "name of the latents",
+            expected="a name that is free on the datacube's tree, without slashes",
+            received=f"{name!r}, {what}",
+            advice="Choose another name, for example datacube.embed(model, name='latents').",
+        )

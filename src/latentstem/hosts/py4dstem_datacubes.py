@@ -1,0 +1,110 @@
+"""py4DSTEM datacubes as scans, and latent maps as arrays of emdfile.
+
+The axes of a datacube are Rx, Ry, Qx, Qy in this order; its x is the first axis, the scan row.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from emdfile import Array, Metadata
+
+from ..errors import UnsupportedDataError
+from ..io.arrays import source_of
+from ..io.units import plain_units
+from ..scan.scan import Axis, Scan, default_axes
+from ..scan.validation import check_open
+
+if TYPE_CHECKING:
+    from ..inference.embedding import Embedding
+
+__all__ = ["PROVENANCE", "latents_array", "scan_of_datacube", "with_data"]
+
+PROVENANCE = "latentstem"  # name of the metadata that tells our nodes from others
+
+
+def scan_of_datacube(datacube: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
+    """View a py4DSTEM ``DataCube`` as a `Scan`.
+
+    Parameters
+    ----------
+    datacube : DataCube
+        Its data may be an array in memory, a memory map, an h5py dataset or a dask array.
+    scan_shape : (int, int), optional
+        Scan rows and columns (Rx, Ry) where the datacube holds one row of patterns.
+
+    Returns
+    -------
+    Scan
+
+    Raises
+    ------
+    UnsupportedDataError
+        If `datacube` is another object of py4DSTEM.
+    """
+    from py4DSTEM.datacube.datacube import DataCube
+
+    if not isinstance(datacube, DataCube):
+        raise UnsupportedDataError(
+            "not a datacube",
+            expected="a py4DSTEM DataCube",
+            received=f"{type(datacube).__module__}.{type(datacube).__qualname__}",
+            advice="Give a datacube from its tree, or make one with py4DSTEM.DataCube(array).",
+        )
+    check_open(datacube.data)
+    source = source_of(datacube.data, scan_shape)
+    calibration = datacube.calibration
+    r_size, r_units = calibration.get_R_pixel_size(), calibration.get_R_pixel_units()
+    q_size, q_units = calibration.get_Q_pixel_size(), calibration.get_Q_pixel_units()
+    rx, ry, qx, qy = default_axes(source.shape)
+    if source.shape == datacube.data.shape:
+        rx, ry = _calibrated("Rx", rx, r_size, r_units), _calibrated("Ry", ry, r_size, r_units)
+    qx, qy = _calibrated("Qx", qx, q_size, q_units), _calibrated("Qy", qy, q_size, q_units)
+    return Scan(source, (rx, ry, qx, qy), name=datacube.name, host="py4dstem")
+
+
+def with_data(datacube: Any, data: Any) -> Any:
+    """A datacube of these data, with the name and a copy of the calibration of another."""
+    from py4DSTEM.datacube.datacube import DataCube
+
+    calibration = datacube.calibration.copy()
+    calibration._params = copy.deepcopy(calibration._params)  # copy() shares the arrays
+    return DataCube(data, name=datacube.name, calibration=calibration)
+
+
+def latents_array(embedding: Embedding, name: str, units: str) -> Array:
+    """Latent maps as a node of a tree.
+
+    Parameters
+    ----------
+    embedding : Embedding
+        Maps of shape (Rx, Ry, k).
+    name : str
+        Name of the node.
+    units : str
+        Units of the scan axes, as py4DSTEM writes them.
+
+    Returns
+    -------
+    emdfile.Array, shape (k, Rx, Ry), float32
+    """
+    latents = Array(
+        np.ascontiguousarray(np.moveaxis(embedding.maps, -1, 0)),
+        name=name,
+        dims=[
+            np.arange(embedding.latent_dim),
+            *(np.arange(axis.size) * axis.scale for axis in embedding.axes),
+        ],
+        dim_names=["latent", "Rx", "Ry"],
+        dim_units=["", units, units],
+    )
+    latents.metadata = Metadata(PROVENANCE, {"provenance": json.dumps(embedding.provenance)})
+    return latents
+
+
+def _calibrated(name: str, axis: Axis, size: Any, units: Any) -> Axis:
+    return replace(axis, name=name, scale=1.0 if size is None else float(size), units=plain_units(units))

@@ -1,0 +1,111 @@
+"""Files that py4DSTEM reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from ..scan.scan import Axis, Scan
+from .py4dstem_datacubes import latents_array, scan_of_datacube, with_data
+
+if TYPE_CHECKING:
+    from ..inference.embedding import Embedding
+
+__all__ = ["open_pattern_file", "pattern_file", "save_latents", "scan_of_file"]
+
+_FLOAT = np.dtype("<f4")
+_READS = {
+    ".h5",
+    ".hdf5",
+    ".emd",
+    ".py4dstem",
+    ".dm",
+    ".dm3",
+    ".dm4",
+    ".raw",
+    ".mrc",
+    ".gtg",
+    ".bin",
+    ".mib",
+}
+
+
+def scan_of_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan | None:
+    """The scan in a file; None where py4DSTEM does not know its suffix."""
+    if path.suffix.lower() not in _READS:
+        return None
+    import py4DSTEM
+
+    return scan_of_datacube(py4DSTEM.import_file(str(path)), scan_shape)
+
+
+@contextmanager
+def pattern_file(path: Path, scan: Scan, like: Any, tile: tuple[int, int]) -> Iterator[Any]:
+    """The dataset of a tree that py4DSTEM wrote around an array of two by two patterns."""
+    import py4DSTEM
+
+    shape: tuple[int, ...] = (*scan.scan_shape, *scan.pattern_shape)
+    if isinstance(like, py4DSTEM.DataCube):
+        shape = like.data.shape
+    small = np.zeros([min(n, 2) for n in shape], _FLOAT)  # axes are stored as their first two values
+    cube = with_data(like, small) if isinstance(like, py4DSTEM.DataCube) else _datacube(small, scan)
+    py4DSTEM.save(str(path), cube, mode="o")
+    with h5py.File(path, "a") as file:
+        group = _cube_of(file)
+        attributes = dict(group["data"].attrs)
+        del group["data"]
+        dataset = group.create_dataset("data", shape, _FLOAT)  # contiguous, so that it can be mapped
+        dataset.attrs.update(attributes)
+        yield dataset
+
+
+def open_pattern_file(path: Path) -> np.memmap:
+    """A memory map of the patterns in a file."""
+    with h5py.File(path, "r") as file:
+        dataset = _cube_of(file)["data"]
+        return np.memmap(path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
+
+
+def save_latents(embedding: Embedding, path: Path) -> None:
+    """Write latent maps as an array (k, Rx, Ry) in a tree of py4DSTEM."""
+    import py4DSTEM
+
+    units = embedding.axes[0].units or "pixels"
+    py4DSTEM.save(str(path), latents_array(embedding, "latents", units), mode="w")
+
+
+def _cube_of(file: Any) -> Any:
+    """The one datacube in a tree of py4DSTEM."""
+    (root,) = file.values()
+    return next(group for group in root.values() if group.attrs.get("python_class") == "DataCube")
+
+
+def _datacube(patterns: np.ndarray, scan: Scan) -> Any:
+    """A DataCube. It has one pixel size for both scan axes, and one for both detector axes."""
+    from py4DSTEM import DataCube
+
+    cube = DataCube(patterns, name=scan.name.replace("/", "-"))  # a group of the file
+    calibration = cube.calibration
+    step, units = _common(scan.axes[:2])
+    if units:
+        calibration.set_R_pixel_size(step)
+        calibration.set_R_pixel_units(units)
+    step, units = _common(scan.axes[2:])
+    known = {"1/angstrom": ("A^-1", 1.0), "1/nm": ("A^-1", 0.1), "mrad": ("mrad", 1.0)}
+    if units in known:
+        units, factor = known[units]
+        calibration.set_Q_pixel_size(step * factor)
+        calibration.set_Q_pixel_units(units)
+    return cube
+
+
+def _common(axes: tuple[Axis, ...]) -> tuple[float, str]:
+    """Scale and units, if two axes share them; units are empty if not."""
+    y, x = axes
+    same = y.units == x.units and np.isclose(y.scale, x.scale)
+    return y.scale, y.units if same else ""

@@ -1,0 +1,88 @@
+"""Adds ``train_autoencoder``, ``embed`` and ``reconstruct`` to the hosts' classes, in either order of import.
+
+A host that is there already gets the methods at once. For one that comes later, a finder on ``sys.meta_path``
+lets the import take its course and adds the methods when the host's module has run; nothing else is changed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+from ..io.host_table import HOSTS
+
+__all__ = ["METHODS", "install"]
+
+METHODS = ("train_autoencoder", "embed", "reconstruct")
+
+_OURS = "latentstem."
+_warned: set[str] = set()
+
+
+def install() -> None:
+    """Put the hooks in place; a second call changes nothing."""
+    if not any(_is_ours(finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AfterImport())
+    for host in HOSTS:
+        if host.class_module in sys.modules:
+            add_methods(
+                importlib.import_module(host.class_module)
+            )  # waits for another thread that is importing it
+
+
+def add_methods(module: ModuleType) -> None:
+    """Add the methods to a host module's class, beside whatever the class has under these names."""
+    host = next(host for host in HOSTS if host.class_module == module.__name__)
+    host_class = getattr(module, host.class_name, None)
+    if host_class is None:  # not finished, or a host whose layout is not known
+        return
+    functions = host.functions
+    for name in METHODS:
+        present = getattr(host_class, name, None)
+        if present is None or str(getattr(present, "__module__", "")).startswith(_OURS):
+            setattr(host_class, name, getattr(functions, name))
+        elif (label := f"{host.class_name}.{name}") not in _warned:
+            _warned.add(label)
+            call = "data" if name == "train_autoencoder" else "data, model"
+            warnings.warn(
+                f"{label} already exists with another meaning and is left alone; "
+                f"call latentstem.{name}({call}) instead.",
+                stacklevel=2,
+            )
+
+
+class _AfterImport(MetaPathFinder):
+    """Finds the hosts' modules as the finders after it do, and acts once they have been executed."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in {host.class_module for host in HOSTS}:
+            return None
+        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
+            spec = finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    _then_add_methods(spec.loader)
+                return spec
+        return None
+
+
+def _then_add_methods(loader: Any) -> None:
+    execute = loader.exec_module
+
+    def exec_module(module: ModuleType) -> None:
+        execute(module)
+        add_methods(module)
+
+    loader.exec_module = exec_module
+
+
+def _is_ours(finder: Any) -> bool:
+    return (type(finder).__module__, type(finder).__qualname__) == (__name__, _AfterImport.__qualname__)

@@ -1,0 +1,1 @@
+"""What a user holds after training: the model, its embeddings and reconstructions."""

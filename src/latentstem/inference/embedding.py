@@ -1,0 +1,150 @@
+"""Latent maps on the scan, with their calibration and where they come from."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, FileError, StorageError, said
+from ..io.npz import npz_array
+from ..scan.scan import Axis
+from ..util.paths import local_path
+from ..util.whole_file import written_whole
+from .smoothing import smoothed, smoothing_radius
+
+__all__ = ["Embedding"]
+
+_ENTRIES = ("maps", "axes", "provenance")
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """The latents of a scan.
+
+    Parameters
+    ----------
+    maps : ndarray, shape (Ny, Nx, k), float32
+        k latents at each scan position; NaN where a position was excluded.
+    axes : (Axis, Axis)
+        The two scan axes, rows first.
+    provenance : dict
+        Plain values: what the model is (config, versions) and which scan it was applied to.
+    own : ndarray, shape (Ny, Nx, k), float32, optional
+        Each position's own latents: `maps`, where these are not smoothed; None where they are not known, as of smoothed
+        maps that were read from a file.
+
+    Raises
+    ------
+    ArgumentError
+        If the maps and the axes do not fit together.
+    """
+
+    maps: np.ndarray
+    axes: tuple[Axis, Axis]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    own: np.ndarray | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        sizes = tuple(axis.size for axis in self.axes)
+        maps = np.asarray(self.maps)
+        if maps.ndim != 3 or maps.shape[:2] != sizes or maps.dtype != np.float32:
+            raise ArgumentError(
+                "latent maps do not fit their scan axes",
+                expected=f"float32 maps of shape {sizes} + (number of latents,)",
+                received=f"{maps.dtype} maps of shape {maps.shape}",
+                advice="Give the latents scan axes first, latent last, as model.embed(...).maps does.",
+            )
+        if self.own is None and not self.provenance.get("smooth"):
+            object.__setattr__(self, "own", self.maps)
+
+    @property
+    def latent_dim(self) -> int:
+        """Number of latents per scan position, k."""
+        return int(self.maps.shape[2])
+
+    def smoothed(self, radius: int) -> Embedding:
+        """The same latents, smoothed over another radius where neighbours are alike.
+
+        Parameters
+        ----------
+        radius : int
+            In scan positions; 0: each position's own latents. See `latentstem.inference.smoothing.smoothed`.
+
+        Returns
+        -------
+        Embedding
+
+        Raises
+        ------
+        ArgumentError
+            If `radius` is no radius, or if each position's own latents are not known any more, as after `load`.
+        """
+        radius = smoothing_radius(radius)
+        if self.own is None:
+            raise ArgumentError(
+                "these latents are smoothed already",
+                expected="latents as embed(...) gives them, or read from a file and not smoothed",
+                received=f"latents smoothed over a radius of {self.provenance['smooth']}, without each position's own",
+                advice="Embed the scan anew: model.embed(data, smooth=...).",
+            )
+        maps = smoothed(self.own, radius)
+        return replace(self, maps=maps, provenance={**self.provenance, "smooth": radius})
+
+    def save(self, path: str | Path) -> Path:
+        """Write maps, calibration and provenance to one ``.npz`` file.
+
+        The entry ``maps`` opens with ``numpy.load`` alone; ``axes`` and ``provenance`` are JSON text. Nothing
+        is pickled.
+
+        Parameters
+        ----------
+        path : str or Path
+            ``.npz`` is added where it is missing.
+
+        Returns
+        -------
+        Path
+            Where it was written.
+        """
+        path = local_path(path, StorageError)
+        if path.suffix != ".npz":
+            path = path.with_name(path.name + ".npz")
+        axes = json.dumps([axis.as_dict() for axis in self.axes])
+        provenance = np.array(json.dumps(self.provenance))
+        with written_whole(path) as beside:
+            np.savez(beside, maps=self.maps, axes=np.array(axes), provenance=provenance)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Embedding:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        FileError
+            If the file is missing, damaged, or holds something else.
+        """
+        try:
+            place = local_path(path)
+            with zipfile.ZipFile(place) as archive:
+                names = archive.namelist()
+            missing = [name for name in _ENTRIES if f"{name}.npy" not in names]
+            if missing:
+                raise ValueError(f"no entry {', '.join(missing)}")
+            maps, axes, provenance = (npz_array(place, name) for name in _ENTRIES)
+            ny, nx = (Axis(**axis) for axis in json.loads(str(axes)))
+            return cls(maps, (ny, nx), dict(json.loads(str(provenance))))
+        except FileError:
+            raise
+        except Exception as error:  # a damaged file makes its readers raise anything
+            raise FileError(
+                f"cannot read latent maps from {path}",
+                expected="an .npz file written by Embedding.save",
+                received=said(error),
+                advice="Write it anew with latentstem.embed(data, model).save(path).",
+            ) from error

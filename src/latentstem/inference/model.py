@@ -1,0 +1,281 @@
+"""What a user holds after training: a model that embeds and reconstructs."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..config import TrainingConfig
+from ..errors import ModelMismatchError
+from ..io.checkpoint import read_checkpoint, write_checkpoint
+from ..io.open import as_scan
+from ..nn.autoencoder import Autoencoder
+from ..nn.preprocessing import as_tensor
+from ..scan.scan import Scan
+from ..training.summary import Summary
+from ..util.argument_checks import names_checked
+from .block_predictor import BlockPredictor
+from .blockwise import in_memory
+from .embedding import Embedding
+from .reconstruction import reconstruct as reconstruct_scan
+from .series import for_each_scan
+from .smoothing import smoothing_radius
+
+__all__ = ["LatentModel", "load"]
+
+_BATCH = 256  # latents that are decoded together
+
+
+class LatentModel:
+    """A trained autoencoder.
+
+    Parameters
+    ----------
+    autoencoder : Autoencoder
+        Network, preprocessing and configuration.
+    summary : Summary
+        What came of training.
+    evidence : dict, optional
+        What `latentstem.report.report.evidence` measured, in plain values.
+    """
+
+    def __init__(
+        self, autoencoder: Autoencoder, summary: Summary, evidence: dict[str, Any] | None = None
+    ) -> None:
+        self.autoencoder, self.summary, self.evidence = autoencoder.eval(), summary, evidence
+
+    @property
+    def config(self) -> TrainingConfig:
+        """What was trained, nothing left at ``auto``."""
+        return self.autoencoder.config
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """Series of every loss term, metric and learning rate, one value an epoch."""
+        return self.autoencoder.history
+
+    @property
+    def context(self) -> int:
+        """Radius of the neighbourhood that the encoder sees, in scan positions."""
+        return self.config.context
+
+    @property
+    def pattern_shape(self) -> tuple[int, int]:
+        """Detector rows and columns (H, W) of the patterns the model is for."""
+        return self.autoencoder.preprocessing.detector.pattern_shape
+
+    @property
+    def scan_signature(self) -> dict[str, Any]:
+        """Shape, dtype and axes of the scan it was trained on."""
+        return dict(self.autoencoder.hyper_parameters["scan"])
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of the packages that trained it."""
+        return dict(self.autoencoder.versions)
+
+    @names_checked()
+    @for_each_scan
+    def embed(
+        self,
+        data: Any,
+        *,
+        scan_shape: tuple[int, int] | None = None,
+        scan_mask: Any = None,
+        smooth: int | None = None,
+        client: Any = None,
+        progress: bool = False,
+    ) -> Embedding:
+        """Latents of a scan, found block by block.
+
+        Parameters
+        ----------
+        data : DataCube, Signal2D, array or path
+            Anything `as_scan` reads, with patterns of the shape the model is for. Of a series (a list, or an array
+            of five dimensions), a list comes back, one for each scan; arguments of one scan are lists then.
+        scan_shape, scan_mask
+            See `as_scan`. Latents of excluded scan positions are NaN, and they are nobody's context.
+        smooth : int, optional
+            Radius, in scan positions, of the neighbourhood over which latents are smoothed where neighbours are alike;
+            see `latentstem.inference.smoothing.smoothed`. By default that of the context the model was trained with. 0: each
+            position's own latents, those that `reconstruct` decodes.
+        client : distributed.Client, optional
+            Whose workers do it. Without one, nothing of dask.distributed is used, also where a default client exists.
+        progress : bool
+            Show a progress bar.
+
+        Returns
+        -------
+        Embedding
+            ``.maps`` is an ndarray, shape (Ny, Nx, k), float32.
+
+        Raises
+        ------
+        ModelMismatchError
+            If the patterns have another shape than the model is for.
+        ArgumentError
+            If `smooth` is no radius.
+        """
+        smooth = smoothing_radius(self.context if smooth is None else smooth)
+        scan = self.fitting_scan(data, scan_shape, scan_mask)
+        work = BlockPredictor(self.autoencoder, decode=False, source=scan.source)
+        maps = in_memory(work, scan, client=client, progress=progress)
+        provenance = {**self.describe(), "applied_to": scan.signature()}
+        return Embedding(maps, scan.axes[:2], provenance).smoothed(smooth)
+
+    @names_checked()
+    @for_each_scan
+    def reconstruct(
+        self,
+        data: Any,
+        *,
+        scan_shape: tuple[int, int] | None = None,
+        scan_mask: Any = None,
+        out: str | Path | None = None,
+        overwrite: bool = False,
+        client: Any = None,
+        progress: bool = False,
+    ) -> Any:
+        """Reconstructed, denoised patterns of a scan, in the data's own units.
+
+        Parameters
+        ----------
+        data, scan_shape, scan_mask, client, progress
+            See `embed`.
+        out : path, optional
+            File to write block by block, never whole in memory: ``.npy``, ``.npz``, ``.hspy``, ``.zspy``, or ``.h5``
+            (py4DSTEM). It is there only when it is complete.
+        overwrite : bool
+            Replace a file that is there. The file that `data` is read from is never replaced.
+
+        Returns
+        -------
+        array, shape (Ny, Nx, H, W), float32
+            On the original detector grid: bins are spread evenly over their pixels, excluded pixels and pixels outside
+            `crop` are 0, excluded scan positions NaN. In memory, or, with `out`, what is in the file, read-only: a
+            memory map (``.npy``, ``.npz``, ``.h5``), an ``h5py.Dataset`` (``.hspy``) or a ``zarr.Array`` (``.zspy``).
+
+        Raises
+        ------
+        ModelMismatchError
+            If the patterns have another shape than the model is for.
+        ArgumentError
+            If memory or disk have no room for them.
+        FileError
+            If nothing can be written to `out`.
+        """
+        scan = self.fitting_scan(data, scan_shape, scan_mask)
+        return reconstruct_scan(
+            self.autoencoder, scan, out=out, overwrite=overwrite, client=client, progress=progress
+        )
+
+    def decode(self, latents: Any) -> np.ndarray:
+        """Patterns that latents stand for.
+
+        Parameters
+        ----------
+        latents : array, shape (..., k)
+
+        Returns
+        -------
+        ndarray, shape (..., H, W), float32
+        """
+        try:
+            latents = torch.as_tensor(np.asarray(latents, dtype=np.float32))
+        except (TypeError, ValueError):
+            latents = torch.empty(0)
+        if latents.ndim == 0 or latents.shape[-1] != self.config.latent_dim:
+            raise ModelMismatchError(
+                "latents do not fit the model",
+                expected=f"{self.config.latent_dim} latents along the last axis",
+                received=f"shape {tuple(latents.shape)}",
+                advice="Give latents as embed(...).maps holds them.",
+            )
+        flat = latents.reshape(-1, latents.shape[-1])
+        parts = [self.autoencoder.decode_patterns(part) for part in flat.split(_BATCH)] or [
+            torch.empty(0, *self.pattern_shape)
+        ]
+        return torch.cat(parts).numpy().reshape(*latents.shape[:-1], *self.pattern_shape)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the model to one ``.ckpt`` file, always whole, which needs no training data to be used."""
+        return write_checkpoint(self._content(), path)
+
+    def _content(self) -> dict[str, Any]:
+        """All of the model as tensors and plain values."""
+        return self.autoencoder.content(summary=self.summary.as_dict(), evidence=self.evidence)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _of_content, (self._content(), "another process")
+
+    def describe(self) -> dict[str, Any]:
+        """Configuration, preprocessing, training scan and versions, as plain values."""
+        provenance = self.autoencoder.provenance()
+        return {
+            "format_version": provenance["format_version"],
+            "config": self.config.model_dump(mode="json"),
+            "preprocessing": self.autoencoder.preprocessing.describe(),
+            "trained_on": self.scan_signature,
+            "versions": provenance["versions"],
+        }
+
+    def __repr__(self) -> str:
+        cfg, (height, width) = self.config, self.pattern_shape
+        return f"LatentModel({cfg.network}, {cfg.latent_dim} latents, {height} x {width} pixels, {cfg.reconstruction})"
+
+    def fitting_scan(self, data: Any, scan_shape: tuple[int, int] | None, scan_mask: Any) -> Scan:
+        """The scan of any data, if its patterns are of the shape the model is for; see `embed`."""
+        scan = as_scan(data, scan_shape, scan_mask=scan_mask)
+        trained = self.scan_signature.get("name")
+        if scan.pattern_shape != self.pattern_shape:
+            raise ModelMismatchError(
+                "the patterns are of another shape than the model is for",
+                expected="{} x {} pixels, as in the training scan {!r}".format(*self.pattern_shape, trained),
+                received=f"{scan.pattern_shape[0]} x {scan.pattern_shape[1]} pixels in {scan.name!r}",
+                advice="Crop or bin the detector to that shape, or train on this scan.",
+            )
+        self._compare_range(scan)
+        return scan
+
+    def _compare_range(self, scan: Scan) -> None:
+        """Warn where the intensities are far from those of the training scan."""
+        included = np.arange(scan.n_positions)
+        if scan.scan_mask is not None:
+            included = included[~scan.scan_mask.ravel()]
+        sample = included[np.linspace(0, len(included) - 1, min(64, len(included))).astype(int)]
+        values = self.autoencoder.values(as_tensor(scan.read(sample)))
+        mean, trained = float(values.sum((1, 2)).mean()), float(self.autoencoder.preprocessing.mean_total)
+        if trained > 0 and np.isfinite(mean) and not 0.1 < mean / trained < 10:
+            warnings.warn(
+                f"The patterns of {scan.name!r} ({scan.dtype}) sum to {mean:.3g} on average, those of the training "
+                f"scan ({self.scan_signature.get('dtype')}) to {trained:.3g}: latents may mean little. Train on this "
+                "scan, or fine-tune with init_from.",
+                stacklevel=4,
+            )
+
+
+def load(path: str | Path) -> LatentModel:
+    """Load a model; nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : str or Path
+        A checkpoint written by `LatentModel.save` or by training.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, not of this package, or of a newer format.
+    """
+    return _of_content(read_checkpoint(path), path)
+
+
+def _of_content(content: dict[str, Any], origin: str | Path) -> LatentModel:
+    ours = content["latentstem"]
+    stored = ours.get("summary") or {"figures": {}, "verdicts": {}, "advice": [], "choices": []}
+    autoencoder = Autoencoder.from_content(content, origin)
+    return LatentModel(autoencoder, Summary(**stored), ours.get("evidence"))

@@ -1,0 +1,1 @@
+"""Input and output: every kind of data becomes a `Scan`, and results become files."""

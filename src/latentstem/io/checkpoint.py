@@ -1,0 +1,98 @@
+"""Reading and writing the one checkpoint format: a Lightning ``.ckpt`` of tensors and plain values."""
+
+from __future__ import annotations
+
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError, said
+from ..util.paths import local_path
+from ..util.whole_file import written_whole
+from .checkpoint_schema import check_stored
+
+__all__ = ["FORMAT_VERSION", "altered", "read_checkpoint", "write_checkpoint"]
+
+#: version of the checkpoint layout; a newer one is refused
+FORMAT_VERSION = 2
+_ADVICE = (
+    "Give a file written by LatentModel.save or by training: ae.ckpt, checkpoints/best.ckpt or last.ckpt."
+)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint; nothing in it is executed.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, not a latentstem checkpoint, or of a newer format.
+    """
+    path = local_path(path, CheckpointError)
+    if not path.is_file():
+        raise CheckpointError(
+            "no such checkpoint", expected="the path of a .ckpt file", received=f"'{path}'", advice=_ADVICE
+        )
+    try:
+        _check_sums(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its parser meets
+        raise CheckpointError(
+            "the checkpoint cannot be read",
+            expected="tensors and plain values only",
+            received=f"'{path}' ({said(error)})",
+            advice="The file is damaged, is not a checkpoint, or holds objects that would run code. "
+            + _ADVICE,
+        ) from None
+    ours = content.get("latentstem") if isinstance(content, dict) else None
+    if not isinstance(ours, dict) or not {"state_dict", "hyper_parameters"} <= content.keys():
+        raise CheckpointError(
+            "not a latentstem checkpoint",
+            expected="a checkpoint with a latentstem format version",
+            received=f"'{path}', which has none",
+            advice=_ADVICE,
+        )
+    if not isinstance(ours.get("format_version"), int) or not 1 <= ours["format_version"] <= FORMAT_VERSION:
+        raise CheckpointError(
+            "the checkpoint is of another format",
+            expected=f"format version {FORMAT_VERSION} or older",
+            received=f"{ours.get('format_version')!r} in '{path}'",
+            advice="Upgrade latentstem to read it.",
+        )
+    try:
+        check_stored(content)
+    except ValueError as error:
+        raise altered(path, error) from None
+    return content
+
+
+def altered(path: str | Path, error: Exception) -> CheckpointError:
+    """What is said of a checkpoint whose parts do not belong together."""
+    return CheckpointError(
+        "the checkpoint is incomplete or altered",
+        expected="hyper-parameters, weights and history that belong together",
+        received=f"'{path}' ({said(error)})",
+        advice="Take another copy of the file, or train again.",
+    )
+
+
+def _check_sums(path: Path) -> None:
+    """Whether every part of the file is as it was written; torch does not look at the check sums."""
+    with zipfile.ZipFile(path) as archive:
+        if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+            raise ValueError("its parts are compressed, which those of a checkpoint are not")
+        damaged = archive.testzip()
+    if damaged:
+        raise ValueError(f"{damaged} is not as it was written")
+
+
+def write_checkpoint(content: dict[str, Any], path: str | Path) -> Path:
+    """Write beside the path and rename, so that a file of that name is always whole."""
+    path, buffer = Path(path), BytesIO()
+    torch.save(content, buffer)  # which hides what the system says of a full disk if it writes to a file
+    with written_whole(path) as beside:
+        beside.write_bytes(buffer.getbuffer())
+    return path

@@ -1,0 +1,136 @@
+"""Frames of a DECTRIS detector (Arina, Quadro ...): a master file with links to the files of frames."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ..errors import FileError, UnsupportedDataError
+from ..scan.scan import Scan, default_axes
+from ..scan.validation import check_dtype, layout_of
+from .chunks import ChunkedSource
+
+__all__ = ["FrameSeries", "is_dectris", "scan_of_frames"]
+
+_FRAMES = re.compile(r"data_\d{6}")
+_PIXEL_MASK = "entry/instrument/detector/detectorSpecific/pixel_mask"
+
+
+class FrameSeries:
+    """Datasets of frames, each (n, H, W), read as one stack (N, H, W).
+
+    Parameters
+    ----------
+    datasets : list of h5py.Dataset
+        In the order of the scan.
+    """
+
+    chunks = None  # each frame is stored by itself
+
+    def __init__(self, datasets: list[h5py.Dataset]) -> None:
+        self._datasets = datasets
+        self._starts = np.cumsum([0, *(len(dataset) for dataset in datasets)])
+        self.shape = (int(self._starts[-1]), *datasets[0].shape[1:])
+        self.dtype = datasets[0].dtype
+
+    def __getitem__(self, selection: tuple[slice]) -> np.ndarray:
+        """Frames from start to stop, shape (stop - start, H, W)."""
+        (span,) = selection
+        parts = [
+            dataset[max(span.start - first, 0) : span.stop - first]
+            for dataset, first in zip(self._datasets, self._starts, strict=False)
+            if first < span.stop and span.start < first + len(dataset)
+        ]
+        return np.concatenate(parts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open_frames, (
+            [(os.path.abspath(dataset.file.filename), dataset.name) for dataset in self._datasets],
+        )
+
+
+def _open_frames(places: list[tuple[str, str]]) -> FrameSeries:
+    return FrameSeries([h5py.File(filename, "r")[name] for filename, name in places])
+
+
+def is_dectris(file: h5py.File) -> bool:
+    """Whether this is a master file, with links to frames."""
+    group = file.get("entry/data")
+    return isinstance(group, h5py.Group) and any(_FRAMES.fullmatch(name) for name in group)
+
+
+def scan_of_frames(file: h5py.File, path: Path, scan_shape: tuple[int, int] | None) -> Scan:
+    """The scan that a master file describes.
+
+    The detector's own mask of defective pixels becomes the pattern mask; the scan's shape and step are taken
+    from the microscope's file ``<name>.h5`` beside ``<name>_master.h5``, where there is one.
+
+    Raises
+    ------
+    FileError
+        If files of frames are missing.
+    UnsupportedDataError
+        If the frames are not of one shape and dtype.
+    ScanShapeError
+        If `scan_shape` is not given, and not stored, or does not fit.
+    """
+    links = file["entry/data"]
+    try:
+        datasets = [links[name] for name in sorted(links) if _FRAMES.fullmatch(name)]
+    except (KeyError, OSError) as error:
+        raise FileError(
+            "frames are missing",
+            expected="the files of frames that the master file links to, beside it",
+            received=f"{path} without {', '.join(_missing(links))}",
+            advice="Copy the *_data_*.h5 files into the folder of the master file.",
+        ) from error
+    kinds = {(dataset.shape[1:], str(dataset.dtype)) for dataset in datasets}
+    if len(kinds) > 1:
+        raise UnsupportedDataError(
+            "frames differ",
+            expected="frames of one shape and dtype",
+            received=f"{path} with {', '.join(map(str, sorted(kinds)))}",
+            advice="Give the dataset of one file: h5py.File(path)['entry/data/data'].",
+        )
+    frames = FrameSeries(datasets)
+    check_dtype(frames.dtype)
+    stored_shape, step = _microscope(path)
+    if scan_shape is None and stored_shape and np.prod(stored_shape) == frames.shape[0]:
+        scan_shape = stored_shape
+    layout = layout_of(frames.shape, scan_shape)
+    y, x, ky, kx = default_axes(layout.shape)
+    if step:
+        y, x = (replace(axis, scale=step, units="nm") for axis in (y, x))
+    bad = np.asarray(file[_PIXEL_MASK]) != 0 if _PIXEL_MASK in file else np.zeros(0, bool)
+    usable = bad.shape == layout.shape[2:] and bad.any() and not bad.all()
+    return Scan(ChunkedSource(frames, layout), (y, x, ky, kx), pattern_mask=bad if usable else None)
+
+
+def _missing(links: h5py.Group) -> list[str]:
+    names = [name for name in sorted(links) if _FRAMES.fullmatch(name)]
+    targets = {name: links.get(name, getlink=True) for name in names}
+    folder = Path(links.file.filename).parent
+    return [
+        target.filename
+        for target in targets.values()
+        if isinstance(target, h5py.ExternalLink) and not (folder / target.filename).exists()
+    ]
+
+
+def _microscope(path: Path) -> tuple[tuple[int, int] | None, float]:
+    """Scan shape and step in nm from the microscope's own file; (None, 0.0) where there is none."""
+    beside = path.with_name(path.name.replace("_master.h5", ".h5"))
+    if beside == path or not beside.exists() or not h5py.is_hdf5(beside):
+        return None, 0.0
+    with h5py.File(beside, "r") as file:
+        stem = dict(file["STEM Metadata"].attrs) if "STEM Metadata" in file else {}
+    try:
+        return (int(stem["NumPixelsY"]), int(stem["NumPixelsX"])), float(np.ravel(stem["Pixel Size"])[0])
+    except (KeyError, ValueError):
+        return None, 0.0

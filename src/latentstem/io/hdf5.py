@@ -1,0 +1,252 @@
+"""Scans in HDF5 files (py4DSTEM and EMD, HyperSpy, EBSD, plain ones) and in zarr stores laid out like them.
+
+Datasets are read in place, so none of the libraries that wrote them has to be installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ..errors import FileError, LatentSTEMError, UnsupportedDataError
+from ..scan.scan import Axis, Scan, default_axes
+from ..scan.series import Series
+from ..scan.validation import MIN_PATTERN, check_dtype, layout_of
+from .arrays import source_of
+from .dectris import is_dectris, scan_of_frames
+from .hdf5_external_links import check_links
+from .navigation_axes import axes_error
+from .series import is_series, series_of_array
+from .units import plain_units
+
+with contextlib.suppress(ImportError):  # the compression filters of detectors, where they are installed
+    import hdf5plugin  # noqa: F401
+
+__all__ = ["axes_of", "scan_of_dataset", "scan_of_hdf5", "scan_of_hyperspy_group"]
+
+
+def scan_of_hdf5(path: Path, scan_shape: tuple[int, int] | None) -> Scan | None:
+    """The scan in an HDF5 file, read in place.
+
+    Returns
+    -------
+    Scan or None
+        None where HyperSpy is needed to understand the file.
+
+    Raises
+    ------
+    FileError
+        If the file is damaged, or holds several scans.
+    ScanDimensionError, ScanShapeError, PatternShapeError, DataTypeError
+        If what it holds is not a scan.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise FileError(
+            "HDF5 file cannot be opened",
+            expected="a complete HDF5 file",
+            received=f"{path} ({error})",
+            advice="It may be truncated, or still open for writing elsewhere: copy or export it again.",
+        ) from error
+    check_links(file, path)
+    if "Experiments" in file:
+        return scan_of_hyperspy_group(file["Experiments"], path, scan_shape)
+    if is_dectris(file):
+        return scan_of_frames(file, path, scan_shape)
+    if path.suffix.lower() == ".emd" and "Data" in file and "Version" in file:  # Velox
+        return None
+    return scan_of_dataset(_choose(file, path, scan_shape), scan_shape)
+
+
+def scan_of_dataset(dataset: Any, scan_shape: tuple[int, int] | None) -> Scan:
+    """An h5py.Dataset as a scan, or as a series of scans, with the calibration that is stored beside it."""
+    if is_series(dataset):
+        return _series(dataset.parent, dataset)
+    source = source_of(dataset, _scan_shape_of(dataset, scan_shape))
+    return Scan(source, axes_of(dataset.parent, dataset.shape, source.shape))
+
+
+def scan_of_hyperspy_group(experiments: Any, path: Path, scan_shape: tuple[int, int] | None) -> Scan:
+    """The one scan among the signals of a HyperSpy file.
+
+    HyperSpy itself is not asked: its axes may be expressions, which it evaluates.
+
+    Raises
+    ------
+    FileError
+        If the file holds several signals.
+    UnsupportedDataError
+        For a non-uniform axis.
+    ScanDimensionError
+        If there are not two navigation and two signal axes.
+    """
+    signals = {name: experiments[name]["data"] for name in experiments}
+    chosen = next(
+        (names for n in (4, 5, 3) if (names := [name for name in signals if signals[name].ndim == n])),
+        list(signals),
+    )
+    if len(chosen) != 1:
+        raise FileError(
+            "file holds several signals" if chosen else "file holds no signal",
+            expected="one scan",
+            received=f"{path} with {', '.join(f'{n} {signals[n].shape}' for n in chosen[:6]) or 'no signal'}",
+            advice="Load it with hyperspy.api.load, and give one of the signals.",
+        )
+    group, dataset = experiments[chosen[0]], signals[chosen[0]]
+    axes = [dict(group[f"axis-{n}"].attrs) for n in range(dataset.ndim) if f"axis-{n}" in group]
+    bent = [str(axis.get("name", n)) for n, axis in enumerate(axes) if not {"scale", "offset"} <= axis.keys()]
+    if bent:
+        raise UnsupportedDataError(
+            "non-uniform axis",
+            expected="uniform axes, with one scale and one offset",
+            received=f"{path} with non-uniform {', '.join(bent)}",
+            advice="Load it with hyperspy.api.load, interpolate with signal.interpolate_on_axis, and give the signal.",
+        )
+    navigate = [bool(axis.get("navigate")) for axis in axes]
+    stack = navigate == [True, False, False] and scan_shape is not None
+    if navigate == [True, True, True, False, False] and is_series(dataset):
+        return _series(group, dataset)
+    if not stack and navigate != [True, True, False, False]:
+        counts = navigate.count(True), navigate.count(False)
+        raise axes_error(*counts, f"{path} with data of shape {dataset.shape}")
+    source = source_of(dataset, scan_shape)
+    return Scan(source, axes_of(group, dataset.shape, source.shape))
+
+
+def _series(group: Any, dataset: Any) -> Series:
+    """The scans of a dataset (T, Ny, Nx, H, W)."""
+    step = Axis("step", len(dataset))
+    if "axis-0" in group:
+        stored = group["axis-0"].attrs
+        known = {"name": "step", **_calibration(stored)}
+        step = Axis(
+            known["name"], len(dataset), float(stored["scale"]), float(stored["offset"]), known["units"]
+        )
+    return series_of_array(dataset, axes_of(group, dataset.shape, dataset.shape[1:]), step)
+
+
+def axes_of(
+    group: Any, stored: tuple[int, ...], shape: tuple[int, int, int, int]
+) -> tuple[Axis, Axis, Axis, Axis]:
+    """The calibrated axes of a dataset from what is stored beside it in its group.
+
+    Parameters
+    ----------
+    group : h5py.Group or zarr.Group
+        Holds the dataset.
+    stored : tuple of int
+        Shape of the dataset.
+    shape : (int, int, int, int)
+        Shape of the scan.
+
+    Returns
+    -------
+    tuple of Axis
+        Uncalibrated where nothing is stored.
+    """
+    axes = list(default_axes(shape))
+    for position, calibration in _stored_axes(group, stored, shape):
+        axes[position] = replace(axes[position], **calibration)
+    metadata = group.parent.get("metadatabundle/calibration", {}) if isinstance(group, h5py.Group) else {}
+    for space, positions in (("R", (0, 1)), ("Q", (2, 3))):
+        if f"{space}_pixel_size" in metadata:
+            scale, units = metadata[f"{space}_pixel_size"][()], metadata[f"{space}_pixel_units"][()]
+            for position in positions:
+                axes[position] = replace(axes[position], scale=float(scale), units=plain_units(units))
+    return axes[0], axes[1], axes[2], axes[3]
+
+
+def _stored_axes(
+    group: Any, stored: tuple[int, ...], shape: tuple[int, int, int, int]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Calibrations found in a group, with the axis of the scan that each belongs to."""
+    between = (None,) * (len(stored) - 4)
+    places = (0, 1, *between, 2, 3) if stored[:2] == shape[:2] else (*(None,) * (len(stored) - 2), 2, 3)
+    if stored[1:] == shape:  # of a series
+        places = (None, 0, 1, 2, 3)
+    first = 0 if "dim0" in group else 1  # emdfile counts from 0, older EMD files from 1
+    for i, place in enumerate(places):
+        if place is None:
+            continue
+        if f"axis-{i}" in group:
+            axis = group[f"axis-{i}"].attrs
+            found = {"scale": float(axis["scale"]), "offset": float(axis["offset"])}
+        elif getattr(group.get(f"dim{i + first}"), "size", 0) > 1:
+            values, axis = group[f"dim{i + first}"], group[f"dim{i + first}"].attrs
+            found = {"scale": float(values[1]) - float(values[0]), "offset": float(values[0])}
+        else:
+            continue
+        yield place, {**found, **_calibration(axis)}
+
+
+def _calibration(axis: Any) -> dict[str, str]:
+    """Units of a stored axis, and its name where it has one."""
+    name = axis.get("name")
+    name = name.decode() if isinstance(name, bytes) else name
+    named = isinstance(name, str) and name and "undefined" not in name
+    return {"units": plain_units(axis.get("units")), **({"name": name} if named else {})}
+
+
+def _choose(file: h5py.File, path: Path, scan_shape: tuple[int, int] | None) -> h5py.Dataset:
+    """The one dataset that is a scan, or that comes nearest to being one."""
+    every: list[h5py.Dataset] = []
+    file.visititems(lambda _, item: every.append(item) if isinstance(item, h5py.Dataset) else None)
+    found = [item for item in every if item.ndim >= 3]
+    cubes = [item for item in found if item.parent.attrs.get("python_class") == "DataCube"]
+    scans = [item for item in found if item.ndim >= 4]
+    for candidates in (cubes, scans, [item for item in found if item.ndim == 3]):
+        fitting = [item for item in candidates if _fits(item, scan_shape)]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            raise FileError(
+                "file holds several scans",
+                expected="one scan",
+                received=f"{path} with {_listed(fitting)}",
+                advice=f"Give one of them: h5py.File({str(path)!r})[{fitting[0].name!r}].",
+            )
+    stacks = [
+        item for item in found if item.ndim == 3 and min(item.shape[1:]) >= MIN_PATTERN and len(item) > 1
+    ]
+    if scans or stacks:
+        return max(scans or stacks, key=lambda item: item.size)
+    raise FileError(
+        "no scan in this HDF5 file",
+        expected="a 4-D dataset (Ny, Nx, H, W), or a stack of patterns (N, H, W)",
+        received=f"{path} with {_listed(every) or 'no dataset'}",
+        advice="It may be a file of metadata that belongs to another one with the patterns.",
+    )
+
+
+def _listed(datasets: list[h5py.Dataset]) -> str:
+    return ", ".join(f"{item.name} {item.shape}" for item in datasets[:6])
+
+
+def _fits(dataset: h5py.Dataset, scan_shape: tuple[int, int] | None) -> bool:
+    try:
+        layout_of(dataset.shape, _scan_shape_of(dataset, scan_shape))
+        check_dtype(dataset.dtype)
+    except LatentSTEMError:
+        return False
+    return True
+
+
+def _scan_shape_of(dataset: h5py.Dataset, scan_shape: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Scan rows and columns of a stack as an EBSD file states them, unless they are given."""
+    header = dataset.parent.parent.get("Header") if dataset.parent.name != "/" else None
+    if scan_shape is not None or dataset.ndim != 3 or not isinstance(header, h5py.Group):
+        return scan_shape
+    plain = {re.sub(r"[^a-z]", "", name.lower()): name for name in header}
+    rows, columns = (
+        next((int(np.ravel(header[plain[key]][()])[0]) for key in keys if key in plain), 0)
+        for keys in (("nrows",), ("ncolumns", "ncols"))
+    )
+    return (rows, columns) if rows * columns == len(dataset) else None

@@ -1,0 +1,62 @@
+"""The table of host libraries, which `latentstem.hosts` fills: how lower layers find a host without importing it."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["HOSTS", "Host", "host_of", "host_that_writes"]
+
+
+@dataclass(frozen=True)
+class Host:
+    """A library whose objects users hold, and the module of ours that knows it.
+
+    Parameters
+    ----------
+    label : str
+        What messages call it.
+    library : str
+        Package that is imported.
+    packages : frozenset of str
+        Packages whose classes are objects of this host.
+    module : str
+        Our module, imported when it is first needed. It has the functions ``scan_of_object``, ``scan_of_file``,
+        ``pattern_file``, ``open_pattern_file`` and ``save_latents``, and the methods that the host's class gets.
+    class_module, class_name : str
+        The class that gets the methods.
+    writes : tuple of str
+        Suffixes of the files that it writes.
+    chunked : bool
+        Whether those files store patterns in chunks.
+    """
+
+    label: str
+    library: str
+    packages: frozenset[str]
+    module: str
+    class_module: str
+    class_name: str
+    writes: tuple[str, ...]
+    chunked: bool = False
+
+    @property
+    def functions(self) -> Any:
+        """Our module, which imports the host."""
+        return importlib.import_module(self.module)
+
+
+#: filled by `latentstem.hosts`; files are offered to the hosts in this order
+HOSTS: list[Host] = []
+
+
+def host_of(data: Any) -> Host | None:
+    """The host of an object, told from the packages that define its class, so that nothing is imported."""
+    packages = {cls.__module__.partition(".")[0] for cls in type(data).__mro__}
+    return next((host for host in HOSTS if host.packages & packages), None)
+
+
+def host_that_writes(suffix: str) -> Host | None:
+    """The host whose library writes files of this suffix; None where numpy does."""
+    return next((host for host in HOSTS if suffix in host.writes), None)

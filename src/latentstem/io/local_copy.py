@@ -1,0 +1,194 @@
+"""A one-time copy of a scan that is slow to read, as a plain file that is read at random."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import logging
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ..scan.scan import Scan
+from ..scan.series import Series
+from ..util.disk import readable_size, require_disk
+from ..util.whole_file import require_folder, storage_errors
+from .arrays import source_of
+from .source_files import identity_of
+
+__all__ = ["cached"]
+
+log = logging.getLogger("latentstem")
+
+_BLOCK_BYTES = 64 * 2**20  # that are written between two notes in the journal, or one storage chunk
+_COMPARED = 3  # patterns of a finished copy that are compared with the scan before it is used
+
+
+def cached(scan: Scan, folder: str | Path, *, progress: bool = False) -> Scan:
+    """The scan, read from a copy in `folder` in which each pattern lies by itself.
+
+    The copy is made once, block by block. What an interrupted run has written is checked and kept. The name tells file,
+    date, size, dataset, shape and dtype, so that a copy of a file that has changed since is not used.
+
+    Parameters
+    ----------
+    scan : Scan
+        One that can be read at random stays as it is, and so does one that is in no file.
+    folder : str or Path
+        Where the copy goes, or is.
+    progress : bool
+        Say how large it is, and show a progress bar.
+
+    Returns
+    -------
+    Scan
+        With the same axes, masks and name.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no room for it on the disk.
+    StorageError
+        If it cannot be written. What is there is kept, and continued by the next call.
+    """
+    if isinstance(scan, Series):
+        return scan.of([cached(part, folder, progress=progress) for part in scan.scans])
+    if scan.source.array is not None:
+        return scan
+    identity = identity_of(scan)
+    if identity is None:
+        log.warning(
+            "cache_dir is not used: the data are in no file, so a copy could not be told from others."
+        )
+        return scan
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    path = Path(folder) / f"{Path(identity['files'][0][0]).stem}-{digest}.npy"
+    require_folder(path.parent)
+    with _alone(path):
+        if not _is_copy(path, scan):
+            _Copy(path, scan).write(progress)
+    return replace(scan, source=source_of(np.load(path, mmap_mode="r")))
+
+
+class _Copy:
+    """A copy in the making: ``.part`` has the patterns, ``.journal`` a line for each block that is on the disk."""
+
+    def __init__(self, path: Path, scan: Scan) -> None:
+        self._path, self._scan = path, scan
+        self._part, self._journal = path.with_suffix(".part"), path.with_suffix(".journal")
+        pattern = int(np.prod(scan.pattern_shape)) * scan.dtype.itemsize
+        self._pattern_bytes = pattern
+        self._blocks = list(scan.blocks(max(1, _BLOCK_BYTES // pattern)))
+
+    def write(self, progress: bool) -> None:
+        """Write what is missing, and give the file its name."""
+        done = self._checked()
+        left = self._scan.nbytes - sum(len(self._blocks[number]) for number in done) * self._pattern_bytes
+        missing = left if self._part.exists() else self._scan.nbytes
+        require_disk(self._path, missing)
+        line = f"Copying {readable_size(left)} to {self._path}, once, so that patterns can be read at random."
+        log.info(line)
+        if progress:
+            print(line)
+        with storage_errors(self._path), self._open() as file, self._journal.open("a") as journal:
+            start = file.tell()
+            bar = tqdm(total=self._scan.nbytes, initial=self._scan.nbytes - left, disable=not progress,
+                       unit="B", unit_scale=True, desc="cache")  # fmt: skip
+            with bar:
+                for number, positions in enumerate(self._blocks):
+                    if number in done:
+                        continue
+                    patterns = self._scan.read(positions)
+                    for run in _runs(positions):
+                        file.seek(start + int(positions[run][0]) * self._pattern_bytes)
+                        file.write(np.ascontiguousarray(patterns[run]).data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    journal.write(f"{number} {zlib.crc32(np.ascontiguousarray(patterns).data)}\n")
+                    journal.flush()
+                    bar.update(patterns.nbytes)
+        os.replace(self._part, self._path)
+        self._journal.unlink()
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[Any]:
+        """The unfinished file, behind its header."""
+        new = not self._part.exists()
+        with self._part.open("w+b" if new else "r+b") as file:
+            if new:
+                shape = (*self._scan.scan_shape, *self._scan.pattern_shape)
+                np.lib.format.write_array_header_1_0(file, {
+                    "descr": np.lib.format.dtype_to_descr(self._scan.dtype), "fortran_order": False, "shape": shape,
+                })  # fmt: skip
+                start = file.tell()
+                file.truncate(start + self._scan.nbytes)
+            else:
+                np.lib.format.read_magic(file)
+                np.lib.format.read_array_header_1_0(file)
+            yield file
+
+    def _checked(self) -> set[int]:
+        """Blocks that an earlier run has written, and that are as it wrote them."""
+        if not (self._part.exists() and self._journal.exists()):
+            self._part.unlink(missing_ok=True)
+            self._journal.unlink(missing_ok=True)
+            return set()
+        noted = {}
+        for line in self._journal.read_text().splitlines():
+            with contextlib.suppress(ValueError):  # the last line may be torn
+                number, check = map(int, line.split())
+                noted[number] = check
+        try:
+            source = source_of(np.lib.format.open_memmap(self._part, mode="r"))
+        except (ValueError, OSError):
+            self._part.unlink()
+            self._journal.unlink()
+            return set()
+        done = {
+            number
+            for number, check in noted.items()
+            if number < len(self._blocks) and zlib.crc32(source.read(self._blocks[number]).data) == check
+        }
+        log.info("%d of %d blocks of an interrupted copy are kept.", len(done), len(self._blocks))
+        return done
+
+
+def _runs(positions: np.ndarray) -> list[slice]:
+    """Stretches of consecutive positions."""
+    edges = [0, *(np.flatnonzero(np.diff(positions) != 1) + 1).tolist(), len(positions)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
+
+
+def _is_copy(path: Path, scan: Scan) -> bool:
+    """Whether there is a finished copy, and some of its patterns are those of the scan."""
+    if not path.is_file():
+        return False
+    try:
+        source = source_of(np.load(path, mmap_mode="r", allow_pickle=False))
+    except ValueError:
+        return False
+    at = np.unique(np.linspace(0, scan.n_positions - 1, _COMPARED).astype(int))
+    same = source.shape == scan.source.shape and source.dtype == scan.dtype
+    # NaN is alike here, so bytes are compared
+    return same and source.read(at).tobytes() == scan.read(at).tobytes()
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """No other process makes the same copy meanwhile: it waits, and finds the finished one."""
+    with path.with_suffix(".lock").open("w") as file:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            yield
+            return
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

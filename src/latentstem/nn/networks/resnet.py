@@ -1,0 +1,89 @@
+"""The reference architecture: residual blocks at full resolution and a non-negative, sparse embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .base import Network
+
+__all__ = ["ResNetAutoencoder"]
+
+_WIDTH = 128  # channels of the residual blocks
+_GRID = 4  # rows and columns of the map that is flattened into the embedding
+
+
+class _Residual(nn.Module):
+    """Three convolutions with a skip connection, then one without."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_conv(width, width), _conv(width, width), _conv(width, width, relu=False))
+        self.identity = _conv(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.identity(F.relu(self.body(x) + x))
+
+
+def _conv(width_in: int, width_out: int, relu: bool = True) -> nn.Sequential:
+    layers = [nn.Conv2d(width_in, width_out, 3, padding=1), nn.BatchNorm2d(width_out)]
+    return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
+
+
+class ResNetAutoencoder(Network):
+    """Residual autoencoder of the kind used for scanning electron diffraction.
+
+    The encoder runs two convolutions and three residual blocks, each followed by pooling by four but never
+    below 4 x 4, and pools the rest to 4 x 4, so that the number of parameters does not depend on the pattern
+    shape. Latents pass a ReLU: they are non-negative, and sparse under an L1 penalty. The decoder mirrors it
+    and ends at the pattern's own size.
+
+    It follows the networks of Ludacka et al. (2024), "Imaging and structure analysis of ferroelectric
+    domains, domain walls, and vortices by scanning electron diffraction", without their single-channel map of
+    4 x 4 before the embedding, which caps what any `latent_dim` above 16 can carry, and without a fixed
+    decoder size of 256 x 256.
+
+    Parameters
+    ----------
+    shape, latent_dim, **options
+        See `Network`. `latent_dim` up to 1024 adds capacity.
+    """
+
+    name = "resnet"
+    any_shape = True
+
+    def __init__(self, shape: tuple[int, int], latent_dim: int, **options: Any) -> None:
+        super().__init__(shape, latent_dim, **options)
+        half = _WIDTH // 2
+        self.stem = nn.Sequential(_conv(1, half), _conv(half, _WIDTH))
+        self.down = nn.ModuleList(_Residual(_WIDTH) for _ in range(3))
+        self.squeeze = _conv(_WIDTH, half)
+        self.embed = nn.Linear(half * _GRID**2, latent_dim)
+        self.expand = nn.Linear(latent_dim, _WIDTH * _GRID**2)
+        self.up = nn.ModuleList(_Residual(_WIDTH) for _ in range(3))
+        self.head = nn.Conv2d(_WIDTH, 1, 3, padding=1)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Preprocessed patterns (B, h, w) to non-negative latents (B, k)."""
+        x = self.stem(x[:, None])
+        for block in self.down:
+            x = block(x)
+            x = F.adaptive_avg_pool2d(x, (max(_GRID, x.shape[-2] // 4), max(_GRID, x.shape[-1] // 4)))
+        return F.relu(self.embed(F.adaptive_avg_pool2d(self.squeeze(x), _GRID).flatten(1)))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents (B, k) to patterns (B, h, w)."""
+        x = self.expand(z).unflatten(1, (_WIDTH, _GRID, _GRID))
+        for block, shrink in zip(self.up, (16, 4, 1), strict=True):
+            size = tuple(max(_GRID, -(-side // shrink)) if shrink > 1 else side for side in self.shape)
+            x = block(F.interpolate(x, size, mode="bilinear", align_corners=False))
+        return self.head(x)[:, 0]
+
+    def initialise(self, y: Tensor, unit: Tensor | None) -> None:
+        """Start the output at the mean value, and the latents alive: positive on average."""
+        with torch.no_grad():
+            nn.init.constant_(self.head.bias, y.mean().item())  # type: ignore[arg-type]
+            self.embed.bias.fill_(0.1)

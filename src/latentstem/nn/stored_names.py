@@ -1,0 +1,39 @@
+"""Names of weights in checkpoints, which stay when the code's names change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+__all__ = ["keep_stored_names"]
+
+
+def keep_stored_names(module: nn.Module, stored: dict[str, str]) -> None:
+    """Let a module save and load its weights under other names than it has for its parts.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Whose ``state_dict`` and ``load_state_dict`` are meant.
+    stored : dict of str to str
+        Start of a name, such as ``"encoder_mlp."``, and what checkpoints have in its place.
+    """
+    module.register_state_dict_post_hook(_Renaming(stored))
+    loaded = {old: new for new, old in stored.items()}
+    module.register_load_state_dict_pre_hook(_Renaming(loaded))
+
+
+class _Renaming:
+    """Rename entries of a state dict in place, whatever prefix a parent module gives them."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self._names = names
+
+    def __call__(self, module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+        for name in list(state):
+            if name.startswith(prefix):
+                own = name[len(prefix) :]
+                start = next((start for start in self._names if own.startswith(start)), None)
+                if start is not None:
+                    state[prefix + self._names[start] + own[len(start) :]] = state.pop(name)

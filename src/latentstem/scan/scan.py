@@ -1,0 +1,254 @@
+"""The scan: a read-only view of a 4D-STEM dataset, and the one place that knows its axis order.
+
+A scan has two navigation (scan) axes followed by two signal (diffraction) axes, in the order in which the host
+stores them: axis 0 and 1 are the scan, axis 2 and 3 the diffraction pattern. Patterns are addressed by their flat
+scan position, row-major over ``scan_shape``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from ..errors import MaskError
+
+__all__ = ["Axis", "Box", "PatternSource", "Scan", "default_axes"]
+
+
+#: first and last row, first and last column of a part of a scan, the last ones excluded
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One calibrated axis.
+
+    Parameters
+    ----------
+    name : str
+        Name the host gives to the axis.
+    size : int
+        Number of positions or pixels.
+    scale, offset : float
+        Calibration: coordinate = offset + scale * index. One that is not finite is none: the axis is uncalibrated.
+    units : str
+        Units as a plain string (``"nm"``, ``"1/angstrom"``, ``"mrad"``); empty when uncalibrated.
+    """
+
+    name: str
+    size: int
+    scale: float = 1.0
+    offset: float = 0.0
+    units: str = ""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and math.isfinite(self.offset)):
+            for name, value in (("scale", 1.0), ("offset", 0.0), ("units", "")):
+                object.__setattr__(self, name, value)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {
+            "name": self.name,
+            "size": self.size,
+            "scale": self.scale,
+            "offset": self.offset,
+            "units": self.units,
+        }
+
+
+@runtime_checkable
+class PatternSource(Protocol):
+    """Where the patterns of a scan come from: an array in memory, a memory map, chunks in a file."""
+
+    shape: tuple[int, int, int, int]
+    dtype: np.dtype[Any]
+    #: the array itself where patterns can be read at random at no cost (memory, memory map), else None
+    array: np.ndarray | None
+    #: number of scan rows and columns stored together, (1, 1) where the storage does not care
+    chunks: tuple[int, int]
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Patterns at flat scan positions, shape (n, H, W), the source's dtype in native byte order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A read-only view of a 4D dataset.
+
+    Parameters
+    ----------
+    source : PatternSource
+        Reads patterns.
+    axes : tuple of Axis
+        Scan axis 0 and 1, diffraction axis 0 and 1.
+    scan_mask : ndarray, shape (Ny, Nx), bool, optional
+        True where a scan position is excluded.
+    pattern_mask : ndarray, shape (H, W), bool, optional
+        True where a detector pixel is excluded.
+    name : str
+        Title for messages and reports.
+    host : str
+        Which kind of object the data came as: ``"array"``, ``"hyperspy"``, ``"py4dstem"`` or ``"file"``.
+    """
+
+    source: PatternSource
+    axes: tuple[Axis, Axis, Axis, Axis]
+    scan_mask: np.ndarray | None = None
+    pattern_mask: np.ndarray | None = None
+    name: str = "scan"
+    host: str = "array"
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for mask, shape, what in (
+            (self.scan_mask, self.scan_shape, "scan_mask"),
+            (self.pattern_mask, self.pattern_shape, "pattern_mask"),
+        ):
+            if mask is None:
+                continue
+            if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != shape:
+                shown = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+                raise MaskError(
+                    f"{what} does not fit",
+                    expected=f"a boolean array of shape {shape}",
+                    received=shown,
+                    advice="Give one value per "
+                    + ("scan position" if what == "scan_mask" else "detector pixel")
+                    + "; True excludes it.",
+                )
+            if mask.all():
+                raise MaskError(
+                    f"{what} excludes everything",
+                    expected="at least one False",
+                    received=f"{mask.size} times True",
+                    advice="True means excluded: invert the mask with ~ if it marks what to keep.",
+                )
+
+    @property
+    def scan_shape(self) -> tuple[int, int]:
+        """(Ny, Nx): scan rows and columns."""
+        return self.source.shape[0], self.source.shape[1]
+
+    @property
+    def pattern_shape(self) -> tuple[int, int]:
+        """(H, W): detector rows and columns."""
+        return self.source.shape[2], self.source.shape[3]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the stored patterns."""
+        return np.dtype(self.source.dtype)
+
+    @property
+    def n_positions(self) -> int:
+        """Number of scan positions, Ny * Nx."""
+        return self.scan_shape[0] * self.scan_shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all patterns in bytes."""
+        return self.n_positions * int(np.prod(self.pattern_shape)) * self.dtype.itemsize
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Patterns at flat scan positions.
+
+        Parameters
+        ----------
+        indices : ndarray of int, shape (n,)
+            Flat scan positions, row-major, in any order.
+
+        Returns
+        -------
+        ndarray, shape (n, H, W), the scan's dtype
+        """
+        return self.source.read(np.asarray(indices, dtype=np.int64))
+
+    def blocks(self, max_patterns: int = 1024) -> Iterator[np.ndarray]:
+        """Flat scan positions in blocks that follow the storage, each position once.
+
+        Whole storage chunks are kept together, so that a streamed pass decompresses each chunk once.
+
+        Yields
+        ------
+        ndarray of int64, shape (n,)
+            n is at most the larger of `max_patterns` and one storage chunk.
+        """
+        (ny, nx), (cy, cx) = self.scan_shape, self.source.chunks
+        grid = np.arange(ny * nx).reshape(ny, nx)
+        if (cy, cx) == (1, 1):
+            for start in range(0, ny * nx, max_patterns):
+                yield grid.ravel()[start : start + max_patterns]
+            return
+        across = max(1, max_patterns // (cy * cx)) * cx
+        for y in range(0, ny, cy):
+            for x in range(0, nx, across):
+                yield grid[y : y + cy, x : x + across].ravel()
+
+    def parts(self, positions: np.ndarray, max_patterns: int) -> Iterator[np.ndarray]:
+        """Some flat scan positions, each once, in parts of at most `max_patterns` that follow the storage.
+
+        Whoever reads part by part decompresses hardly a chunk twice.
+        """
+        wanted = np.zeros(self.n_positions, bool)
+        wanted[positions] = True
+        part = positions[:0]
+        for block in self.blocks(max_patterns):
+            part = np.concatenate([part, block[wanted[block]]])
+            while len(part) >= max_patterns:
+                yield part[:max_patterns]
+                part = part[max_patterns:]
+        if len(part):
+            yield part
+
+    def with_masks(self, scan_mask: Any = None, pattern_mask: Any = None) -> Scan:
+        """The same scan with these masks; None keeps the mask that is there."""
+        return replace(
+            self,
+            scan_mask=self.scan_mask if scan_mask is None else _as_mask(scan_mask, "scan_mask"),
+            pattern_mask=self.pattern_mask
+            if pattern_mask is None
+            else _as_mask(pattern_mask, "pattern_mask"),
+        )
+
+    def described(self, name: str, host: str, metadata: dict[str, Any]) -> Scan:
+        """The same scan under another name."""
+        return replace(self, name=name, host=host, metadata=metadata)
+
+    @property
+    def regions(self) -> tuple[Any, ...]:
+        """Where the scans of a series lie, see `latentstem.scan.series.Region`; a single scan has none."""
+        return ()
+
+    def signature(self) -> dict[str, Any]:
+        """What identifies the scan in a checkpoint: plain values only."""
+        return {
+            "name": self.name,
+            "scan_shape": list(self.scan_shape),
+            "pattern_shape": list(self.pattern_shape),
+            "dtype": str(self.dtype),
+            "axes": [axis.as_dict() for axis in self.axes],
+        }
+
+
+def _as_mask(mask: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(mask)
+    except (TypeError, ValueError, RuntimeError):
+        raise MaskError(
+            f"{name} is no array",
+            expected="a boolean array",
+            received=f"{type(mask).__module__}.{type(mask).__qualname__} that cannot be made into one",
+            advice="Give rows of equal length, of True and False; True excludes.",
+        ) from None
+
+
+def default_axes(shape: tuple[int, int, int, int]) -> tuple[Axis, Axis, Axis, Axis]:
+    """Axes of uncalibrated data: scan rows and columns, detector rows and columns."""
+    y, x, ky, kx = (Axis(name, size) for name, size in zip(("y", "x", "ky", "kx"), shape, strict=True))
+    return y, x, ky, kx

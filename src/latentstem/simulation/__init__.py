@@ -1,0 +1,5 @@
+"""Simulated scans with known truth."""
+
+from .simulate import SimulatedScan, simulate
+
+__all__ = ["SimulatedScan", "simulate"]

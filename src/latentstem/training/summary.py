@@ -1,0 +1,142 @@
+"""What came of a training run: figures, the guide's success criteria, and plain advice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..config import TrainingConfig
+
+__all__ = ["Summary", "summarise"]
+
+PSNR_GOOD = 20.0  # dB
+SSIM_GOOD = 0.7
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Figures of a run, which success criteria it meets, and what to change.
+
+    Parameters
+    ----------
+    figures : dict
+        Losses at the start and the end, PSNR, SSIM, patterns seen.
+    verdicts : dict of str to bool
+        Success criteria by name.
+    advice : list of str
+        One sentence for each symptom: which, in which number, and which argument to change.
+    choices : list of str
+        What ``auto`` chose.
+    """
+
+    figures: dict[str, float]
+    verdicts: dict[str, bool]
+    advice: list[str]
+    choices: list[str]
+
+    def __str__(self) -> str:
+        lines = ["Training summary"]
+        lines += [f"  {name:<34} {value:.5g}" for name, value in self.figures.items()]
+        lines += [f"  [{'ok' if met else '--'}] {name}" for name, met in self.verdicts.items()]
+        lines += [f"  advice: {sentence}" for sentence in self.advice] or ["  no trouble seen"]
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {name: getattr(self, name) for name in ("figures", "verdicts", "advice", "choices")}
+
+
+def summarise(
+    history: dict[str, list[float]], config: TrainingConfig, latents: np.ndarray, choices: list[str]
+) -> Summary:
+    """Judge a run by its history.
+
+    Parameters
+    ----------
+    history : dict
+        Series of `LatentModel.history`.
+    config : TrainingConfig
+        What was run.
+    latents : ndarray, shape (n, k)
+        Latents of held-out patterns.
+    choices : list of str
+        What ``auto`` chose.
+    """
+    train, val = history.get("train/loss", []), history.get("val/loss", [])
+    psnr, ssim = (history.get(f"final/{name}_preprocessed", [float("nan")])[-1] for name in ("psnr", "ssim"))
+    figures = {"patterns seen": history.get("patterns_seen", [0])[-1]}
+    if train:
+        figures |= {"training loss, start": train[0], "training loss, end": train[-1]}
+    if val:
+        figures |= {"validation loss, start": val[0], "validation loss, best": min(val)}
+    figures |= {"PSNR / dB (preprocessed, noisy)": psnr, "SSIM (preprocessed, noisy)": ssim}
+    falling = len(train) > 1 and train[-1] < train[0]
+    # the lowest loss may come early in a noisy series: following means ending near the best
+    spread = max(val) - min(val) if val else 0.0
+    following = len(val) > 1 and val[-1] < val[0] and val[-1] <= min(val) + 0.1 * spread
+    verdicts = {
+        "training loss falls": falling,
+        "validation loss follows": following,
+        f"PSNR > {PSNR_GOOD:g} dB": psnr > PSNR_GOOD,
+        f"SSIM > {SSIM_GOOD:g}": ssim > SSIM_GOOD,
+    }
+    return Summary(figures, verdicts, _advice(history, config, latents, psnr, ssim), choices)
+
+
+def _advice(
+    history: dict[str, list[float]], config: TrainingConfig, latents: np.ndarray, psnr: float, ssim: float
+) -> list[str]:
+    """Symptoms of the guide's troubleshooting table, each with its number and its remedy."""
+    train, val = history.get("train/loss", []), history.get("val/loss", [])
+    advice = []
+    if "unstable_at_step" in history:
+        advice.append(
+            f"Unstable: the loss was not finite at step {history['unstable_at_step'][0]:.0f}; the last good "
+            f"checkpoint is used. Lower learning_rate (it is {config.learning_rate:g}) or batch_size (it is "
+            f"{config.batch_size})."
+        )
+    elif len(train) > 4 and np.mean(np.diff(train) > 0.2 * abs(train[0])) > 0.2:
+        advice.append(
+            f"Unstable: the training loss rose by more than a fifth of its start in "
+            f"{100 * np.mean(np.diff(train) > 0.2 * abs(train[0])):.0f} % of the epochs. Lower learning_rate "
+            f"(it is {config.learning_rate:g}; try {config.learning_rate / 10:g})."
+        )
+    spread = latents.std(0) if len(latents) > 1 else np.ones(latents.shape[1])  # one pattern has none
+    dead = int((spread < 0.01 * max(spread.max(), 1e-12)).sum())
+    if spread.max() < 1e-6:
+        advice.append(
+            f"Mode collapse: all embeddings are alike (largest spread of a latent {spread.max():.2g}). Raise "
+            f"lambda_div (it is {config.lambda_div:g}; try 5e-4), raise lambda_sim (it is {config.lambda_sim:g}), "
+            "or use another seed."
+        )
+    elif dead > 0.5 * latents.shape[1]:
+        advice.append(
+            f"{dead} of {latents.shape[1]} latents hardly vary. Use a smaller latent_dim, lower lambda_act "
+            f"(it is {config.lambda_act:g}), or raise lambda_div (it is {config.lambda_div:g})."
+        )
+    if (
+        val
+        and len(val) > 2
+        and int(np.argmin(val)) < len(val) - 1
+        and val[-1] > min(val) + 0.1 * (val[0] - min(val))
+    ):
+        remedy = "." if config.split_counts else ", or use split_counts=True on counts."
+        advice.append(
+            f"Overfitting: the validation loss rose from {min(val):.5g} to {val[-1]:.5g} while training went on; "
+            f"the best checkpoint is used. Train less long or set patience{remedy}"
+        )
+    good = psnr > PSNR_GOOD and ssim > SSIM_GOOD
+    if not good and not config.split_counts:
+        advice.append(
+            f"Poor reconstruction: PSNR {psnr:.1f} dB, SSIM {ssim:.2f}. Raise latent_dim (it is "
+            f"{config.latent_dim}), lower lambda_act (it is {config.lambda_act:g}), lower learning_rate (it is "
+            f"{config.learning_rate:g}), or train longer."
+        )
+    elif not good:
+        advice.append(
+            f"PSNR {psnr:.1f} dB and SSIM {ssim:.2f} are against the noisy patterns: at low dose no denoiser "
+            "reaches the guide's values. Judge by the validation loss, which is measured on held-out electrons."
+        )
+    return advice

@@ -1,0 +1,1 @@
+"""Small helpers that know nothing of scans: whole-file writing, room on disks, paths, argument checks."""
