@@ -41,9 +41,10 @@ demo: $(SET_UP)  ## simulate a scan, train on it, draw latent maps and reconstru
 test: $(DISPLAY_SET_UP)  ## run the tests, those of the napari panel on a display without a screen
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(ON_XVFB) .venv/bin/python -m pytest -n 2 --dist loadfile
 
-lint: $(SET_UP)  ## check style and format
+lint: $(SET_UP)  ## check style, format and the layers of modules
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
+	.venv/bin/lint-imports
 
 types: $(SET_UP)  ## check types
 	.venv/bin/mypy

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import latentstem
+
+#: of the clone
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def train(data: Any, **arguments: Any) -> latentstem.LatentModel:

@@ -1,4 +1,4 @@
-"""Write a checkpoint of this version, for every later one to read: ``python tests/checkpoints/make.py``.
+"""Write a checkpoint of this version, for every later one to read: ``python tests/io/checkpoints/make.py``.
 
 Made once for each format. A file that is there is not written again: that would hide what a later version broke.
 """

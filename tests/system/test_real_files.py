@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import latentstem
+from helpers import ROOT
 from latentstem.errors import LatentSTEMError
 
-FORMATS = Path(__file__).resolve().parents[2] / "shared" / "data" / "formats"
+FORMATS = ROOT.parent / "shared" / "data" / "formats"
 QUICK = {"epochs": 2, "latent_dim": 4, "progress": False}
 FILES = sorted(p.relative_to(FORMATS) for p in FORMATS.rglob("*") if p.is_file() and p.suffix != ".md")
 

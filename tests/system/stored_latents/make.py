@@ -1,4 +1,4 @@
-"""Latents that a change of the code's layout must not change: ``python tests/stored_latents/make.py``.
+"""Latents that a change of the code's layout must not change: ``python tests/system/stored_latents/make.py``.
 
 Written once, before the code moved into its layers. A file that is there is not written again.
 """

@@ -33,7 +33,7 @@ def python(*lines: str) -> str:
 def test_either_order_of_import(host, first):
     lines = [HOSTS[host][0], "import latentstem"]
     out = python(*(lines if first == "host" else lines[::-1]), SHOW)
-    assert out.split()[-3:] == [f"latentstem.adapters.{host.lower()}"] * 3
+    assert out.split()[-3:] == [f"latentstem.hosts.{host.lower()}"] * 3
 
 
 def test_existing_instances_and_subclasses_get_the_methods():
@@ -60,7 +60,7 @@ def test_a_method_with_another_meaning_is_left_alone(host):
         SHOW,
         "print(Host.embed(None))",
     )
-    ours = f"latentstem.adapters.{host.lower()}"
+    ours = f"latentstem.hosts.{host.lower()}"
     assert f"{ours} __main__ {ours}\ntheirs" in out
     assert out.count(f"{label}.embed already exists") == 1
     assert "call latentstem.embed(data, model) instead" in out
@@ -91,7 +91,7 @@ def test_a_reloaded_host_gets_the_methods_again():
 
 def test_the_adapter_may_be_imported_first():
     out = python(
-        "import latentstem.adapters.py4dstem, latentstem.hosts.latent_maps",
+        "import latentstem.hosts.py4dstem, latentstem.hosts.latent_maps",
         "from hyperspy.signal import BaseSignal as Host",
         SHOW,
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stored_latents.make import FOLDER, SCANS
+from system.stored_latents.make import FOLDER, SCANS
 
 
 @pytest.mark.parametrize("name", SCANS)

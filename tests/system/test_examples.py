@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+from helpers import ROOT
+
+EXAMPLES = ROOT / "examples"
 MAKES = {
     "arrays_and_files.py": ({"ae.ckpt", "latents.npz", "outputs", "scan.npy"}, "the same latents: True"),
     "hyperspy_signal.py": (

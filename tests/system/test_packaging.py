@@ -7,11 +7,11 @@ import subprocess
 import zipfile
 from importlib.metadata import entry_points
 from importlib.resources import files
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from helpers import ROOT
+
 SOURCES = {"latentstem": ROOT / "src", "napari_latentstem": ROOT / "napari_plugin"}
 
 
