@@ -110,7 +110,9 @@ class EfficiencyClock(L.Callback):
         if self.batch is None:
             reader = PatternReader(self.data, module.context, module.preprocessing.detector)
             self.batch = reader(self.positions)
-        found = module.preprocessing.detector.restore(module.decode(module.encode_batch(self.batch))).numpy()
+        found = module.preprocessing.detector.to_detector(
+            module.decode(module.encode_batch(self.batch))
+        ).numpy()
         module.train(training)
         error = (np.sqrt(np.maximum(found[:, self.used], 0)) - self.clean) ** 2
         self.curve.append((seconds, float(self.floor / error.sum(1).mean())))

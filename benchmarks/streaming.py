@@ -18,7 +18,7 @@ from latentstem.scan.scan.scan import Scan
 
 import latentstem
 from latentstem.io.open import as_scan
-from latentstem.util.disk import require_disk
+from latentstem.util.disk import require_disk_space
 
 from .autoencoder import StepClock, train
 
@@ -62,7 +62,7 @@ def memory(quick: bool) -> dict[str, Any]:
             shape = (round(size * 1e9 / (512 * side**2)), 256, side, side)
             with tempfile.TemporaryDirectory() as folder:
                 nbytes = 2 * int(np.prod(shape))
-                require_disk(folder, 3 * nbytes)  # the file, and its reconstruction in float32
+                require_disk_space(folder, 3 * nbytes)  # the file, and its reconstruction in float32
                 path = Path(folder) / ("scan.npy" if "npy" in kind else "scan.h5")
                 _write(path, shape)
                 begin = time.perf_counter()

@@ -18,7 +18,7 @@ import torch
 
 import latentstem
 from latentstem.io.output_files import PATTERN_FILES
-from latentstem.util.disk import require_disk
+from latentstem.util.disk import require_disk_space
 
 from . import autoencoder as ae
 
@@ -49,7 +49,7 @@ def workers(quick: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"rates": {}, "files": {}}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        require_disk(folder, 3 * counts.nbytes)
+        require_disk_space(folder, 3 * counts.nbytes)
         path = folder / "scan.npy"
         np.save(path, counts)
         model, _ = ae.train(counts, quick, max_patterns=10_000, max_time=None)

@@ -242,7 +242,7 @@ def read(kind: str, path: Path, before: Any = None) -> Any:
     if kind == "ckpt":
         model = latentstem.load(path)
         model.embed(np.random.default_rng(0).poisson(3, (6, 5, 12, 10)).astype(np.uint16))
-        return model.module.state_dict()
+        return model.autoencoder.state_dict()
     if kind == "latents":
         return latentstem.Embedding.load(path).maps
     if kind == "mask":

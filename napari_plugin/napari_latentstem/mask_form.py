@@ -121,6 +121,6 @@ class MaskForm(QWidget):
 
 
 def _mean_pattern(scan: Scan) -> Iterator[np.ndarray]:
-    from latentstem.scan.scan.quality import inspect
+    from latentstem.scan.scan.quality import measure_quality
 
-    yield inspect(scan).mean_pattern
+    yield measure_quality(scan).mean_pattern

@@ -131,7 +131,7 @@ def mean_patterns(scan: Scan, groups: np.ndarray, model: LatentModel | None = No
         If the model is for patterns of another shape.
     """
     if model is not None and model.pattern_shape != scan.pattern_shape:
-        model.fitting_scan(scan, None, None)  # says so
+        model.open_matching_scan(scan, None, None)  # says so
     member = np.asarray(groups).ravel().astype(np.int64)
     if scan.scan_mask is not None:
         member = np.where(scan.scan_mask.ravel(), 0, member)

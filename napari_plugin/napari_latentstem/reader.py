@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentstem.scan.scan.series import one_scan
+from latentstem.scan.scan.series import require_single_scan
 from latentstem.scan.scan.virtual_images import virtual_images
 
 from latentstem import Scan, as_scan
@@ -51,7 +51,8 @@ def read(path: str | list[str]) -> list[LayerData]:
     """
     paths = [path] if isinstance(path, str) else path
     return [
-        layer_data(open_session(lambda file=file: one_scan(as_scan(file)), Path(file).stem)) for file in paths
+        layer_data(open_session(lambda file=file: require_single_scan(as_scan(file)), Path(file).stem))
+        for file in paths
     ]
 
 

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from .errors import ArgumentError
-from .util.argument_checks import nearest
+from .util.argument_checks import suggest
 
 __all__ = ["MAX_CONTEXT", "PRESETS", "TrainingConfig"]
 
@@ -205,7 +205,7 @@ class TrainingConfig(BaseModel):
                 "unknown preset",
                 expected=f"one of {', '.join(PRESETS)}",
                 received=repr(preset),
-                advice=nearest(str(preset), PRESETS, _SEE),
+                advice=suggest(str(preset), PRESETS, _SEE),
             )
         for name in arguments:
             if name not in cls.model_fields:
@@ -213,7 +213,7 @@ class TrainingConfig(BaseModel):
                     "unknown training argument",
                     expected=f"one of {', '.join(cls.model_fields)}",
                     received=repr(name),
-                    advice=nearest(name, cls.model_fields, _SEE),
+                    advice=suggest(name, cls.model_fields, _SEE),
                 )
         try:
             return cls(**{**PRESETS[preset], **arguments})

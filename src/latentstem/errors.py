@@ -90,7 +90,7 @@ class TrainingError(LatentSTEMError, ValueError):
     """Training cannot go on (for example, the loss is NaN)."""
 
 
-def said(error: BaseException) -> str:
+def format_exception(error: BaseException) -> str:
     """What another library says in an error, on one line, as a part of ours."""
     if hasattr(error, "error_count"):  # of pydantic
         first = error.errors(include_url=False)[0]  # type: ignore[attr-defined]

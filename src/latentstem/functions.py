@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import TrainingConfig
-from .util.argument_checks import names_checked
+from .util.argument_checks import reject_unknown_kwargs
 
 if TYPE_CHECKING:
     import pytorch_lightning as L
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from .inference.embedding import Embedding
     from .inference.model import LatentModel
 
-__all__ = ["as_model", "embed", "reconstruct", "train_autoencoder", "training_names"]
+__all__ = ["as_model", "embed", "reconstruct", "train_autoencoder", "training_argument_names"]
 
 
-def training_names() -> list[str]:
+def training_argument_names() -> list[str]:
     """Everything that `train_autoencoder` takes."""
     parameters = signature(train_autoencoder).parameters.values()
     own = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     return [*own, *TrainingConfig.model_fields]
 
 
-@names_checked(training_names)
+@reject_unknown_kwargs(training_argument_names)
 def train_autoencoder(
     data: Any,
     *,

@@ -55,9 +55,9 @@ def view(
             f"latentstem.view needs napari, and {error.name} is not installed. `pip install latentstem[napari]`."
         ) from error
     from .io.open import as_scan
-    from .scan.series import one_scan
+    from .scan.series import require_single_scan
 
-    scan = one_scan(as_scan(data, scan_shape, scan_mask=scan_mask))
+    scan = require_single_scan(as_scan(data, scan_shape, scan_mask=scan_mask))
     embedding = None
     if model is not None:
         from .inference.model import LatentModel, load

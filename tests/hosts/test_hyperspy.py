@@ -24,7 +24,7 @@ from latentstem.errors import (
     ScanShapeError,
     UnsupportedDataError,
 )
-from latentstem.hosts.hyperspy_signals import scan_of_signal
+from latentstem.hosts.hyperspy_signals import scan_from_signal
 from latentstem.hosts.latent_maps import LatentMaps, LazyLatentMaps
 
 AXES = (
@@ -69,7 +69,7 @@ def mask_of(*positions):
 
 @pytest.mark.parametrize("kind", ["signal", "lazy"])
 def test_scan_has_the_patterns_and_the_calibration(kind, counts, request):
-    scan = scan_of_signal(request.getfixturevalue(kind))
+    scan = scan_from_signal(request.getfixturevalue(kind))
     assert scan.scan_shape == (7, 5)
     assert scan.pattern_shape == (32, 24)
     assert scan.axes == AXES
@@ -87,7 +87,7 @@ def test_uncalibrated_axes_get_default_names_and_no_units(counts):
 def test_units_are_plain_strings(signal):
     signal.axes_manager[0].units = "µm"
     signal.axes_manager[2].units = "$A^{-1}$"
-    assert [axis.units for axis in scan_of_signal(signal).axes] == ["nm", "um", "1/angstrom", "1/angstrom"]
+    assert [axis.units for axis in scan_from_signal(signal).axes] == ["nm", "um", "1/angstrom", "1/angstrom"]
 
 
 @settings(max_examples=25, deadline=None)
@@ -103,7 +103,7 @@ def test_axes_follow_the_data_through_transposing(order, scales, dtype):
     signal = calibrated(data, axes)
     new = [signal.axes_manager._axes[i] for i in order]
     signal = signal.transpose(navigation_axes=new[1::-1], signal_axes=new[:1:-1])
-    scan = scan_of_signal(signal)
+    scan = scan_from_signal(signal)
     assert list(scan.axes) == [axes[i] for i in order]
     n = scan.n_positions
     expected = data.transpose(order).reshape(n, *scan.pattern_shape)
@@ -113,23 +113,23 @@ def test_axes_follow_the_data_through_transposing(order, scales, dtype):
 def test_pyxem_signals_and_their_lazy_twins(counts):
     signals = pytest.importorskip("pyxem.signals")
     for signal in (signals.ElectronDiffraction2D(counts), signals.Diffraction2D(counts).as_lazy()):
-        scan = scan_of_signal(signal)
+        scan = scan_from_signal(signal)
         np.testing.assert_array_equal(scan.read([34]), counts[6:, 4])
 
 
 def test_one_navigation_axis_with_scan_shape(counts):
     stack = calibrated(counts.reshape(35, 32, 24), [Axis("time", 35, 0.1, 0, "s"), *AXES[2:]])
     for signal in (stack, stack.as_lazy()):
-        scan = scan_of_signal(signal, (7, 5))
+        scan = scan_from_signal(signal, (7, 5))
         assert scan.axes == (Axis("y", 7), Axis("x", 5), *AXES[2:])
         np.testing.assert_array_equal(scan.read([33]), counts[6:, 3])
     with pytest.raises(ScanShapeError, match="expected 7 x 6 = 42 patterns; received 35"):
-        scan_of_signal(stack, (7, 6))
+        scan_from_signal(stack, (7, 6))
 
 
 def test_scan_shape_that_contradicts_two_navigation_axes(signal):
     with pytest.raises(ScanShapeError, match=r"expected \(7, 5\).*received \(5, 7\)"):
-        scan_of_signal(signal, (5, 7))
+        scan_from_signal(signal, (5, 7))
 
 
 # ---- what is refused, and whether the advice works

@@ -27,7 +27,7 @@ from latentstem.errors import (
     ScanShapeError,
     UnsupportedDataError,
 )
-from latentstem.hosts.py4dstem import scan_of_datacube
+from latentstem.hosts.py4dstem import scan_from_datacube
 
 AXES = (
     Axis("Rx", 7, 0.3, 0.0, "nm"),
@@ -90,7 +90,7 @@ def test_scan_has_the_patterns_and_the_calibration(any_data, counts):
 
 
 def test_uncalibrated_datacube(counts):
-    scan = scan_of_datacube(py4DSTEM.DataCube(counts))
+    scan = scan_from_datacube(py4DSTEM.DataCube(counts))
     assert [axis.name for axis in scan.axes] == ["Rx", "Ry", "Qx", "Qy"]
     assert {(axis.scale, axis.offset, axis.units) for axis in scan.axes} == {(1.0, 0.0, "")}
 
@@ -110,7 +110,7 @@ def test_any_shape_calibration_and_dtype(shape, size, units, dtype):
     cube.calibration.set_R_pixel_size(size)
     cube.calibration.set_R_pixel_units(units[0])
     cube.calibration.set_Q_pixel_units(units[1])
-    scan = scan_of_datacube(cube, shape[:2])
+    scan = scan_from_datacube(cube, shape[:2])
     assert [axis.scale for axis in scan.axes] == [size, size, 1.0, 1.0]
     assert [axis.units for axis in scan.axes] == [units[2], units[2], units[3], units[3]]
     np.testing.assert_array_equal(scan.read(np.arange(scan.n_positions)), data.reshape(-1, *shape[2:]))

@@ -71,19 +71,19 @@ def test_smoothing_starts_from_each_positions_own_latents():
     embedding = Embedding(own, (Axis("Ry", 16), Axis("Rx", 12)), PROVENANCE)
     twice = embedding.smoothed(3).smoothed(1)
     np.testing.assert_array_equal(twice.maps, smoothed(own, 1))
-    np.testing.assert_array_equal(twice.own, own)
+    np.testing.assert_array_equal(twice.unsmoothed, own)
     assert twice.provenance == {**PROVENANCE, "smooth": 1}
     assert twice.axes == embedding.axes
     back = twice.smoothed(0)
     np.testing.assert_array_equal(back.maps, own)
-    assert back.own is back.maps
+    assert back.unsmoothed is back.maps
     assert back.provenance["smooth"] == 0
     assert embedding.provenance == PROVENANCE
 
 
 def test_latents_that_were_written_smoothed_are_not_smoothed_again(embedding, tmp_path):
     read = Embedding.load(embedding.smoothed(2).save(tmp_path / "latents.npz"))
-    assert read.own is None
+    assert read.unsmoothed is None
     with pytest.raises(ArgumentError) as error:
         read.smoothed(1)
     assert "latents are smoothed already" in str(error.value)

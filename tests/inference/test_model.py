@@ -166,14 +166,14 @@ def test_what_is_handed_out_is_a_copy(model):
 
 
 def test_using_a_model_changes_nothing(model, scan):
-    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    before = {name: value.clone() for name, value in model.autoencoder.state_dict().items()}
     generator = torch.get_rng_state()
     first, second = maps(model, scan), maps(model, scan)
     np.testing.assert_array_equal(first, second)
     assert torch.equal(torch.get_rng_state(), generator)
-    for name, value in model.module.state_dict().items():
+    for name, value in model.autoencoder.state_dict().items():
         assert torch.equal(value, before[name])
-    assert not model.module.training
+    assert not model.autoencoder.training
 
 
 def test_progress_is_shown_where_asked_for(model, scan, capsys):

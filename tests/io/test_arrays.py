@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from latentstem.scan.scan.validation import layout_of
+from latentstem.scan.scan.validation import find_layout
 
 import latentstem
 from latentstem.errors import (
@@ -25,7 +25,7 @@ from latentstem.errors import (
     UnsupportedDataError,
 )
 from latentstem.io import arrays, chunks
-from latentstem.io.arrays import source_of
+from latentstem.io.arrays import as_pattern_source
 from latentstem.io.open import open_scan
 from latentstem.io.units import plain_units
 
@@ -147,21 +147,21 @@ def test_dask_chunks_are_computed_once_in_a_streamed_pass():
 def test_large_chunks_are_read_in_parts(tmp_path, monkeypatch):
     monkeypatch.setattr(chunks, "_SLAB_BYTES", 10 * 32 * 24 * 2)
     dataset = in_hdf5(DATA, tmp_path / "a.h5", chunks=SHAPE)
-    source = source_of(dataset)
+    source = as_pattern_source(dataset)
     assert source.chunks[0] * source.chunks[1] <= 10
     np.testing.assert_array_equal(source.read(np.arange(35)), flat(DATA))
 
 
 def test_decompressed_chunks_are_kept_within_bounds(tmp_path, monkeypatch):
     monkeypatch.setattr(chunks, "_CACHE_BYTES", 2 * 5 * 32 * 24 * 2)
-    source = source_of(in_hdf5(DATA, tmp_path / "a.h5", chunks=(1, 5, 32, 24)))
+    source = as_pattern_source(in_hdf5(DATA, tmp_path / "a.h5", chunks=(1, 5, 32, 24)))
     np.testing.assert_array_equal(source.read(np.arange(35)), flat(DATA))
     assert len(source._cache) == 2
 
 
 def test_contiguous_hdf5_is_memory_mapped(tmp_path):
     dataset = in_hdf5(DATA, tmp_path / "a.h5")
-    source = source_of(dataset)
+    source = as_pattern_source(dataset)
     bases = [source.array]
     while isinstance(bases[-1], np.ndarray):
         bases.append(bases[-1].base)
@@ -177,13 +177,13 @@ def test_dask_over_a_dataset_is_read_from_the_dataset(tmp_path, kind):
     else:
         store = pytest.importorskip("zarr").array(DATA, chunks=(2, 3, 16, 24))
     lazy = da.from_array(store, chunks=(7, 5, 32, 24))
-    source = source_of(lazy)
+    source = as_pattern_source(lazy)
     assert source._store is store
     assert source.chunks == (2, 3)
     np.testing.assert_array_equal(source.read(np.arange(35)), flat(DATA))
     others = (lazy * 2, lazy[::-1], lazy[:6], lazy.rechunk((2, 5, 32, 24)), lazy.map_blocks(np.negative))
     for other in others:  # what is computed with it is computed
-        source = source_of(other)
+        source = as_pattern_source(other)
         assert source._store is other
         np.testing.assert_array_equal(source.read(np.arange(source.shape[0] * 5)), flat(other.compute()))
 
@@ -200,7 +200,7 @@ def test_pages_of_a_mapped_file_are_given_back(tmp_path, order, monkeypatch):
     monkeypatch.setattr(arrays, "_MAPPED_BYTES", 2**20)
     data = np.random.default_rng(0).integers(0, 9, (16, 64, 64, 64)).astype(order)
     np.save(tmp_path / "a.npy", data)
-    source = source_of(np.asarray(np.load(tmp_path / "a.npy", mmap_mode="r"))[1:])
+    source = as_pattern_source(np.asarray(np.load(tmp_path / "a.npy", mmap_mode="r"))[1:])
     for at in np.array_split(np.arange(15 * 64), 60):
         np.testing.assert_array_equal(source.read(at), data[1:].reshape(-1, 64, 64)[at])
         assert resident(tmp_path / "a.npy") < 5 * 2**20  # of 7.8 MB
@@ -212,7 +212,7 @@ def test_what_was_written_into_a_map_stays(tmp_path, mode, monkeypatch):
     np.save(tmp_path / "a.npy", DATA)
     held = np.load(tmp_path / "a.npy", mmap_mode=mode)
     held[2, 3] = 77
-    source = source_of(held)
+    source = as_pattern_source(held)
     assert (source.read(np.array([2 * 5 + 3, 0]))[0] == 77).all()
     assert (source.read(np.array([2 * 5 + 3]))[0] == 77).all()
     assert (held[2, 3] == 77).all()
@@ -220,7 +220,7 @@ def test_what_was_written_into_a_map_stays(tmp_path, mode, monkeypatch):
 
 def test_hdf5_open_for_writing_is_not_memory_mapped(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        source = source_of(file.create_dataset("data", data=DATA))
+        source = as_pattern_source(file.create_dataset("data", data=DATA))
         assert source.array is None
         np.testing.assert_array_equal(source.read(np.arange(35)), flat(DATA))
 
@@ -237,7 +237,7 @@ def test_sources_travel_to_other_processes(tmp_path, kind):
     else:
         held = pytest.importorskip("dask.array").from_array(DATA) if kind == "dask" else None
         held = held if held is not None else pytest.importorskip("zarr").array(DATA, chunks=(2, 2, 32, 24))
-    source = source_of(held)
+    source = as_pattern_source(held)
     sent = pickle.dumps(source)
     np.testing.assert_array_equal(pickle.loads(sent).read(np.arange(35)), flat(DATA))
     if "memmap" in kind or "mapped" in kind:
@@ -332,16 +332,16 @@ def test_shapes_that_are_no_scan(shape, scan_shape, error, message):
     ],
 )
 def test_shapes_that_are_a_scan(shape, scan_shape, seen):
-    assert layout_of(shape, scan_shape).shape == seen
+    assert find_layout(shape, scan_shape).shape == seen
 
 
 @given(st.integers(2, 500), st.integers(1, 40), st.integers(1, 40))
 def test_offered_scan_shapes_fit(n, ny, nx):
     if ny * nx == n:
-        assert layout_of((n, 8, 9), (ny, nx)).shape == (ny, nx, 8, 9)
+        assert find_layout((n, 8, 9), (ny, nx)).shape == (ny, nx, 8, 9)
         return
     with pytest.raises(ScanShapeError, match=f"{n} patterns fill scan_shape=") as caught:
-        layout_of((n, 8, 2001), (ny, nx))
+        find_layout((n, 8, 2001), (ny, nx))
     offered = str(caught.value).split("patterns fill scan_shape=")[1].rstrip(".")
     shapes = ast.literal_eval(f"[{offered}]")
     assert shapes

@@ -92,8 +92,8 @@ def test_saving_again_changes_nothing(run, tmp_path):
     assert again.describe() == model.describe()
     assert again.history == model.history
     assert str(again.summary) == str(model.summary)
-    for name, value in model.module.state_dict().items():
-        assert torch.equal(again.module.state_dict()[name], value), name
+    for name, value in model.autoencoder.state_dict().items():
+        assert torch.equal(again.autoencoder.state_dict()[name], value), name
 
 
 def test_the_versions_are_those_that_trained_it(run, tmp_path):

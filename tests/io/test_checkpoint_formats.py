@@ -41,7 +41,7 @@ def test_it_gives_the_same_latents_and_reconstructions(kept):
     assert not rebuilt[2:4, 4:6].any()  # the detector pixels that were masked, in their bins
     module = latentstem.Autoencoder.load_from_checkpoint(path)
     assert all(
-        torch.equal(value, model.module.state_dict()[name]) for name, value in module.state_dict().items()
+        torch.equal(value, model.autoencoder.state_dict()[name]) for name, value in module.state_dict().items()
     )
 
 
@@ -50,7 +50,7 @@ def test_it_can_be_trained_on(kept, tmp_path):
     tuned = latentstem.train_autoencoder(known["scan"], init_from=path, epochs=1, progress=False)
     again = latentstem.load(tuned.save(tmp_path / "tuned.ckpt"))
     assert again.config.latent_dim == known["latents"].shape[2]
-    assert f"format-{again.module.format_version}" == path.stem  # its network goes on as it began
+    assert f"format-{again.autoencoder.format_version}" == path.stem  # its network goes on as it began
     assert np.abs(again.embed(known["scan"]).maps - known["latents"]).max() < np.ptp(known["latents"])
 
 

@@ -25,7 +25,7 @@ from latentstem.errors import (
 )
 from latentstem.io import files
 from latentstem.io.arrays import default_axes
-from latentstem.io.files import scan_of_file
+from latentstem.io.files import scan_from_file
 from latentstem.io.open import open_scan
 from latentstem.io.pattern_files import write_patterns
 
@@ -457,7 +457,7 @@ def test_every_shared_file_opens_or_says_why_not(shared_data):
     for path in sorted(path for path in shared_data.rglob("*") if path.is_file()):
         for scan_shape in (None, (4, 4), (6, 5), (12, 29)):
             try:
-                scan = scan_of_file(path, scan_shape)
+                scan = scan_from_file(path, scan_shape)
             except LatentSTEMError as error:
                 errors.append(error)
                 continue

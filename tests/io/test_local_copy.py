@@ -13,7 +13,7 @@ from helpers import maps, train
 from latentstem import as_scan
 from latentstem.errors import ArgumentError
 from latentstem.io import local_copy as cache
-from latentstem.io.local_copy import cached
+from latentstem.io.local_copy import cache_scan
 
 DATA = np.random.default_rng(0).integers(0, 999, (7, 5, 32, 24)).astype(">u2")
 PATTERN = 2 * 32 * 24
@@ -35,31 +35,31 @@ def test_a_copy_is_made_once_and_stated(stored, tmp_path, monkeypatch, capsys):
     mask = np.zeros((7, 5), bool)
     mask[2, 3] = True
     scan = as_scan(stored, scan_mask=mask)
-    found = cached(scan, tmp_path / "cache", progress=True)
+    found = cache_scan(scan, tmp_path / "cache", progress=True)
     assert "Copying 54 kB to" in capsys.readouterr().out
     np.testing.assert_array_equal(found.source.array, DATA)
     assert found.source.array.base is not None  # mapped, not loaded
     assert (found.axes, found.name, found.scan_mask) == (scan.axes, scan.name, scan.scan_mask)
     assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".lock", ".npy"]
     monkeypatch.setattr(cache._Copy, "write", lambda *given: pytest.fail("written again"))
-    again = cached(as_scan(stored), tmp_path / "cache")
+    again = cache_scan(as_scan(stored), tmp_path / "cache")
     np.testing.assert_array_equal(again.source.array, DATA)
 
 
 def test_a_copy_of_a_file_that_changed_is_not_used(stored, tmp_path):
-    cached(as_scan(stored), tmp_path / "cache")
+    cache_scan(as_scan(stored), tmp_path / "cache")
     in_file(stored, DATA[::-1])
-    found = cached(as_scan(stored), tmp_path / "cache")
+    found = cache_scan(as_scan(stored), tmp_path / "cache")
     np.testing.assert_array_equal(found.source.array, DATA[::-1])
 
 
 def test_a_copy_that_was_altered_is_made_again(stored, tmp_path):
-    cached(as_scan(stored), tmp_path / "cache")
+    cache_scan(as_scan(stored), tmp_path / "cache")
     (path,) = (tmp_path / "cache").glob("*.npy")
     path.write_bytes(path.read_bytes()[:-100])
-    np.testing.assert_array_equal(cached(as_scan(stored), tmp_path / "cache").source.array, DATA)
+    np.testing.assert_array_equal(cache_scan(as_scan(stored), tmp_path / "cache").source.array, DATA)
     np.lib.format.open_memmap(path, mode="r+")[6, 4] = 0
-    np.testing.assert_array_equal(cached(as_scan(stored), tmp_path / "cache").source.array, DATA)
+    np.testing.assert_array_equal(cache_scan(as_scan(stored), tmp_path / "cache").source.array, DATA)
 
 
 @pytest.mark.parametrize("damage", [None, "block", "journal"])
@@ -77,14 +77,14 @@ def test_an_interrupted_copy_is_continued(stored, tmp_path, damage, monkeypatch)
 
     monkeypatch.setattr(type(source), "read", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        cached(scan, tmp_path / "cache")
+        cache_scan(scan, tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*.npy"))
     (part,), (journal,) = ((tmp_path / "cache").glob(f"*.{kind}") for kind in ("part", "journal"))
     if damage == "block":
         np.lib.format.open_memmap(part, mode="r+")[0, 0] = 0  # as a disk that lost power may leave it
     if damage == "journal":
         journal.write_text(journal.read_text()[:-4])
-    found = cached(scan, tmp_path / "cache")
+    found = cache_scan(scan, tmp_path / "cache")
     np.testing.assert_array_equal(found.source.array, DATA)
     total = len(list(scan.blocks(6)))
     again = len(reads) - 4
@@ -95,16 +95,16 @@ def test_there_must_be_room_for_it(stored, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")(10**9, 0, 100_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(ArgumentError, match=r"not enough room.*54 kB for"):
-        cached(as_scan(stored), tmp_path / "cache")
+        cache_scan(as_scan(stored), tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*.npy")) + list((tmp_path / "cache").glob("*.part"))
 
 
 def test_what_needs_no_copy_has_none(tmp_path, caplog):
     np.save(tmp_path / "a.npy", DATA.astype("<u2"))
     mapped = as_scan(tmp_path / "a.npy")
-    assert cached(mapped, tmp_path / "cache") is mapped
+    assert cache_scan(mapped, tmp_path / "cache") is mapped
     in_memory = as_scan(DATA)  # of the other byte order, but in no file
-    assert cached(in_memory, tmp_path / "cache") is in_memory
+    assert cache_scan(in_memory, tmp_path / "cache") is in_memory
     assert "in no file" in caplog.text
     assert not (tmp_path / "cache").exists()
 

@@ -159,7 +159,7 @@ def test_sliders_show_what_the_decoder_makes_of_latents(opened, qtbot, model):
     _, session, dock = opened()
     session.position = (3, 3)
     settle(qtbot, dock)
-    own = session.embedding.own
+    own = session.embedding.unsmoothed
     assert not np.allclose(own, session.embedding.maps, atol=0.01), "the maps are smoothed"
     assert list(dock.sliders._sliders) == np.argsort(-own.reshape(-1, 4).std(0)).tolist(), (
         "the most varying first"

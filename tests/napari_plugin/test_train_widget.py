@@ -315,4 +315,4 @@ def test_what_is_drawn_is_left_out(widget, session, viewer, qtbot):
     assert widget.message.text() == ""
     assert np.isnan(session.embedding.maps[:, :3]).all()
     assert np.isfinite(session.embedding.maps[:, 3:]).all()
-    assert not session.model.module.preprocessing.detector.used[10:13].any()
+    assert not session.model.autoencoder.preprocessing.detector.used[10:13].any()

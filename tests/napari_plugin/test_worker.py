@@ -131,7 +131,7 @@ def test_stopped_while_the_scan_is_read_it_gives_up_at_once(scan, monkeypatch):
             read.append(block)
             stop.set()
 
-    monkeypatch.setattr(fit, "inspect", inspect)
+    monkeypatch.setattr(fit, "measure_quality", inspect)
     events = run(scan, stop=stop)
     assert events[-1].model is None
     assert len(read) == 1

@@ -172,7 +172,7 @@ def train(request, patterns):
             with torch.no_grad():
                 network.initialise(patterns, None)
             seen = patterns
-            if network.components:  # each pixel as one component
+            if network.n_components:  # each pixel as one component
                 seen = (patterns - patterns.mean(0)).flatten(1) / patterns.std()
             none = dict.fromkeys(("lambda_act", "lambda_sim", "lambda_div"), 0.0)
             objective = Objective("mse", **{**none, **weights})

@@ -11,7 +11,7 @@ from latentstem.scan.scan.scan import Scan
 
 from latentstem import as_scan
 from latentstem.errors import ArgumentError, DataValueError, MaskError
-from latentstem.nn.preprocessing import Detector, Preprocessing, as_tensor
+from latentstem.nn.preprocessing import Detector, Preprocessing, patterns_to_tensor
 
 KINDS = ("minmax", "sqrt", "log", "zscore", "none")
 SHAPE = (7, 5, 32, 24)
@@ -51,7 +51,7 @@ def test_every_kind_inverts(kind, exponent, low, dtype, counts, seed):
     else:
         data = patterns(seed, dtype, 10 ** min(exponent, 3 if kept.itemsize == 2 else 9), low)
         counts = False
-    values = as_tensor(as_scan(data).read(np.arange(35))).float()
+    values = patterns_to_tensor(as_scan(data).read(np.arange(35))).float()
     preprocessing = fitted(kind, data, counts=counts)
     x = preprocessing(values)
     assert x.dtype == torch.float32
@@ -180,7 +180,7 @@ def test_bin_and_crop_agree_with_numpy_and_come_back_on_the_detector(data):
     want = counts[:, y0 : y0 + h, x0 : x0 + w]
     want = want.reshape(2, h // binning, binning, w // binning, binning).sum((2, 4))
     np.testing.assert_array_equal(binned.numpy(), want)  # whole numbers stay whole: counts stay counts
-    restored = detector.restore(binned)
+    restored = detector.to_detector(binned)
     assert restored.shape == (2, height, width)
     np.testing.assert_allclose(detector(restored).numpy(), want, rtol=1e-5)
     outside = np.ones((height, width), bool)
@@ -200,7 +200,7 @@ def test_a_bin_with_an_excluded_pixel_is_excluded():
     binned = detector(torch.from_numpy(values))
     assert binned[0, 2, 3] == 0
     assert torch.isfinite(binned).all()
-    restored = detector.restore(binned + 1)
+    restored = detector.to_detector(binned + 1)
     assert not restored[0, 4:6, 6:8].any()
 
 
@@ -241,4 +241,4 @@ def test_every_dtype_becomes_a_tensor_of_the_same_values(dtype):
     if values.dtype.kind in "ui":
         values = values + (np.iinfo(dtype).max // 2 if values.dtype.itemsize < 8 else 2**40)
     values.flags.writeable = False
-    np.testing.assert_array_equal(as_tensor(values).numpy().astype("f8"), values.astype("f8"))
+    np.testing.assert_array_equal(patterns_to_tensor(values).numpy().astype("f8"), values.astype("f8"))

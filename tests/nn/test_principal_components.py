@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from latentstem.nn.pattern_reader import PatternReader, sample_with_means
+from latentstem.nn.pattern_reader import PatternReader, sample_with_neighbour_means
 
 import latentstem
 from latentstem import as_scan
@@ -23,7 +23,7 @@ def fitted(data, *, counts=True, kind="minmax", components=24, radius=1, pattern
     everywhere = np.arange(scan.n_positions)
     preprocessing.fit(scan, everywhere, counts=counts)
     context = Context(preprocessing, components, radius)
-    single, mean = sample_with_means(scan, everywhere, preprocessing.detector)
+    single, mean = sample_with_neighbour_means(scan, everywhere, preprocessing.detector)
     context.fit(single, mean, counts=counts, seed=0)
     return context, single, mean
 

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from latentstem.report.report.baselines import clip, loss, nmf, noise_variance, squared_error, svd, thin
 from latentstem.scan.scan.scan import Scan
 
-from latentstem.io.arrays import default_axes, source_of
+from latentstem.io.arrays import as_pattern_source, default_axes
 
 POSITIONS, PIXELS = 35, 24 * 8
 
@@ -127,7 +127,7 @@ def test_noise_is_found_beside_the_signal():
     slow[14:] += 50  # a grain boundary
     sigma = np.linspace(0.5, 3, 72).reshape(8, 9)
     patterns = (slow + rng.normal(0, sigma, slow.shape)).astype(np.float32)
-    scan = Scan(source_of(patterns), default_axes(patterns.shape))
+    scan = Scan(as_pattern_source(patterns), default_axes(patterns.shape))
     found = noise_variance(scan, lambda stored: stored.reshape(len(stored), -1))
     # the slow signal bends a little between neighbours, which counts as noise
     np.testing.assert_allclose(np.sqrt(found), sigma.ravel(), rtol=0.25)
@@ -135,7 +135,7 @@ def test_noise_is_found_beside_the_signal():
 
 def test_noise_of_lines_too_short_is_negligible():
     patterns = np.random.default_rng(0).normal(size=(2, 2, 8, 9)).astype(np.float32)
-    scan = Scan(source_of(patterns), default_axes(patterns.shape))
+    scan = Scan(as_pattern_source(patterns), default_axes(patterns.shape))
     found = noise_variance(scan, lambda stored: stored.reshape(len(stored), -1))
     assert found.shape == (72,)
     assert (found > 0).all()

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from latentstem.nn.pattern_reader import PatternReader
-from latentstem.report.report.output_folder import examples_of
+from latentstem.report.report.output_folder import select_examples
 from latentstem.scan.scan.scan import Scan
 
-from latentstem.io.arrays import MemorySource, default_axes
+from latentstem.io.arrays import ArraySource, default_axes
 from latentstem.io.open import as_scan
-from latentstem.util.folders import earlier_set_aside
+from latentstem.util.folders import keep_earlier_results
 
 NAMES = ("ae.ckpt", "tb_logs")
 
@@ -32,7 +32,7 @@ def leave_results(folder, text):
 def test_earlier_results_are_moved_and_other_files_stay(tmp_path):
     leave_results(tmp_path, "first")
     said = []
-    with earlier_set_aside(tmp_path, NAMES, said.append) as earlier:
+    with keep_earlier_results(tmp_path, NAMES, said.append) as earlier:
         assert contents(tmp_path) == {
             "notes.txt": "mine",
             "earlier-1/ae.ckpt": "first",
@@ -43,7 +43,7 @@ def test_earlier_results_are_moved_and_other_files_stay(tmp_path):
     assert said == [
         f"The results of an earlier run, which were in {tmp_path}, are now in {tmp_path / 'earlier-1'}."
     ]
-    with earlier_set_aside(tmp_path, NAMES, said.append) as earlier:
+    with keep_earlier_results(tmp_path, NAMES, said.append) as earlier:
         (tmp_path / "ae.ckpt").write_text("third")
     assert earlier == tmp_path / "earlier-2"
     assert contents(tmp_path)["earlier-2/ae.ckpt"] == "second"
@@ -55,12 +55,12 @@ def test_the_next_number_is_above_all_that_are_there(tmp_path):
     leave_results(tmp_path, "new")
     for name in ("earlier-7", "earlier-x"):
         (tmp_path / name).mkdir()
-    with earlier_set_aside(tmp_path, NAMES, print) as earlier:
+    with keep_earlier_results(tmp_path, NAMES, print) as earlier:
         assert earlier.name == "earlier-8"
 
 
 def test_nothing_happens_in_an_empty_folder(tmp_path):
-    with earlier_set_aside(tmp_path, NAMES, pytest.fail) as earlier:
+    with keep_earlier_results(tmp_path, NAMES, pytest.fail) as earlier:
         assert earlier is None
     assert not list(tmp_path.iterdir())
 
@@ -68,7 +68,7 @@ def test_nothing_happens_in_an_empty_folder(tmp_path):
 def test_earlier_results_come_back_if_nothing_was_written(tmp_path):
     leave_results(tmp_path, "first")
     before = contents(tmp_path)
-    with pytest.raises(KeyError, match="stop"), earlier_set_aside(tmp_path, NAMES, pytest.fail):
+    with pytest.raises(KeyError, match="stop"), keep_earlier_results(tmp_path, NAMES, pytest.fail):
         raise KeyError("stop")
     assert contents(tmp_path) == before
     assert not (tmp_path / "earlier-1").exists()
@@ -79,7 +79,7 @@ def test_earlier_results_stay_aside_if_something_was_written(tmp_path):
     said = []
 
     def half_a_run():
-        with earlier_set_aside(tmp_path, NAMES, said.append):
+        with keep_earlier_results(tmp_path, NAMES, said.append):
             (tmp_path / "ae.ckpt").write_text("half")
             raise KeyError("stop")
 
@@ -110,7 +110,7 @@ def test_examples_are_the_least_median_and_largest_residual(excluded):
     if excluded:
         mask[excluded] = True
     scan = as_scan(patterns, scan_mask=mask)
-    examples = examples_of(Flat(), scan)
+    examples = select_examples(Flat(), scan)
     error = np.where(mask, np.nan, ((patterns - 4) ** 2).mean((2, 3)))
     assert list(examples.positions) == ["typical", "best", "worst"]
     assert examples.positions["best"] == (1, 2)
@@ -124,14 +124,14 @@ def test_examples_are_the_least_median_and_largest_residual(excluded):
 
 def test_examples_of_a_large_scan_look_at_a_part_of_it():
     shape = (200, 100, 8, 8)
-    source = MemorySource(np.broadcast_to(np.float32(4), shape))
+    source = ArraySource(np.broadcast_to(np.float32(4), shape))
     reads = []
     counting = SimpleNamespace(
         shape=shape, dtype=np.dtype("f4"), chunks=(1, 1), array=source.array,
         read=lambda at: (reads.append(at), source.read(at))[1],
     )  # fmt: skip
     scan = Scan(counting, default_axes(shape))
-    examples_of(Flat(), scan)
+    select_examples(Flat(), scan)
     seen = np.unique(np.concatenate(reads))
     assert 900 < len(seen) < 1300
     assert len(np.unique(seen // 2000)) == 10, "from all parts of the scan"

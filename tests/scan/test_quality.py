@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from latentstem.scan.scan.quality import inspect
+from latentstem.scan.scan.quality import measure_quality
 
 import latentstem
 from latentstem.errors import DataValueError
@@ -39,7 +39,7 @@ def test_numbers_are_numpys(dtype, factor, masked, seed):
     masks = (
         {"scan_mask": rng.random((7, 5)) < 0.3, "pattern_mask": rng.random((32, 24)) < 0.3} if masked else {}
     )
-    quality = inspect(as_scan(data, **masks))
+    quality = measure_quality(as_scan(data, **masks))
     keep_scan, keep_pixels = (
         ~masks[name] if masked else np.ones(shape, bool)
         for name, shape in (("scan_mask", (7, 5)), ("pattern_mask", (32, 24)))
@@ -68,13 +68,13 @@ def test_each_pattern_is_read_once(kind, tmp_path):
         scan = as_scan(data)
     read, original = [], scan.source.read
     scan.source.read = lambda indices: read.extend(indices.tolist()) or original(indices)
-    quality = inspect(scan)
+    quality = measure_quality(scan)
     assert sorted(read) == list(range(35))
     np.testing.assert_allclose(quality.mean_pattern, data.mean(axis=(0, 1)))
 
 
 def test_text():
-    lines = inspect(as_scan(counts())).lines()
+    lines = measure_quality(as_scan(counts())).lines()
     assert lines[0].startswith("7 x 5 scan of 32 x 24 patterns, uint16 from 0 to ")
     assert "values look like counts" in lines[0]
     assert lines[1:] == [NOTHING]
@@ -83,11 +83,11 @@ def test_text():
 def test_empty_patterns():
     data = counts()
     data[2, 3] = data[6, 0] = 0
-    quality = inspect(as_scan(data))
+    quality = measure_quality(as_scan(data))
     assert at(quality.empty) == [(2, 3), (6, 0)]
     assert not quality.outlying.any()
     assert "2 empty patterns, at (2, 3), (6, 0): exclude with scan_mask." in quality.lines()
-    assert not inspect(as_scan(data, scan_mask=quality.empty)).empty.any()
+    assert not measure_quality(as_scan(data, scan_mask=quality.empty)).empty.any()
 
 
 def test_patterns_that_sum_to_zero_are_not_empty():
@@ -95,7 +95,7 @@ def test_patterns_that_sum_to_zero_are_not_empty():
     data[1, 1] = 0
     data[1, 2] = 1
     data[1, 2, ::2] = -1
-    assert at(inspect(as_scan(data)).empty) == [(1, 1)]
+    assert at(measure_quality(as_scan(data)).empty) == [(1, 1)]
 
 
 @pytest.mark.parametrize("factor", [0.1, 3])
@@ -103,7 +103,7 @@ def test_outlying_total_intensity(factor):
     data = counts((12, 10))
     data[3, 4] = data[3, 4] * factor
     data[8] = data[8] * factor  # a whole scan line
-    quality = inspect(as_scan(data))
+    quality = measure_quality(as_scan(data))
     assert at(quality.outlying) == [(3, 4), *((8, x) for x in range(10))]
     assert "11 patterns of outlying total intensity, at (3, 4), (8, 0)" in quality.lines()[1]
 
@@ -113,13 +113,13 @@ def test_vacuum_and_thickness_are_not_outlying():
     data[:5, :4] = data[:5, :4] // 4
     data[8:, 5:] *= 3
     data[5:8] = data[5:8] // 2
-    assert not inspect(as_scan(data)).outlying.any()
+    assert not measure_quality(as_scan(data)).outlying.any()
 
 
 def test_line_scan():
     data = counts((1, 40))
     data[0, 20] //= 8
-    quality = inspect(as_scan(data))
+    quality = measure_quality(as_scan(data))
     assert not quality.hot.any()
     assert at(quality.outlying) == [(0, 20)]
 
@@ -133,7 +133,7 @@ def test_hot_and_dead_pixels(dose):
     data[(..., *stuck)] = 5000
     for place in dead:
         data[(..., *place)] = 0
-    quality = inspect(as_scan(data))
+    quality = measure_quality(as_scan(data))
     assert at(quality.hot) == sorted([*hot, stuck])
     assert at(quality.dead) == dead
     mask = quality.suggested_pattern_mask()
@@ -142,7 +142,7 @@ def test_hot_and_dead_pixels(dose):
         "4 hot detector pixels, at (0, 0), (9, 7), (9, 8), (20, 3): exclude with pattern_mask."
         in quality.lines()
     )
-    clean = inspect(as_scan(data, pattern_mask=mask))
+    clean = measure_quality(as_scan(data, pattern_mask=mask))
     assert clean.lines()[1:] == [NOTHING]
     assert clean.maximum < 1000
 
@@ -152,7 +152,7 @@ def test_hot_pixels_on_a_camera_with_offset(offset):
     data = counts((12, 10), dose=5).astype(np.float32) * 1.7 + offset
     data[:, :, 20, 5] += 100
     data += np.random.default_rng(0).normal(0, 1, data.shape).astype(np.float32)
-    assert at(inspect(as_scan(data)).hot) == [(20, 5)]
+    assert at(measure_quality(as_scan(data)).hot) == [(20, 5)]
 
 
 @pytest.mark.parametrize("pattern_shape", [(8, 9), (16, 12), (32, 24), (64, 66)])
@@ -160,7 +160,7 @@ def test_hot_pixels_on_a_camera_with_offset(offset):
 @pytest.mark.parametrize("dose", [50, 20000])
 def test_diffraction_spots_are_not_hot(pattern_shape, structure, dose):
     simulated = latentstem.simulate((12, 10), pattern_shape, dose=dose, structure=structure, seed=5)
-    quality = inspect(as_scan(simulated))
+    quality = measure_quality(as_scan(simulated))
     assert not quality.suggested_pattern_mask().any()
     assert not quality.saturated
 
@@ -172,12 +172,12 @@ def test_sharp_spots_are_not_hot():
     )
     data = np.random.default_rng(0).poisson(0.2 + 100 * spots, (12, 10, 48, 40)).astype(np.uint16)
     data[..., 30, 13] = np.random.default_rng(1).poisson(50, (12, 10))
-    assert at(inspect(as_scan(data)).hot) == [(30, 13)]
+    assert at(measure_quality(as_scan(data)).hot) == [(30, 13)]
 
 
 def test_hot_pixels_and_beam_stop_of_a_simulated_scan():
     simulated = latentstem.simulate((16, 18), (48, 40), hot_pixels=6, beam_stop=True, vacuum=0.2, seed=2)
-    quality = inspect(as_scan(simulated))
+    quality = measure_quality(as_scan(simulated))
     stop = latentstem.simulate((16, 18), (48, 40), beam_stop=True, vacuum=0.2, seed=2).pattern_mask
     assert at(quality.hot) == at(simulated.pattern_mask & ~stop)
     assert not quality.dead.any()
@@ -186,26 +186,26 @@ def test_hot_pixels_and_beam_stop_of_a_simulated_scan():
 def test_saturation():
     data = counts((12, 10), dose=400)
     clipped = np.minimum(data, 380)
-    assert inspect(as_scan(clipped)).saturated == np.count_nonzero(data >= 380)
-    assert "values are saturated at 380" in inspect(as_scan(clipped)).lines()[-1]
+    assert measure_quality(as_scan(clipped)).saturated == np.count_nonzero(data >= 380)
+    assert "values are saturated at 380" in measure_quality(as_scan(clipped)).lines()[-1]
     full = np.minimum(data, 255).astype(np.uint8)
-    assert inspect(as_scan(full)).saturated == np.count_nonzero(data >= 255)
+    assert measure_quality(as_scan(full)).saturated == np.count_nonzero(data >= 255)
     scaled = clipped.astype(np.float32) / 380
-    assert inspect(as_scan(scaled)).saturated == np.count_nonzero(data >= 380)
+    assert measure_quality(as_scan(scaled)).saturated == np.count_nonzero(data >= 380)
 
 
 def test_saturation_found_block_by_block(monkeypatch):
     monkeypatch.setattr("latentstem.scan.quality._BLOCK_VALUES", 32 * 24)
     data = np.minimum(counts((12, 10), dose=400), 380)
     data[:6] = np.minimum(data[:6], 100)
-    assert inspect(as_scan(data)).saturated == np.count_nonzero(data == 380)
+    assert measure_quality(as_scan(data)).saturated == np.count_nonzero(data == 380)
 
 
 @pytest.mark.parametrize("dose", [0.05, 1, 400])
 def test_few_counts_are_not_saturation(dose):
     data = counts((24, 20), dose=dose)
-    assert inspect(as_scan(data)).saturated == 0
-    assert inspect(as_scan(data / np.float32(7))).saturated == 0
+    assert measure_quality(as_scan(data)).saturated == 0
+    assert measure_quality(as_scan(data / np.float32(7))).saturated == 0
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_few_counts_are_not_saturation(dose):
 )
 def test_what_looks_like_counts(dtype, values, look_like):
     data = np.random.default_rng(0).choice(values, (7, 5, 32, 24)).astype(dtype)
-    assert inspect(as_scan(data)).counts is look_like
+    assert measure_quality(as_scan(data)).counts is look_like
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -232,10 +232,10 @@ def test_not_finite(bad):
         r"in 2 detector pixels \(4, 5\), \(6, 7\)\. Exclude them with pattern_mask = ~np.isfinite\(data\)"
     )
     with pytest.raises(DataValueError, match=message):
-        inspect(as_scan(data))
+        measure_quality(as_scan(data))
     mask = ~np.isfinite(data)
     for masks in ({"pattern_mask": mask.any(axis=(0, 1))}, {"scan_mask": mask.any(axis=(2, 3))}):
-        assert inspect(as_scan(data, **masks)).lines()[1:] == [NOTHING]
+        assert measure_quality(as_scan(data, **masks)).lines()[1:] == [NOTHING]
 
 
 def test_corrupted_patterns():
@@ -244,27 +244,27 @@ def test_corrupted_patterns():
     with pytest.raises(
         DataValueError, match=r"768 that are not, in 1 patterns.*Exclude them with scan_mask ="
     ):
-        inspect(as_scan(data))
+        measure_quality(as_scan(data))
 
 
 @pytest.mark.parametrize("value", [0, 7])
 def test_constant_data(value):
     data = np.full((7, 5, 32, 24), value, np.uint8)
     with pytest.raises(DataValueError, match=f"35 patterns that are {value} everywhere"):
-        inspect(as_scan(data))
+        measure_quality(as_scan(data))
     data[0, 0, 0, 0] = 9
-    inspect(as_scan(data))
+    measure_quality(as_scan(data))
     mask = np.zeros((7, 5), bool)
     mask[0, 0] = True
     with pytest.raises(DataValueError, match=r"data are constant.*masks do not exclude the signal"):
-        inspect(as_scan(data, scan_mask=mask))
+        measure_quality(as_scan(data, scan_mask=mask))
 
 
 def test_shared_files(shared_data):
     h5 = shared_data / "formats/arina/test_00_master.h5"
     with pytest.raises(DataValueError, match=r"16 patterns that are 0 everywhere"):
-        inspect(as_scan(h5))
-    simulated = inspect(as_scan(shared_data / "orient4d-scan32/scan_32.npz"))
+        measure_quality(as_scan(h5))
+    simulated = measure_quality(as_scan(shared_data / "orient4d-scan32/scan_32.npz"))
     assert simulated.counts
     assert simulated.dose == pytest.approx(300, rel=0.05)
     assert simulated.lines()[1:] == [NOTHING]

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from latentstem.nn.pattern_reader import _neighbours, neighbourhood
 from latentstem.report.report.report import evidence
-from latentstem.scan.scan.quality import inspect
-from latentstem.scan.scan.series import Series, one_scan, series_of
+from latentstem.scan.scan.quality import measure_quality
+from latentstem.scan.scan.series import Series, make_series, require_single_scan
 
 import latentstem
 from helpers import train
@@ -70,7 +70,7 @@ def series(draw):
 @settings(max_examples=40, deadline=None)
 @given(scans=series(), most=st.integers(1, 30), fraction=st.floats(0.01, 0.89))
 def test_the_canvas_is_the_scans(scans, most, fraction):
-    whole = series_of(scans)
+    whole = make_series(scans)
     blocks = list(whole.blocks(most))
     every = np.concatenate(blocks)
     wanted = np.concatenate([scan.read(block) for scan in scans for block in scan.blocks(most)])
@@ -82,8 +82,8 @@ def test_the_canvas_is_the_scans(scans, most, fraction):
     between = np.setdiff1d(np.arange(whole.n_positions), every)
     assert whole.scan_mask.ravel()[between].all()
     for region, scan in zip(whole.regions, scans, strict=True):
-        np.testing.assert_array_equal(region.of(whole.scan_mask), scan.scan_mask)
-        inside = region.of(np.arange(whole.n_positions).reshape(whole.scan_shape)).ravel()
+        np.testing.assert_array_equal(region.crop(whole.scan_mask), scan.scan_mask)
+        inside = region.crop(np.arange(whole.n_positions).reshape(whole.scan_shape)).ravel()
         exists, near = _neighbours(whole.scan_shape, whole.scan_mask, inside, neighbourhood(3)[0])
         assert np.isin(near[exists], inside).all()
         alone, _ = _neighbours(scan.scan_shape, scan.scan_mask, np.arange(len(inside)), neighbourhood(3)[0])
@@ -92,7 +92,7 @@ def test_the_canvas_is_the_scans(scans, most, fraction):
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.flatnonzero(~whole.scan_mask))
     for region in whole.regions:
         held_out = np.isin(np.arange(whole.n_positions).reshape(whole.scan_shape), parts[1])
-        assert region.of(held_out).any()
+        assert region.crop(held_out).any()
 
 
 def test_scans_of_one_position_are_trained_on():
@@ -157,7 +157,7 @@ def test_files_of_each_scan_are_checked_before_the_work(model, scan, other, tmp_
     first, second = model.reconstruct([scan, other], out=[tmp_path / "a.npy", None])
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), first)
     assert second.shape == other.shape
-    monkeypatch.setattr(type(model), "fitting_scan", lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr(type(model), "open_matching_scan", lambda *_: pytest.fail("work has begun"))
     with pytest.raises(FileError, match=r"a\.npy, which exists already"):
         model.reconstruct([scan, other], out=[tmp_path / "b.npy", tmp_path / "a.npy"])
     with pytest.raises(ArgumentError, match=r"b\.npy twice"):
@@ -235,13 +235,13 @@ def test_streamed_series_with_loader_processes(tmp_path, monkeypatch, scan, othe
 def test_findings_name_the_scan(scan, other):
     spoilt = scan.copy()
     spoilt[3, 4] = 0
-    told = "\n".join(inspect(as_scan([spoilt, other])).lines())
+    told = "\n".join(measure_quality(as_scan([spoilt, other])).lines())
     assert "Series of 2 scans (12 x 10, 7 x 14) of 16 x 20 patterns" in told
     assert "1 empty pattern, at (3, 4) of 'scan_0'" in told
     spoilt = other.copy()
     spoilt[1, 2, 3, 4] = np.nan
     with pytest.raises(DataValueError, match=r"scan positions \(1, 2\) of 'scan_1'"):
-        inspect(as_scan([scan, spoilt]))
+        measure_quality(as_scan([scan, spoilt]))
 
 
 def test_what_makes_no_series():
@@ -260,7 +260,7 @@ def test_what_makes_no_series():
         with pytest.raises(kind, match=message):
             as_scan(data, **arguments)
     with pytest.raises(ScanDimensionError, match=r"expected one scan.*with 2.*Select one"):
-        one_scan(as_scan([a, a]))
+        require_single_scan(as_scan([a, a]))
 
 
 def test_scan_shapes_one_for_all_or_a_list():
@@ -273,7 +273,7 @@ def test_scan_shapes_one_for_all_or_a_list():
 def test_calibration_that_the_scans_share_is_kept():
     one = as_scan(counts())
     other = replace(one, axes=tuple(replace(axis, scale=0.5, units="nm") for axis in one.axes))
-    assert series_of([other, other]).axes[2:] == other.axes[2:]
-    mixed = series_of([one, other])
+    assert make_series([other, other]).axes[2:] == other.axes[2:]
+    mixed = make_series([one, other])
     assert mixed.axes[2].units == ""
     assert mixed.scans[1].axes == other.axes

@@ -13,7 +13,7 @@ from benchmarks.reliability import files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentstem.errors import said
+from latentstem.errors import format_exception
 
 
 @pytest.fixture(
@@ -69,8 +69,8 @@ def test_a_model_changed_in_silence_would_be_seen(tmp_path):
 
 
 def test_what_other_libraries_say():
-    assert said(ValueError("a\n b <ast.Call object at 0x7fb6>")) == "ValueError: a b an object"
-    assert said(EOFError()) == "EOFError"
+    assert format_exception(ValueError("a\n b <ast.Call object at 0x7fb6>")) == "ValueError: a b an object"
+    assert format_exception(EOFError()) == "EOFError"
 
 
 def test_page():

@@ -432,7 +432,7 @@ def test_errors(held, model, tmp_path, monkeypatch):
             call()
         assert held.state() == before
     with monkeypatch.context() as patch:  # in the midst of it
-        patch.setattr(type(model.module), "encode_batch", _failing)
+        patch.setattr(type(model.autoencoder), "encode_batch", _failing)
         for verb in (embedded, reconstructed, reconstructed_to_file):
             with pytest.raises(RuntimeError, match="broken"):
                 verb(held.data, model, tmp_path)
@@ -491,8 +491,8 @@ def test_models_and_configurations_are_not_changed(scan, model, tmp_path):
     """By what is done with them: weights and statistics, a configuration, a dict of arguments, an embedding."""
     config = TrainingConfig(latent_dim=4, epochs=1, batch_size=16)
     described = config.model_dump()
-    weights = {name: value.clone() for name, value in model.module.state_dict().items()}
-    hyperparameters = copy.deepcopy(dict(model.module.hparams))
+    weights = {name: value.clone() for name, value in model.autoencoder.state_dict().items()}
+    hyperparameters = copy.deepcopy(dict(model.autoencoder.hyper_parameters))
     history = copy.deepcopy(model.history)
     latentstem.train_autoencoder(scan, config=config, progress=False)
     path = model.save(tmp_path / "ae.ckpt")
@@ -503,9 +503,9 @@ def test_models_and_configurations_are_not_changed(scan, model, tmp_path):
     repr(model), model.describe()["config"].clear(), model.scan_signature.clear()
     assert config.model_dump() == described
     assert files(tmp_path) == stored
-    for name, value in model.module.state_dict().items():
+    for name, value in model.autoencoder.state_dict().items():
         assert torch.equal(value, weights[name]), name
-    assert dict(model.module.hparams) == hyperparameters
+    assert dict(model.autoencoder.hyper_parameters) == hyperparameters
     assert model.history == history
     latents = model.embed(scan)
     before = digest(latents.maps)

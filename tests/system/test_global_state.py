@@ -63,7 +63,7 @@ VERBS = {
     ),
     "embed": (lambda g: g.model.embed(g.scan, progress=True), "model.LatentModel.reader"),
     "reconstruct": (lambda g: g.model.reconstruct(g.scan), "model.LatentModel.reconstruct_batch"),
-    "save": (lambda g: g.model.save(g.folder / "again.ckpt"), "checkpoint.written_whole"),
+    "save": (lambda g: g.model.save(g.folder / "again.ckpt"), "checkpoint.atomic_write"),
     "load": (lambda g: latentstem.load(g.path), "training.module.build_network"),
     "report": (lambda g: write_report(g.model, g.scan, g.folder / "report.html"), "report.compare"),
     "simulate": (lambda g: latentstem.simulate((3, 4), (16, 18)), "simulation._detect"),

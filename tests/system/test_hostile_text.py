@@ -58,7 +58,7 @@ def test_page(model, scan, tmp_path):
     opened = latentstem.as_scan(scan)
     named = tuple(replace(axis, name=text, units=text) for axis in opened.axes)
     opened = replace(opened, name=text, axes=named)
-    model.module.hparams["scan"]["name"] = text
+    model.autoencoder.hyper_parameters["scan"]["name"] = text
     page = Page(write_report(model, opened, tmp_path / f"{MARKUP[:8]}.html").read_text(encoding="utf-8"))
     assert page.tags <= {
         *("html", "head", "meta", "title", "style", "body", "h1", "h2", "p"),
@@ -94,8 +94,8 @@ def write_scan(path, scan, text):
 @pytest.mark.parametrize("text", [MARKUP, ESCAPES, FORMULA], ids=range(3))
 def test_terminal(model, scan, tmp_path, text):
     write_scan(tmp_path / "a.hspy", scan, text)
-    model.module.hparams["scan"]["name"] = text
-    model.module.hparams["scan"]["axes"][0]["name"] = text
+    model.autoencoder.hyper_parameters["scan"]["name"] = text
+    model.autoencoder.hyper_parameters["scan"]["axes"][0]["name"] = text
     for path in (tmp_path / "a.hspy", model.save(tmp_path / "a.ckpt")):
         result = CliRunner().invoke(app, ["info", str(path)])
         assert result.exit_code == 0, result.output

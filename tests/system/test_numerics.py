@@ -10,8 +10,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from latentstem.nn.losses import poisson_deviance
-from latentstem.nn.pattern_reader import PatternReader, sample_with_means
-from latentstem.scan.scan.quality import _Pass, inspect
+from latentstem.nn.pattern_reader import PatternReader, sample_with_neighbour_means
+from latentstem.scan.scan.quality import _Pass, measure_quality
 from scipy.stats import binom, chisquare, poisson
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
@@ -22,9 +22,9 @@ from latentstem import Autoencoder, LatentModel, TrainingConfig, as_scan
 from latentstem.errors import DataValueError
 from latentstem.nn.metrics import image_quality
 from latentstem.nn.networks.base import Network
-from latentstem.nn.preprocessing import Detector, Preprocessing, as_tensor
+from latentstem.nn.preprocessing import Detector, Preprocessing, patterns_to_tensor
 from latentstem.nn.principal_components import Context
-from latentstem.nn.thinning import split_counts
+from latentstem.nn.thinning import thin_counts
 from latentstem.training.data_module import split_positions
 
 KINDS = ("minmax", "sqrt", "log", "zscore", "none")
@@ -41,7 +41,7 @@ def values():
 def prepared(data, **arguments):
     """A module that is ready to be trained, and a batch with all of the patterns."""
     scan = as_scan(data)
-    quality = inspect(scan)
+    quality = measure_quality(scan)
     plain = {"latent_dim": 4, "context": 1, "split_counts": quality.counts, "reconstruction": "poisson"}
     config = TrainingConfig(**{**plain, "preprocessing": "minmax", **arguments})
     with torch.random.fork_rng(devices=[]):
@@ -49,8 +49,8 @@ def prepared(data, **arguments):
         module = Autoencoder(config.model_dump(), scan.pattern_shape)
         everything = np.arange(scan.n_positions)
         module.preprocessing.fit(scan, everything, counts=quality.counts)
-        single, mean = sample_with_means(scan, everything, module.preprocessing.detector)
-        if module.network.components:
+        single, mean = sample_with_neighbour_means(scan, everything, module.preprocessing.detector)
+        if module.network.n_components:
             module.context.fit(single, mean, counts=quality.counts, seed=0)
         module.initialise(mean)
     return module, PatternReader(scan, module.context, module.preprocessing.detector)(everything)
@@ -108,8 +108,8 @@ def test_whole_numbers_are_another_dose_in_other_units(values):
         (counts.astype(np.int64) * 2**40, True),
         (values * np.float32(2.0**40), False),  # whole, because float32 has no fractions there
     ):
-        assert inspect(as_scan(data)).counts is expected
-    one, other = (inspect(as_scan(data)) for data in (counts, 2 * counts))
+        assert measure_quality(as_scan(data)).counts is expected
+    one, other = (measure_quality(as_scan(data)) for data in (counts, 2 * counts))
     assert other.dose == 2 * one.dose
 
 
@@ -166,7 +166,9 @@ def test_half_precision_up_to_its_largest_value(values):
     assert module.preprocessing.mean_total.item() == pytest.approx(
         data.sum((2, 3), dtype="f8").mean(), rel=1e-6
     )
-    assert inspect(as_scan(data)).dose == pytest.approx(module.preprocessing.mean_total.item(), rel=1e-6)
+    assert measure_quality(as_scan(data)).dose == pytest.approx(
+        module.preprocessing.mean_total.item(), rel=1e-6
+    )
 
 
 def test_large_sums_keep_their_digits():
@@ -217,7 +219,7 @@ def test_the_dose_comes_back(dose):
 
 def test_many_counts_are_split_into_whole_halves():
     counts = torch.tensor([0.0, 1.0, 2.0**24, 1e8, 4e9]).repeat(400, 1)
-    first, second = split_counts(counts, torch.Generator().manual_seed(0))
+    first, second = thin_counts(counts, torch.Generator().manual_seed(0))
     assert torch.equal(first + second, counts)
     assert (first >= 0).all()
     assert (second >= 0).all()
@@ -228,7 +230,7 @@ def test_many_counts_are_split_into_whole_halves():
 @pytest.mark.parametrize("n", [1, 2, 7, 15, 16, 40])
 def test_each_electron_is_sent_by_a_fair_coin_of_its_own(n):
     counts = torch.full((200, 13, 17), float(n))
-    first, second = split_counts(counts, torch.Generator().manual_seed(n))
+    first, second = thin_counts(counts, torch.Generator().manual_seed(n))
     assert torch.equal(first + second, counts)
     seen = np.bincount(first.flatten().int().numpy(), minlength=n + 1)
     want = binom.pmf(np.arange(n + 1), n, 0.5) * counts.numel()
@@ -341,7 +343,7 @@ class _Identity(Network):
 
 
 def _identity_model(scan, **arguments):
-    counts = inspect(scan).counts
+    counts = measure_quality(scan).counts
     module = Autoencoder(
         TrainingConfig(latent_dim=1, **arguments).model_dump(), scan.pattern_shape, scan.signature()
     )
@@ -408,10 +410,10 @@ def test_the_inverse_of_the_logarithm_stays_finite():
 
 def test_long_doubles_are_read():
     values = np.arange(6, dtype=np.longdouble).reshape(1, 2, 3)
-    assert torch.equal(as_tensor(values), torch.arange(6.0, dtype=torch.float64).reshape(1, 2, 3))
+    assert torch.equal(patterns_to_tensor(values), torch.arange(6.0, dtype=torch.float64).reshape(1, 2, 3))
 
 
 def test_every_buffer_of_an_identity_is_finite(values):
     model = _identity_model(as_scan(values), preprocessing="zscore", reconstruction="mse")
-    assert isinstance(model.module.network, nn.Module)
-    assert all(torch.isfinite(value).all() for value in model.module.state_dict().values())
+    assert isinstance(model.autoencoder.network, nn.Module)
+    assert all(torch.isfinite(value).all() for value in model.autoencoder.state_dict().values())

@@ -17,7 +17,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from latentstem.nn.pattern_reader import Batch, PatternReader, sample_with_means
+from latentstem.nn.pattern_reader import Batch, PatternReader, sample_with_neighbour_means
 from scipy.ndimage import label
 
 from latentstem import as_scan
@@ -25,7 +25,7 @@ from latentstem.errors import FileError, MaskError
 from latentstem.nn import pattern_reader as reader_module
 from latentstem.nn.preprocessing import Detector, Preprocessing
 from latentstem.nn.principal_components import Context
-from latentstem.nn.thinning import split_counts
+from latentstem.nn.thinning import thin_counts
 from latentstem.training import data_module as module
 from latentstem.training import prefetch as ahead
 from latentstem.training import sampler as order
@@ -220,7 +220,7 @@ def test_taken_and_joined_batches_are_the_same_as_read_ones():
 def test_a_sample_and_its_means_equal_a_plain_loop(scan, seed):
     patterns, (ny, nx) = scan.source.array.astype(float), scan.scan_shape
     positions = np.sort(np.random.default_rng(seed).permutation(scan.n_positions)[:5])
-    single, mean = sample_with_means(scan, positions, Detector((8, 9)))
+    single, mean = sample_with_neighbour_means(scan, positions, Detector((8, 9)))
     np.testing.assert_array_equal(single.numpy(), patterns.reshape(-1, 8, 9)[positions])
     for position, got in zip(positions, mean.numpy(), strict=True):
         y, x = divmod(int(position), nx)
@@ -235,9 +235,11 @@ def test_a_sample_and_its_means_equal_a_plain_loop(scan, seed):
 
 def test_a_large_sample_is_read_in_parts(monkeypatch):
     scan, positions = as_scan(counts()), np.arange(3, 31)
-    want = sample_with_means(scan, positions, Detector(SHAPE[2:]))
+    want = sample_with_neighbour_means(scan, positions, Detector(SHAPE[2:]))
     monkeypatch.setattr(reader_module, "_READ", 6)
-    for one, other in zip(sample_with_means(scan, positions, Detector(SHAPE[2:])), want, strict=True):
+    for one, other in zip(
+        sample_with_neighbour_means(scan, positions, Detector(SHAPE[2:])), want, strict=True
+    ):
         torch.testing.assert_close(one, other)
 
 
@@ -540,7 +542,7 @@ def test_validation_is_the_same_each_time_and_bounded(monkeypatch):
 @given(mean=st.sampled_from([0.01, 0.5, 20.0, 3e4, 1e7]), seed=st.integers(0, 99))
 def test_halves_are_whole_numbers_that_sum_to_the_counts(mean, seed):
     patterns = torch.from_numpy(np.random.default_rng(seed).poisson(mean, (3, 8, 9))).float()
-    first, second = split_counts(patterns, torch.Generator().manual_seed(seed))
+    first, second = thin_counts(patterns, torch.Generator().manual_seed(seed))
     assert torch.equal(first + second, patterns)
     for half in (first, second):
         assert half.min() >= 0
@@ -549,7 +551,7 @@ def test_halves_are_whole_numbers_that_sum_to_the_counts(mean, seed):
 
 def test_halves_are_unbiased_independent_and_poissonian():
     patterns = torch.from_numpy(np.random.default_rng(0).poisson(6, (400, 16, 16))).float()
-    first, second = (h.flatten().double() for h in split_counts(patterns, torch.Generator().manual_seed(1)))
+    first, second = (h.flatten().double() for h in thin_counts(patterns, torch.Generator().manual_seed(1)))
     assert first.mean() == pytest.approx(3, abs=0.03)
     assert second.mean() == pytest.approx(3, abs=0.03)
     assert first.var() == pytest.approx(3, abs=0.06)
@@ -558,6 +560,6 @@ def test_halves_are_unbiased_independent_and_poissonian():
 
 def test_splitting_is_reproducible():
     patterns = torch.full((2, 8, 9), 9.0)
-    one, again, other = (split_counts(patterns, torch.Generator().manual_seed(s))[0] for s in (1, 1, 2))
+    one, again, other = (thin_counts(patterns, torch.Generator().manual_seed(s))[0] for s in (1, 1, 2))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)

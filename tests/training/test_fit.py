@@ -727,7 +727,7 @@ def test_fine_tuning_starts_from_the_weights_on_another_scan(scan, finished, sav
 
 def test_fine_tuning_takes_over_the_components(scan, saved):
     """With the weights go what they weigh; only how noisy it is, is of the new scan."""
-    before = latentstem.load(saved).module.context
+    before = latentstem.load(saved).autoencoder.context
     after = train(3 * scan, init_from=saved, epochs=1).module.context
     for name in ("directions", "centre", "gain"):
         assert torch.equal(getattr(after, name), getattr(before, name)), name

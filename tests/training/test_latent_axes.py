@@ -43,7 +43,7 @@ def test_latents_are_uncorrelated_centred_and_in_order(grains, model):
 def test_distances_are_those_of_patterns(grains, model):
     latents = maps(model, grains).reshape(-1, 4).astype(float)
     with torch.no_grad():
-        patterns = model.module.network.decode(torch.from_numpy(latents).float()).flatten(1).numpy()
+        patterns = model.autoencoder.network.decode(torch.from_numpy(latents).float()).flatten(1).numpy()
 
     def distances(points):
         return np.linalg.norm(points[:100, None] - points[None, 100:200], axis=2).ravel()
@@ -78,12 +78,12 @@ def test_latents_that_are_all_the_same_stay_so():
 
 def test_latents_that_are_not_finite_have_no_axes(grains, model, tmp_path):
     spoilt, scan = latentstem.load(model.save(tmp_path / "ae.ckpt")), latentstem.as_scan(grains)
-    reader = PatternReader(scan, spoilt.module.context, spoilt.module.preprocessing.detector, whole=True)
+    reader = PatternReader(scan, spoilt.autoencoder.context, spoilt.autoencoder.preprocessing.detector, whole=True)
     everywhere = np.arange(scan.n_positions)
-    assert latent_axes(spoilt.module, reader, everywhere, 0) is not None
+    assert latent_axes(spoilt.autoencoder, reader, everywhere, 0) is not None
     with torch.no_grad():
-        spoilt.module.network.bend[-1].bias[0] = torch.nan
-    assert latent_axes(spoilt.module, reader, everywhere, 0) is None
+        spoilt.autoencoder.network.bend[-1].bias[0] = torch.nan
+    assert latent_axes(spoilt.autoencoder, reader, everywhere, 0) is None
 
 
 @pytest.mark.parametrize("spoil", ["shape", "nan", "singular", "kind", "names"])

@@ -29,7 +29,7 @@ def test_masks_bins_crops_and_splits_are_those_of_a_run_in_memory(scan, tmp_path
     streamed = train(tmp_path / "scan.h5", workers=workers, **arguments)
     excluding = train(tmp_path / "spoilt.h5", workers=workers, **arguments)
     for part in ("preprocessing", "context"):
-        states = [getattr(model.module, part).state_dict() for model in (whole, streamed)]
+        states = [getattr(model.autoencoder, part).state_dict() for model in (whole, streamed)]
         for name, value in states[0].items():
             torch.testing.assert_close(states[1][name], value, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(streamed.history["val/loss"], whole.history["val/loss"], rtol=0.05)

@@ -13,7 +13,7 @@ from benchmarks.reliability.surroundings import snapshot
 from pytorch_lightning import Callback
 
 from helpers import maps, train
-from latentstem.nn.random_init import drawn_from, leading_directions
+from latentstem.nn.random_init import random_init, randomised_svd
 
 SEEDS = (1, 2, 3)
 
@@ -88,7 +88,7 @@ def test_weights_are_those_of_the_seed_and_nothing_global_is_drawn():
         return torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.Linear(4, 5))
 
     state = torch.get_rng_state()
-    with drawn_from(7):
+    with random_init(7):
         ours = build()
         noise = torch.randn(3)
     assert torch.equal(torch.get_rng_state(), state)
@@ -104,6 +104,6 @@ def test_leading_directions_are_those_of_the_singular_value_decomposition():
     for shape in ((60, 40), (40, 60)):
         left, right = (np.linalg.qr(rng.normal(size=(n, 30)))[0] for n in shape)
         matrix = torch.from_numpy((left * 0.7 ** np.arange(30)) @ right.T)
-        found = leading_directions(matrix, 5, seed=3)
+        found = randomised_svd(matrix, 5, seed=3)
         overlap = found.T @ torch.from_numpy(right[:, :5])
         torch.testing.assert_close(overlap.abs(), torch.eye(5, dtype=torch.float64), atol=1e-6, rtol=0)

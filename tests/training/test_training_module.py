@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from latentstem.nn.losses import poisson_deviance
-from latentstem.nn.pattern_reader import Batch, PatternReader, sample_with_means
+from latentstem.nn.pattern_reader import Batch, PatternReader, sample_with_neighbour_means
 
 from latentstem import Autoencoder, TrainingConfig, as_scan
 from latentstem.errors import TrainingError
 from latentstem.nn.metrics import image_quality
-from latentstem.nn.thinning import split_counts
+from latentstem.nn.thinning import thin_counts
 
 
 def module(scan, **arguments):
@@ -31,8 +31,8 @@ def module(scan, **arguments):
         view = as_scan(scan)
         made = Autoencoder(config.model_dump(), view.pattern_shape, view.signature(), ["a choice"])
         made.preprocessing.fit(view, np.arange(120), counts=True)
-        single, mean = sample_with_means(view, np.arange(120), made.preprocessing.detector)
-        if made.network.components:
+        single, mean = sample_with_neighbour_means(view, np.arange(120), made.preprocessing.detector)
+        if made.network.n_components:
             made.context.fit(single, mean, counts=True, seed=0)
         made.initialise(mean)
     return made, read(made, scan)
@@ -227,7 +227,7 @@ def test_short_runs_warm_up_quickly(scan):
 def test_a_pattern_alone_has_itself_as_context(scan):
     made, batch = module(scan)
     alone = Batch.of(scan[3, :4])
-    rings = torch.zeros(4, 2, made.network.components), torch.zeros(4, 2)
+    rings = torch.zeros(4, 2, made.network.n_components), torch.zeros(4, 2)
     scores = made.context.scores(made.values(alone.patterns))
     torch.testing.assert_close(made.encode_batch(alone), made.encode_batch(Batch(None, scores, *rings)))
     assert not torch.allclose(made.encode_batch(alone), made.encode_batch(batch)[30:34])
@@ -259,7 +259,7 @@ def test_the_neighbours_of_halves_are_as_noisy_as_halves(scan):
     torch.testing.assert_close(spread[known], made.context.noise[known], rtol=0.05, atol=0)
     assert scaled.mean(1).abs().max() < spread.max()
     # as much as halves have more than whole patterns, on average over patterns
-    halves = torch.stack([2 * split_counts(made.values(batch.patterns), seeded(s))[0] for s in range(60)])
+    halves = torch.stack([2 * thin_counts(made.values(batch.patterns), seeded(s))[0] for s in range(60)])
     with torch.no_grad():
         extra = torch.stack([made.context.scores(h) for h in halves]) - batch.scores
     measured = extra.square().mean((0, 1)).sqrt()

@@ -11,12 +11,12 @@ import sys
 import pytest
 
 from latentstem.errors import StorageError
-from latentstem.util.whole_file import require_folder, written_whole
+from latentstem.util.whole_file import atomic_write, require_writable_folder
 
 
 def test_file_takes_its_name_when_it_is_whole(tmp_path):
     path = tmp_path / "new folder" / "scan.npy"
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_bytes(b"whole")
         assert beside.suffix == ".npy"
         assert not path.exists()
@@ -30,7 +30,7 @@ def test_what_was_there_stays_if_writing_fails(tmp_path, stop):
     path.write_bytes(b"before")
 
     def write():
-        with written_whole(path) as beside:
+        with atomic_write(path) as beside:
             beside.write_bytes(b"half")
             raise stop("in the midst")
 
@@ -46,7 +46,7 @@ def test_folder_takes_the_place_of_a_folder(tmp_path, fails):
     (path / "old").mkdir(parents=True)
 
     def write():
-        with written_whole(path) as beside:
+        with atomic_write(path) as beside:
             (beside / "chunks").mkdir(parents=True)
             (beside / "chunks" / "0").write_bytes(b"whole")
             if fails:
@@ -85,7 +85,7 @@ def test_ctrl_c_while_the_replaced_folder_is_removed_leaves_nothing_of_it(tmp_pa
         rmtree(*arguments, **more)
 
     def write():
-        with written_whole(path) as beside:
+        with atomic_write(path) as beside:
             beside.mkdir()
             (beside / "after").touch()
 
@@ -102,7 +102,7 @@ def test_what_a_killed_process_left_is_removed_at_the_next_writing(tmp_path):
     others = left_of_a_killed_process(tmp_path / "scan.npy", "half of another file")
     mine = tmp_path / f".scan[1].{os.getpid()}-0123abcd.part.npy"
     mine.write_text("in the midst of writing")
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text("whole")
     assert not left.exists()
     assert others.exists()
@@ -119,7 +119,7 @@ def test_a_folder_that_was_about_to_be_replaced_comes_back(tmp_path):
     path.rename(left.with_name(left.name + ".old"))
 
     def fail():
-        with written_whole(path):
+        with atomic_write(path):
             raise ValueError("stop")
 
     with pytest.raises(ValueError, match="stop"):
@@ -130,7 +130,7 @@ def test_a_folder_that_was_about_to_be_replaced_comes_back(tmp_path):
 @pytest.mark.parametrize(("number", "ours"), [(errno.ENOSPC, True), (errno.ENOENT, False)])
 def test_a_full_disk_is_told_apart_from_what_cannot_be_read(tmp_path, number, ours):
     def write():
-        with written_whole(tmp_path / "scan.npy"):
+        with atomic_write(tmp_path / "scan.npy"):
             raise OSError(number, os.strerror(number))
 
     with pytest.raises(OSError, match=os.strerror(number)) as caught:
@@ -140,5 +140,5 @@ def test_a_full_disk_is_told_apart_from_what_cannot_be_read(tmp_path, number, ou
 
 
 def test_require_folder_makes_it_and_leaves_nothing_in_it(tmp_path):
-    require_folder(tmp_path / "a" / "b")
+    require_writable_folder(tmp_path / "a" / "b")
     assert not list((tmp_path / "a" / "b").iterdir())

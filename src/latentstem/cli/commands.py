@@ -116,10 +116,10 @@ def train(
         opened = open_data(data, scan, scan_mask, pattern_mask)
 
         from ..functions import train_autoencoder
-        from ..report.output_folder import FILES, write_results
+        from ..report.output_folder import RESULT_FILES, write_results
         from ..training.processes import is_first_process
-        from ..util.folders import earlier_set_aside, lies_in
-        from ..util.whole_file import require_folder
+        from ..util.folders import is_inside, keep_earlier_results
+        from ..util.whole_file import require_writable_folder
 
         asked = given(training_arguments)
         if not is_first_process(
@@ -128,9 +128,9 @@ def train(
             with contextlib.suppress(KeyboardInterrupt, SystemExit):  # the first one tells of it
                 train_autoencoder(opened, preset=preset, output_dir=output_dir, progress=False, **asked)
             return
-        require_folder(output_dir)
-        continued = resume is not None and lies_in(resume, output_dir)
-        with earlier_set_aside(output_dir, () if continued else tuple(FILES), note) as earlier:
+        require_writable_folder(output_dir)
+        continued = resume is not None and is_inside(resume, output_dir)
+        with keep_earlier_results(output_dir, () if continued else tuple(RESULT_FILES), note) as earlier:
             checkpoint, resume = (_moved(path, output_dir, earlier) for path in (checkpoint, resume))
             asked |= {"init_from": checkpoint, "resume_from": resume}
             model = train_autoencoder(
@@ -313,9 +313,9 @@ def _whole(written: list[Path]) -> str:
 
 def _moved(path: Path | None, folder: Path, earlier: Path | None) -> Path | None:
     """Where a checkpoint is now, if it was among the earlier results in the output folder."""
-    from ..util.folders import lies_in
+    from ..util.folders import is_inside
 
-    if path is None or earlier is None or path.exists() or not lies_in(path, folder):
+    if path is None or earlier is None or path.exists() or not is_inside(path, folder):
         return path
     return earlier / path.resolve().relative_to(folder.resolve())
 
@@ -327,10 +327,10 @@ def _kept(last: Path) -> str:
 
 
 def _list_files(folder: Path) -> None:
-    from ..report.output_folder import FILES
+    from ..report.output_folder import RESULT_FILES
 
     typer.echo(f"Results in {folder}:")
-    for name, what in FILES.items():
+    for name, what in RESULT_FILES.items():
         if (folder / name).exists():
             typer.echo(f"  {name:<20} {what.format(folder=folder)}")
 

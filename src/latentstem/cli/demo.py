@@ -10,10 +10,10 @@ import numpy as np
 
 from ..io.open import as_scan
 from ..report.html import figures, page, picture, sentences
-from ..report.output_folder import FILES, write_results
+from ..report.output_folder import RESULT_FILES, write_results
 from ..simulation.simulate import SimulatedScan, simulate
-from ..util.folders import earlier_set_aside
-from ..util.whole_file import written_whole
+from ..util.folders import keep_earlier_results
+from ..util.whole_file import atomic_write
 
 if TYPE_CHECKING:
     from ..inference.embedding import Embedding
@@ -49,12 +49,12 @@ def run_demo(
         Adjusted Rand index of true and found grains: 1 is perfect, 0 is chance.
     """
     from ..functions import train_autoencoder
-    from ..scan.quality import inspect
+    from ..scan.quality import measure_quality
 
     simulated = simulate(**SCAN, seed=seed)
     scan = as_scan(simulated)
     folder.mkdir(parents=True, exist_ok=True)
-    with earlier_set_aside(folder, (*FILES, "scan.npz"), say):
+    with keep_earlier_results(folder, (*RESULT_FILES, "scan.npz"), say):
         _save(simulated, folder / "scan.npz")
         model = train_autoencoder(scan, output_dir=folder, progress=progress, seed=seed, **TRAINING)
     agreement = []
@@ -65,8 +65,8 @@ def run_demo(
         return {"true grains": simulated.truth["grain"], "found in the latents": labels}
 
     write_results(model, scan, folder, expectation=simulated.expectation, labels=grains)
-    content = _page(model, inspect(scan).lines(), agreement[0], folder)
-    with written_whole(folder / "report.html") as beside:
+    content = _page(model, measure_quality(scan).lines(), agreement[0], folder)
+    with atomic_write(folder / "report.html") as beside:
         beside.write_text(content, encoding="utf-8")
     return agreement[0]
 

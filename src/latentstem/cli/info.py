@@ -18,9 +18,9 @@ __all__ = ["show_data", "show_model"]
 
 def show_data(scan: Scan) -> None:
     """Shape, dtype, range, axes, size and quality of a scan, after one pass over it."""
-    from ..scan.quality import inspect
+    from ..scan.quality import measure_quality
 
-    quality = inspect(scan)
+    quality = measure_quality(scan)
     facts = {
         "file": scan.metadata.get("path", scan.name),
         "scan": _positions(scan.signature()),

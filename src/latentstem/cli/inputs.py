@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import FileError, ScanShapeError, said
+from ..errors import FileError, ScanShapeError, format_exception
 from .messages import note
 
 if TYPE_CHECKING:
@@ -76,6 +76,6 @@ def read_mask(path: Path | None) -> np.ndarray | None:
         raise FileError(
             "the mask cannot be read",
             expected="a .npy file with a boolean array",
-            received=f"{path} ({said(error)})",
+            received=f"{path} ({format_exception(error)})",
             advice="Write it with numpy.save(path, mask); True excludes.",
         ) from error

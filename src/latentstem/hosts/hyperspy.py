@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ArgumentError
-from ..functions import as_model, training_names
+from ..functions import as_model, training_argument_names
 from ..functions import embed as embed_data
 from ..functions import train_autoencoder as train
 from ..io.host_table import host_that_writes
 from ..io.pattern_files import lazy_patterns
-from ..scan.series import in_scan, per_scan
-from ..util.argument_checks import names_checked
-from .hyperspy_files import open_pattern_file, pattern_file, save_latents, scan_of_file
-from .hyperspy_signals import is_series, scan_of_signal, scans_of, title_of
+from ..scan.series import located_errors, one_value_per_scan
+from ..util.argument_checks import reject_unknown_kwargs
+from .hyperspy_files import open_pattern_file, pattern_file, save_latents, scan_from_file
+from .hyperspy_signals import is_series, scan_from_signal, scans_of, title_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,17 +29,17 @@ __all__ = [
     "pattern_file",
     "reconstruct",
     "save_latents",
-    "scan_of_file",
-    "scan_of_object",
+    "scan_from_file",
+    "scan_from_object",
     "train_autoencoder",
 ]
 
-scan_of_object = scan_of_signal
+scan_from_object = scan_from_signal
 
 _HYPERSPY_NAMES = {"scan_mask": "navigation_mask", "pattern_mask": "signal_mask"}
 
 
-@names_checked(training_names, _HYPERSPY_NAMES)
+@reject_unknown_kwargs(training_argument_names, _HYPERSPY_NAMES)
 def train_autoencoder(
     signal: Any,
     *,
@@ -77,7 +77,7 @@ def train_autoencoder(
     )
 
 
-@names_checked(meant=_HYPERSPY_NAMES)
+@reject_unknown_kwargs(meant=_HYPERSPY_NAMES)
 def embed(
     signal: Any,
     model: Any,
@@ -128,7 +128,7 @@ def embed(
     return LatentMaps.from_embedding(embedding, (y, x), title_of(signal))
 
 
-@names_checked(meant=_HYPERSPY_NAMES)
+@reject_unknown_kwargs(meant=_HYPERSPY_NAMES)
 def reconstruct(
     signal: Any,
     model: Any,
@@ -174,7 +174,7 @@ def reconstruct(
         _refuse_one_file(signal, out)
         data = _reconstruct_series(signal, model, mask, client, progress)
         return signal._deepcopy_with_new_data(data)
-    scan = model.fitting_scan(signal, scan_shape, mask)
+    scan = model.open_matching_scan(signal, scan_shape, mask)
     if out is not None:
         how = {"overwrite": overwrite, "client": client, "progress": progress}
         return _opened(write(model.autoencoder, scan, out, **how, like=signal), signal)
@@ -220,11 +220,11 @@ def _refuse_one_file(signal: Any, out: Any) -> None:
 
 def _reconstruct_series(signal: Any, model: Any, mask: Any, client: Any, progress: bool) -> Any:
     """Reconstructions of all scans of a series, as an array of the signal's shape; lazy if the signal is."""
-    scans, masks = scans_of(signal), per_scan("navigation_mask", mask, len(signal.data))
+    scans, masks = scans_of(signal), one_value_per_scan("navigation_mask", mask, len(signal.data))
     lazy = signal._lazy and client is None
     every: Any = [] if lazy else np.empty(signal.data.shape, np.float32)
     for number, (scan, own) in enumerate(zip(scans, masks, strict=True)):
-        with in_scan(number, len(scans)):
+        with located_errors(number, len(scans)):
             data = reconstruct(scan, model, navigation_mask=own, client=client, progress=progress).data
         if lazy:
             every.append(data)

@@ -15,12 +15,12 @@ import numpy as np
 from ..errors import FileError
 from ..io.files import READ
 from ..scan.scan import Scan
-from .hyperspy_signals import scan_of_signal
+from .hyperspy_signals import scan_from_signal
 
 if TYPE_CHECKING:
     from ..inference.embedding import Embedding
 
-__all__ = ["open_pattern_file", "pattern_file", "save_latents", "scan_of_file"]
+__all__ = ["open_pattern_file", "pattern_file", "save_latents", "scan_from_file"]
 
 _FLOAT = np.dtype("<f4")
 #: readers of HyperSpy that have been looked through: none runs anything that a file holds. Not among them are
@@ -45,7 +45,7 @@ _REVIEWED = {
 }
 
 
-def scan_of_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan:
+def scan_from_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan:
     """The one scan in a file that HyperSpy reads, by a reader that runs nothing that the file holds."""
     import hyperspy.api as hs
     from rsciio import IO_PLUGINS
@@ -71,7 +71,7 @@ def scan_of_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan:
     signals = loaded if isinstance(loaded, list) else [loaded]
     scans = [s for s in signals if s.data.ndim == 4] or [s for s in signals if s.data.ndim == 3] or signals
     if len(scans) == 1:
-        return scan_of_signal(scans[0], scan_shape)
+        return scan_from_signal(scans[0], scan_shape)
     raise FileError(
         "file holds several signals",
         expected="one scan",

@@ -10,16 +10,16 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import ScanDimensionError, UnsupportedDataError
-from ..io.arrays import source_of
+from ..io.arrays import as_pattern_source
 from ..io.navigation_axes import TWO_AND_TWO, axes_error, axes_text
 from ..io.units import plain_units
 from ..scan.scan import Axis, Scan, default_axes
-from ..scan.series import Series, in_scan, series_of
+from ..scan.series import Series, located_errors, make_series
 
-__all__ = ["is_series", "scan_of_signal", "scans_of", "title_of"]
+__all__ = ["is_series", "scan_from_signal", "scans_of", "title_of"]
 
 
-def scan_of_signal(signal: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
+def scan_from_signal(signal: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
     """View a HyperSpy signal as a `Scan`.
 
     Parameters
@@ -70,7 +70,7 @@ def scan_of_signal(signal: Any, scan_shape: tuple[int, int] | None = None) -> Sc
             received=f"non-uniform {', '.join(bent)}",
             advice="Interpolate with signal.interpolate_on_axis, or convert_to_uniform_axis() of the axis.",
         )
-    source = source_of(signal.data, scan_shape)
+    source = as_pattern_source(signal.data, scan_shape)
     y, x, ky, kx = default_axes(source.shape)
     if manager.navigation_dimension == 2:
         y, x = _calibrated(y, stored[0]), _calibrated(x, stored[1])
@@ -94,12 +94,12 @@ def _series_of_signal(signal: Any) -> Series:
     """The scans along the slowest navigation axis."""
     scans = []
     for number, part in enumerate(scans_of(signal)):
-        with in_scan(number, len(signal.data)):
-            scans.append(scan_of_signal(part))
+        with located_errors(number, len(signal.data)):
+            scans.append(scan_from_signal(part))
     axis = signal.axes_manager.navigation_axes[2]
     step = _calibrated(Axis("step", len(scans)), axis) if axis.is_uniform else None
     name = title_of(signal) or "scan"
-    return series_of(scans, step).described(name, "hyperspy", {})
+    return make_series(scans, step).renamed(name, "hyperspy", {})
 
 
 def _calibrated(default: Axis, axis: Any) -> Axis:

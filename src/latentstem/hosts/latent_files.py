@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..inference.embedding import Embedding
 from ..io.host_table import host_that_writes
-from ..util.whole_file import written_whole
+from ..util.whole_file import atomic_write
 
 __all__ = ["save_latents"]
 
@@ -21,5 +21,5 @@ def save_latents(embedding: Embedding, path: Path) -> None:
     if host is None:
         embedding.save(path)
         return
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         host.functions.save_latents(embedding, beside)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ArgumentError
-from ..functions import as_model, training_names
+from ..functions import as_model, training_argument_names
 from ..functions import embed as embed_data
 from ..functions import train_autoencoder as train
 from ..io.pattern_files import lazy_patterns, open_patterns
-from ..util.argument_checks import names_checked
-from .py4dstem_datacubes import PROVENANCE, latents_array, scan_of_datacube, with_data
-from .py4dstem_files import open_pattern_file, pattern_file, save_latents, scan_of_file
+from ..util.argument_checks import reject_unknown_kwargs
+from .py4dstem_datacubes import PROVENANCE, latents_array, scan_from_datacube, with_data
+from .py4dstem_files import open_pattern_file, pattern_file, save_latents, scan_from_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,15 +28,15 @@ __all__ = [
     "pattern_file",
     "reconstruct",
     "save_latents",
-    "scan_of_file",
-    "scan_of_object",
+    "scan_from_file",
+    "scan_from_object",
     "train_autoencoder",
 ]
 
-scan_of_object = scan_of_datacube
+scan_from_object = scan_from_datacube
 
 
-@names_checked(training_names)
+@reject_unknown_kwargs(training_argument_names)
 def train_autoencoder(
     datacube: Any,
     *,
@@ -68,7 +68,7 @@ def train_autoencoder(
     return train(datacube, scan_shape=scan_shape, **masks, **training_arguments)
 
 
-@names_checked()
+@reject_unknown_kwargs()
 def embed(
     datacube: Any,
     model: Any,
@@ -121,7 +121,7 @@ def embed(
     return latents
 
 
-@names_checked()
+@reject_unknown_kwargs()
 def reconstruct(
     datacube: Any,
     model: Any,
@@ -164,7 +164,7 @@ def reconstruct(
     from ..inference.reconstruction import write
 
     model = as_model(model)
-    scan = model.fitting_scan(datacube, scan_shape, scan_mask)
+    scan = model.open_matching_scan(datacube, scan_shape, scan_mask)
     if out is None:
         data = reconstruct_scan(model.autoencoder, scan, client=client, progress=progress)
     else:

@@ -14,20 +14,20 @@ import numpy as np
 from emdfile import Array, Metadata
 
 from ..errors import UnsupportedDataError
-from ..io.arrays import source_of
+from ..io.arrays import as_pattern_source
 from ..io.units import plain_units
 from ..scan.scan import Axis, Scan, default_axes
-from ..scan.validation import check_open
+from ..scan.validation import check_file_open
 
 if TYPE_CHECKING:
     from ..inference.embedding import Embedding
 
-__all__ = ["PROVENANCE", "latents_array", "scan_of_datacube", "with_data"]
+__all__ = ["PROVENANCE", "latents_array", "scan_from_datacube", "with_data"]
 
 PROVENANCE = "latentstem"  # name of the metadata that tells our nodes from others
 
 
-def scan_of_datacube(datacube: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
+def scan_from_datacube(datacube: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
     """View a py4DSTEM ``DataCube`` as a `Scan`.
 
     Parameters
@@ -55,8 +55,8 @@ def scan_of_datacube(datacube: Any, scan_shape: tuple[int, int] | None = None) -
             received=f"{type(datacube).__module__}.{type(datacube).__qualname__}",
             advice="Give a datacube from its tree, or make one with py4DSTEM.DataCube(array).",
         )
-    check_open(datacube.data)
-    source = source_of(datacube.data, scan_shape)
+    check_file_open(datacube.data)
+    source = as_pattern_source(datacube.data, scan_shape)
     calibration = datacube.calibration
     r_size, r_units = calibration.get_R_pixel_size(), calibration.get_R_pixel_units()
     q_size, q_units = calibration.get_Q_pixel_size(), calibration.get_Q_pixel_units()

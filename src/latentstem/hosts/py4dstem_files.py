@@ -11,12 +11,12 @@ import h5py
 import numpy as np
 
 from ..scan.scan import Axis, Scan
-from .py4dstem_datacubes import latents_array, scan_of_datacube, with_data
+from .py4dstem_datacubes import latents_array, scan_from_datacube, with_data
 
 if TYPE_CHECKING:
     from ..inference.embedding import Embedding
 
-__all__ = ["open_pattern_file", "pattern_file", "save_latents", "scan_of_file"]
+__all__ = ["open_pattern_file", "pattern_file", "save_latents", "scan_from_file"]
 
 _FLOAT = np.dtype("<f4")
 _READS = {
@@ -35,13 +35,13 @@ _READS = {
 }
 
 
-def scan_of_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan | None:
+def scan_from_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan | None:
     """The scan in a file; None where py4DSTEM does not know its suffix."""
     if path.suffix.lower() not in _READS:
         return None
     import py4DSTEM
 
-    return scan_of_datacube(py4DSTEM.import_file(str(path)), scan_shape)
+    return scan_from_datacube(py4DSTEM.import_file(str(path)), scan_shape)
 
 
 @contextmanager

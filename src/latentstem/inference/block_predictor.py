@@ -11,8 +11,8 @@ import torch
 
 from ..errors import DataValueError
 from ..nn.autoencoder import Autoencoder
-from ..nn.preprocessing import as_tensor
-from ..nn.principal_components import COMPARED
+from ..nn.preprocessing import patterns_to_tensor
+from ..nn.principal_components import N_COMPARED
 from ..nn.scan_scores import ScanScores
 from ..scan.scan import Box, PatternSource
 
@@ -52,12 +52,12 @@ class BlockPredictor:
 
     def __init__(self, autoencoder: Autoencoder, decode: bool, source: PatternSource | None = None) -> None:
         self.autoencoder, self.source = autoencoder, source
-        self.scored = autoencoder.network.components > 0
+        self.scored = autoencoder.network.n_components > 0
         self.halo = autoencoder.principal_components.radius
         detector = autoencoder.preprocessing.detector
         self.shape = detector.pattern_shape if decode else (autoencoder.network.latent_dim,)
         shown = autoencoder.principal_components.count
-        self.width = shown + min(shown, COMPARED)
+        self.width = shown + min(shown, N_COMPARED)
         self._decode = decode
         self._reading = Lock()
 
@@ -72,7 +72,7 @@ class BlockPredictor:
         """Scores of the patterns in a box, and the variances of their noise, shape (ny, nx, q + v), float32."""
         patterns = self.read(box) if patterns is None else patterns
         autoencoder, flat = self.autoencoder, patterns.reshape(-1, *patterns.shape[2:])
-        parts = (as_tensor(flat[at : at + BATCH]) for at in range(0, len(flat), BATCH))
+        parts = (patterns_to_tensor(flat[at : at + BATCH]) for at in range(0, len(flat), BATCH))
         found = torch.cat(
             [torch.cat(autoencoder.principal_components(autoencoder.values(part)), 1) for part in parts]
         )
@@ -91,7 +91,7 @@ class BlockPredictor:
             As `scores` gives them.
         """
         autoencoder = self.autoencoder
-        split = autoencoder.network.components
+        split = autoencoder.network.n_components
         own = torch.from_numpy(np.ascontiguousarray(scores)).flatten(0, 1)
         known = ScanScores(autoencoder.principal_components, own[:, :split], own[:, split:], excluded)
         return self._in_batches(
@@ -108,7 +108,7 @@ class BlockPredictor:
         whole = (0, patterns.shape[0], 0, patterns.shape[1])
         autoencoder = self.autoencoder
         return self._in_batches(
-            whole, excluded, lambda at: autoencoder.encode(autoencoder.values(as_tensor(flat[at])))
+            whole, excluded, lambda at: autoencoder.encode(autoencoder.values(patterns_to_tensor(flat[at])))
         )
 
     def read(self, box: Box) -> np.ndarray:

@@ -21,8 +21,8 @@ from uuid import uuid4
 import numpy as np
 
 from ..errors import ArgumentError, ClusterError, FileError
-from ..io.chunks import library_of
-from ..io.source_files import files_of
+from ..io.chunks import array_library
+from ..io.source_files import source_files
 from ..scan.scan import Box
 from .block_predictor import BlockPredictor, Call, Run
 
@@ -170,7 +170,7 @@ def _in_files(source: Any) -> bool:
     """Whether a source can be sent as path and key, without its patterns."""
     store = getattr(source, "_store", None)
     if store is not None:
-        return library_of(store) != "dask" and bool(files_of(source))
+        return array_library(store) != "dask" and bool(source_files(source))
     return getattr(source, "_file", None) is not None
 
 

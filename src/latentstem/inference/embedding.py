@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, FileError, StorageError, said
+from ..errors import ArgumentError, FileError, StorageError, format_exception
 from ..io.npz import npz_array
 from ..scan.scan import Axis
 from ..util.paths import local_path
-from ..util.whole_file import written_whole
-from .smoothing import smoothed, smoothing_radius
+from ..util.whole_file import atomic_write
+from .smoothing import check_radius, smoothed
 
 __all__ = ["Embedding"]
 
@@ -34,7 +34,7 @@ class Embedding:
         The two scan axes, rows first.
     provenance : dict
         Plain values: what the model is (config, versions) and which scan it was applied to.
-    own : ndarray, shape (Ny, Nx, k), float32, optional
+    unsmoothed : ndarray, shape (Ny, Nx, k), float32, optional
         Each position's own latents: `maps`, where these are not smoothed; None where they are not known, as of smoothed
         maps that were read from a file.
 
@@ -47,7 +47,7 @@ class Embedding:
     maps: np.ndarray
     axes: tuple[Axis, Axis]
     provenance: dict[str, Any] = field(default_factory=dict)
-    own: np.ndarray | None = field(default=None, repr=False)
+    unsmoothed: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         sizes = tuple(axis.size for axis in self.axes)
@@ -59,8 +59,8 @@ class Embedding:
                 received=f"{maps.dtype} maps of shape {maps.shape}",
                 advice="Give the latents scan axes first, latent last, as model.embed(...).maps does.",
             )
-        if self.own is None and not self.provenance.get("smooth"):
-            object.__setattr__(self, "own", self.maps)
+        if self.unsmoothed is None and not self.provenance.get("smooth"):
+            object.__setattr__(self, "unsmoothed", self.maps)
 
     @property
     def latent_dim(self) -> int:
@@ -84,15 +84,15 @@ class Embedding:
         ArgumentError
             If `radius` is no radius, or if each position's own latents are not known any more, as after `load`.
         """
-        radius = smoothing_radius(radius)
-        if self.own is None:
+        radius = check_radius(radius)
+        if self.unsmoothed is None:
             raise ArgumentError(
                 "these latents are smoothed already",
                 expected="latents as embed(...) gives them, or read from a file and not smoothed",
                 received=f"latents smoothed over a radius of {self.provenance['smooth']}, without each position's own",
                 advice="Embed the scan anew: model.embed(data, smooth=...).",
             )
-        maps = smoothed(self.own, radius)
+        maps = smoothed(self.unsmoothed, radius)
         return replace(self, maps=maps, provenance={**self.provenance, "smooth": radius})
 
     def save(self, path: str | Path) -> Path:
@@ -116,7 +116,7 @@ class Embedding:
             path = path.with_name(path.name + ".npz")
         axes = json.dumps([axis.as_dict() for axis in self.axes])
         provenance = np.array(json.dumps(self.provenance))
-        with written_whole(path) as beside:
+        with atomic_write(path) as beside:
             np.savez(beside, maps=self.maps, axes=np.array(axes), provenance=provenance)
         return path
 
@@ -145,6 +145,6 @@ class Embedding:
             raise FileError(
                 f"cannot read latent maps from {path}",
                 expected="an .npz file written by Embedding.save",
-                received=said(error),
+                received=format_exception(error),
                 advice="Write it anew with latentstem.embed(data, model).save(path).",
             ) from error

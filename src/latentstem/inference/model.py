@@ -14,16 +14,16 @@ from ..errors import ModelMismatchError
 from ..io.checkpoint import read_checkpoint, write_checkpoint
 from ..io.open import as_scan
 from ..nn.autoencoder import Autoencoder
-from ..nn.preprocessing import as_tensor
+from ..nn.preprocessing import patterns_to_tensor
 from ..scan.scan import Scan
 from ..training.summary import Summary
-from ..util.argument_checks import names_checked
+from ..util.argument_checks import reject_unknown_kwargs
 from .block_predictor import BlockPredictor
 from .blockwise import in_memory
 from .embedding import Embedding
 from .reconstruction import reconstruct as reconstruct_scan
-from .series import for_each_scan
-from .smoothing import smoothing_radius
+from .series import accepts_series
+from .smoothing import check_radius
 
 __all__ = ["LatentModel", "load"]
 
@@ -78,8 +78,8 @@ class LatentModel:
         """Versions of the packages that trained it."""
         return dict(self.autoencoder.versions)
 
-    @names_checked()
-    @for_each_scan
+    @reject_unknown_kwargs()
+    @accepts_series
     def embed(
         self,
         data: Any,
@@ -120,15 +120,15 @@ class LatentModel:
         ArgumentError
             If `smooth` is no radius.
         """
-        smooth = smoothing_radius(self.context if smooth is None else smooth)
-        scan = self.fitting_scan(data, scan_shape, scan_mask)
+        smooth = check_radius(self.context if smooth is None else smooth)
+        scan = self.open_matching_scan(data, scan_shape, scan_mask)
         work = BlockPredictor(self.autoencoder, decode=False, source=scan.source)
         maps = in_memory(work, scan, client=client, progress=progress)
         provenance = {**self.describe(), "applied_to": scan.signature()}
         return Embedding(maps, scan.axes[:2], provenance).smoothed(smooth)
 
-    @names_checked()
-    @for_each_scan
+    @reject_unknown_kwargs()
+    @accepts_series
     def reconstruct(
         self,
         data: Any,
@@ -168,7 +168,7 @@ class LatentModel:
         FileError
             If nothing can be written to `out`.
         """
-        scan = self.fitting_scan(data, scan_shape, scan_mask)
+        scan = self.open_matching_scan(data, scan_shape, scan_mask)
         return reconstruct_scan(
             self.autoencoder, scan, out=out, overwrite=overwrite, client=client, progress=progress
         )
@@ -227,7 +227,7 @@ class LatentModel:
         cfg, (height, width) = self.config, self.pattern_shape
         return f"LatentModel({cfg.network}, {cfg.latent_dim} latents, {height} x {width} pixels, {cfg.reconstruction})"
 
-    def fitting_scan(self, data: Any, scan_shape: tuple[int, int] | None, scan_mask: Any) -> Scan:
+    def open_matching_scan(self, data: Any, scan_shape: tuple[int, int] | None, scan_mask: Any) -> Scan:
         """The scan of any data, if its patterns are of the shape the model is for; see `embed`."""
         scan = as_scan(data, scan_shape, scan_mask=scan_mask)
         trained = self.scan_signature.get("name")
@@ -247,7 +247,7 @@ class LatentModel:
         if scan.scan_mask is not None:
             included = included[~scan.scan_mask.ravel()]
         sample = included[np.linspace(0, len(included) - 1, min(64, len(included))).astype(int)]
-        values = self.autoencoder.values(as_tensor(scan.read(sample)))
+        values = self.autoencoder.values(patterns_to_tensor(scan.read(sample)))
         mean, trained = float(values.sum((1, 2)).mean()), float(self.autoencoder.preprocessing.mean_total)
         if trained > 0 and np.isfinite(mean) and not 0.1 < mean / trained < 10:
             warnings.warn(

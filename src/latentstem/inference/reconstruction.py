@@ -15,9 +15,9 @@ from ..io.output_files import check_output, pattern_suffixes
 from ..io.pattern_files import open_patterns, storage_tile, write_patterns
 from ..nn.autoencoder import Autoencoder
 from ..scan.scan import Scan
-from ..util.disk import readable_size, require_disk
+from ..util.disk import format_bytes, require_disk_space
 from ..util.paths import local_path
-from ..util.whole_file import written_whole
+from ..util.whole_file import atomic_write
 from .block_predictor import BlockPredictor
 from .blockwise import applied, in_memory
 
@@ -73,14 +73,14 @@ def write(
     """
     path = local_path(out, StorageError).expanduser()
     check_output(path, pattern_suffixes(), overwrite, [scan, like])
-    require_disk(path, _size(scan))
+    require_disk_space(path, _size(scan))
     if _size(scan) > _LARGE:
-        told = f"{path} will take {readable_size(_size(scan))} on the disk, less where the format compresses."
+        told = f"{path} will take {format_bytes(_size(scan))} on the disk, less where the format compresses."
         print(told) if progress else log.info(told)
     work = BlockPredictor(autoencoder, decode=True, source=scan.source)
     tile = storage_tile(path, scan.scan_shape, scan.pattern_shape)
     with (
-        written_whole(path) as beside,
+        atomic_write(path) as beside,
         closing(applied(work, scan, tile=tile, client=client, progress=progress)) as blocks,
     ):
         write_patterns(blocks, scan, beside, like)
@@ -98,8 +98,8 @@ def require_memory(nbytes: int) -> None:
     if nbytes > _SHARE * free:
         raise ArgumentError(
             "the reconstructions do not fit into memory",
-            expected=f"at most {readable_size(_SHARE * free)}",
-            received=readable_size(nbytes),
+            expected=f"at most {format_bytes(_SHARE * free)}",
+            received=format_bytes(nbytes),
             advice="Write them to a file block by block, with out='clean.zspy' (or .hspy, .h5, .npy, .npz).",
         )
 

@@ -12,10 +12,10 @@ import numpy as np
 from ..errors import ArgumentError
 from ..io.open import as_scan
 from ..io.output_files import check_output, pattern_suffixes
-from ..scan.series import Series, in_scan, per_scan
+from ..scan.series import Series, located_errors, one_value_per_scan
 from .embedding import Embedding
 
-__all__ = ["embedding_of_series", "for_each_scan"]
+__all__ = ["accepts_series", "embedding_of_series"]
 
 Method = TypeVar("Method")
 
@@ -25,13 +25,13 @@ def embedding_of_series(series: Series, embeddings: Sequence[Embedding]) -> Embe
     shape = (*series.scan_shape, embeddings[0].latent_dim)
     maps, own = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
     for region, embedding in zip(series.regions, embeddings, strict=True):
-        region.of(maps)[:] = embedding.maps
-        region.of(own)[:] = np.nan if embedding.own is None else embedding.own
+        region.crop(maps)[:] = embedding.maps
+        region.crop(own)[:] = np.nan if embedding.unsmoothed is None else embedding.unsmoothed
     provenance = {**embeddings[0].provenance, "applied_to": series.signature()}
     return Embedding(maps, series.axes[:2], provenance, own)
 
 
-def for_each_scan(method: Method) -> Method:
+def accepts_series(method: Method) -> Method:
     """Let a method of one scan take a series too, and give a list of what it gives for each scan.
 
     Arguments that are of one scan (``scan_shape``, ``scan_mask``, ``out``) are lists then.
@@ -44,12 +44,12 @@ def for_each_scan(method: Method) -> Method:
         scan = as_scan(data, scan_shape, scan_mask=scan_mask)
         if not isinstance(scan, Series):
             return method(self, scan, **arguments)  # type: ignore[operator]
-        out = per_scan("out", arguments.pop("out", None), len(scan.scans))
+        out = one_value_per_scan("out", arguments.pop("out", None), len(scan.scans))
         _check_outputs(out, arguments.get("overwrite", False))
         found = []
         for number, (part, target) in enumerate(zip(scan.scans, out, strict=True)):
             own = {**arguments, "out": target} if target is not None else arguments
-            with in_scan(number, len(out), part.name):
+            with located_errors(number, len(out), part.name):
                 found.append(method(self, part, **own))  # type: ignore[operator]
         return found
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 
-__all__ = ["MAX_SMOOTH", "smoothed", "smoothing_radius"]
+__all__ = ["MAX_SMOOTH", "check_radius", "smoothed"]
 
 MAX_SMOOTH = 10  # scan positions: the largest radius
 
@@ -55,7 +55,7 @@ def smoothed(maps: np.ndarray, radius: int) -> np.ndarray:
     return found
 
 
-def smoothing_radius(radius: Any) -> int:
+def check_radius(radius: Any) -> int:
     """The radius of a neighbourhood to smooth over.
 
     Raises

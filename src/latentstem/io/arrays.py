@@ -13,15 +13,15 @@ import numpy as np
 
 from ..errors import UnsupportedDataError
 from ..scan.scan import PatternSource
-from ..scan.validation import check_dtype, check_stored, layout_of
-from .chunks import ChunkedSource, library_of, store_of
+from ..scan.validation import check_dataset_integrity, check_dtype, find_layout
+from .chunks import ChunkedSource, array_library, dask_source
 
-__all__ = ["MemorySource", "memory_map", "source_of"]
+__all__ = ["ArraySource", "as_pattern_source", "memmap_hdf5"]
 
 _MAPPED_BYTES = 128 * 2**20  # that are read of a memory map before its pages are given back
 
 
-class MemorySource:
+class ArraySource:
     """Patterns in memory or in a memory map: read at random.
 
     Parameters
@@ -56,15 +56,15 @@ class MemorySource:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._file is None:
-            return MemorySource, (self._array,)
+            return ArraySource, (self._array,)
         return _map_again, (self._file, self.shape[:2])
 
 
 def _map_again(file: tuple[Any, ...], scan_shape: tuple[int, int]) -> PatternSource:
-    return source_of(np.memmap(*file), scan_shape)
+    return as_pattern_source(np.memmap(*file), scan_shape)
 
 
-def source_of(array: Any, scan_shape: tuple[int, int] | None = None) -> PatternSource:
+def as_pattern_source(array: Any, scan_shape: tuple[int, int] | None = None) -> PatternSource:
     """Patterns of any array, validated.
 
     Parameters
@@ -82,7 +82,7 @@ def source_of(array: Any, scan_shape: tuple[int, int] | None = None) -> PatternS
     ------
     UnsupportedDataError, DataTypeError, ScanDimensionError, ScanShapeError, PatternShapeError
     """
-    library = library_of(array)
+    library = array_library(array)
     if library == "torch":
         array, library = _numpy_of_tensor(array), "numpy"
     if library is None or not hasattr(array, "dtype") or not hasattr(array, "shape"):
@@ -92,21 +92,21 @@ def source_of(array: Any, scan_shape: tuple[int, int] | None = None) -> PatternS
     if any(n != n for n in array.shape):
         raise _unsupported(array, "Call array.compute_chunk_sizes() first: its shape is not known.")
     check_dtype(array.dtype)
-    layout = layout_of(array.shape, scan_shape)
+    layout = find_layout(array.shape, scan_shape)
     if library == "dask":
-        array = store_of(array)
-        library = library_of(array)
+        array = dask_source(array)
+        library = array_library(array)
     if library in ("h5py", "zarr"):
-        check_stored(array)
+        check_dataset_integrity(array)
     if library == "h5py":
-        mapped = memory_map(array)
+        mapped = memmap_hdf5(array)
         array, library = (array, library) if mapped is None else (mapped, "numpy")
     if library != "numpy":
         return ChunkedSource(array, layout)
     stored = (
         array.reshape(*array.shape[: layout.n_scan_axes], *layout.shape[2:]) if layout.singleton else array
     )
-    return MemorySource(np.asarray(stored).reshape(layout.shape), _file_of(array))
+    return ArraySource(np.asarray(stored).reshape(layout.shape), _file_of(array))
 
 
 def _unsupported(data: Any, advice: str) -> UnsupportedDataError:
@@ -133,7 +133,7 @@ def _numpy_of_tensor(tensor: Any) -> np.ndarray:
         ) from None
 
 
-def memory_map(dataset: Any) -> np.ndarray | None:
+def memmap_hdf5(dataset: Any) -> np.ndarray | None:
     """The data of a contiguous, uncompressed HDF5 dataset as a memory map of the file."""
     offset = dataset.id.get_offset()
     file = dataset.file

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError, said
+from ..errors import CheckpointError, format_exception
 from ..util.paths import local_path
-from ..util.whole_file import written_whole
-from .checkpoint_schema import check_stored
+from ..util.whole_file import atomic_write
+from .checkpoint_schema import validate_content
 
-__all__ = ["FORMAT_VERSION", "altered", "read_checkpoint", "write_checkpoint"]
+__all__ = ["FORMAT_VERSION", "corrupt_checkpoint_error", "read_checkpoint", "write_checkpoint"]
 
 #: version of the checkpoint layout; a newer one is refused
 FORMAT_VERSION = 2
@@ -43,7 +43,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             "the checkpoint cannot be read",
             expected="tensors and plain values only",
-            received=f"'{path}' ({said(error)})",
+            received=f"'{path}' ({format_exception(error)})",
             advice="The file is damaged, is not a checkpoint, or holds objects that would run code. "
             + _ADVICE,
         ) from None
@@ -63,18 +63,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             advice="Upgrade latentstem to read it.",
         )
     try:
-        check_stored(content)
+        validate_content(content)
     except ValueError as error:
-        raise altered(path, error) from None
+        raise corrupt_checkpoint_error(path, error) from None
     return content
 
 
-def altered(path: str | Path, error: Exception) -> CheckpointError:
+def corrupt_checkpoint_error(path: str | Path, error: Exception) -> CheckpointError:
     """What is said of a checkpoint whose parts do not belong together."""
     return CheckpointError(
-        "the checkpoint is incomplete or altered",
+        "the checkpoint is incomplete or corrupt_checkpoint_error",
         expected="hyper-parameters, weights and history that belong together",
-        received=f"'{path}' ({said(error)})",
+        received=f"'{path}' ({format_exception(error)})",
         advice="Take another copy of the file, or train again.",
     )
 
@@ -93,6 +93,6 @@ def write_checkpoint(content: dict[str, Any], path: str | Path) -> Path:
     """Write beside the path and rename, so that a file of that name is always whole."""
     path, buffer = Path(path), BytesIO()
     torch.save(content, buffer)  # which hides what the system says of a full disk if it writes to a file
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_bytes(buffer.getbuffer())
     return path

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["check_stored"]
+__all__ = ["validate_content"]
 
 _LARGEST = 1_000_000  # plain values that a checkpoint may hold
 _DEEPEST = 30  # levels of values within values
@@ -64,7 +64,7 @@ class _Content(_Strict):
     latentstem: _Ours
 
 
-def check_stored(content: dict[str, Any]) -> None:
+def validate_content(content: dict[str, Any]) -> None:
     """Look at what was read from a checkpoint.
 
     Raises

@@ -9,24 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FileError, said
+from ..errors import FileError, format_exception
 from ..scan.validation import Layout
 
-__all__ = ["ChunkedSource", "OpenStore", "library_of", "store_of"]
+__all__ = ["ChunkedSource", "PicklableStore", "array_library", "dask_source"]
 
 _SLAB_BYTES = 256 * 2**20  # storage chunks larger than this are read in parts
 _CACHE_BYTES = 64 * 2**20  # decompressed chunks that are kept; always the last one
 Box = tuple[tuple[int, int], ...]  # start and stop along each stored scan axis
 
 
-class OpenStore:
+class PicklableStore:
     """Something that reads from ``_store``, which is opened again by path and key in another process."""
 
     _store: Any
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        if library_of(self._store) == "h5py":  # an open file does not travel
+        if array_library(self._store) == "h5py":  # an open file does not travel
             state["_store"] = (os.path.abspath(self._store.file.filename), self._store.name)
         return state
 
@@ -39,7 +39,7 @@ class OpenStore:
             self._store = h5py.File(filename, "r")[name]
 
 
-class ChunkedSource(OpenStore):
+class ChunkedSource(PicklableStore):
     """Patterns in a chunked store (h5py, zarr) or a lazy array (dask): read by whole chunks.
 
     The chunks that were read last are kept, so that walking through a chunk decompresses it once.
@@ -60,7 +60,7 @@ class ChunkedSource(OpenStore):
         self.dtype = store.dtype.newbyteorder("=")
         sizes = [_chunk_sizes(store, axis) for axis in range(layout.n_scan_axes)]
         pattern_bytes = self.dtype.itemsize * self.shape[2] * self.shape[3]
-        if library_of(store) != "dask":  # a dask chunk is computed whole, whatever is read of it
+        if array_library(store) != "dask":  # a dask chunk is computed whole, whatever is read of it
             sizes = _bounded(sizes, pattern_bytes)
         largest = [max(size) for size in sizes]
         self.chunks = _scan_chunks(largest, self.shape[1])
@@ -125,7 +125,7 @@ class ChunkedSource(OpenStore):
         try:
             selections = [tuple(slice(*span) for span in box) + singleton for box in boxes]
             parts = [self._store[selection] for selection in selections]
-            if library_of(self._store) == "dask":
+            if array_library(self._store) == "dask":
                 parts = list(_computed(parts, _is_on_cluster(self._store)))
             return [np.asarray(part) for part in parts]
         except MemoryError:
@@ -134,7 +134,7 @@ class ChunkedSource(OpenStore):
             raise FileError(
                 "patterns cannot be read",
                 expected="an open file with complete storage chunks, in a format that is installed",
-                received=said(error),
+                received=format_exception(error),
                 advice="The file may be damaged, closed or moved; `pip install hdf5plugin` adds the filters of detectors.",
             ) from error
 
@@ -203,7 +203,7 @@ def _scan_chunks(largest: list[int], nx: int) -> tuple[int, int]:
     return (1, n) if nx % n == 0 else (-(-n // nx), nx)
 
 
-def store_of(array: Any) -> Any:
+def dask_source(array: Any) -> Any:
     """The HDF5 or zarr dataset that a dask array does nothing but read, chunk by chunk; else the array itself.
 
     Lazy HyperSpy signals are such arrays: their dataset is read by its own chunks, and is opened again by other
@@ -218,10 +218,10 @@ def store_of(array: Any) -> Any:
     tasks = list(array.dask.layers[array.name].values())
     reads = all(getattr(task, "func", None) in (core.getter, core.getter_nofancy) for task in tasks[:1])
     same = reads and getattr(store, "shape", None) == array.shape and store.dtype == array.dtype
-    return store if same and library_of(store) in ("h5py", "zarr") else array
+    return store if same and array_library(store) in ("h5py", "zarr") else array
 
 
-def library_of(data: Any) -> str | None:
+def array_library(data: Any) -> str | None:
     """The array library whose class `data` is or extends; told by name, so that nothing is imported."""
     kinds = {
         ("numpy", "ndarray"): "numpy",

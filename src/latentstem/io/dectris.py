@@ -13,10 +13,10 @@ import numpy as np
 
 from ..errors import FileError, UnsupportedDataError
 from ..scan.scan import Scan, default_axes
-from ..scan.validation import check_dtype, layout_of
+from ..scan.validation import check_dtype, find_layout
 from .chunks import ChunkedSource
 
-__all__ = ["FrameSeries", "is_dectris", "scan_of_frames"]
+__all__ = ["FrameSeries", "is_dectris", "scan_from_frames"]
 
 _FRAMES = re.compile(r"data_\d{6}")
 _PIXEL_MASK = "entry/instrument/detector/detectorSpecific/pixel_mask"
@@ -65,7 +65,7 @@ def is_dectris(file: h5py.File) -> bool:
     return isinstance(group, h5py.Group) and any(_FRAMES.fullmatch(name) for name in group)
 
 
-def scan_of_frames(file: h5py.File, path: Path, scan_shape: tuple[int, int] | None) -> Scan:
+def scan_from_frames(file: h5py.File, path: Path, scan_shape: tuple[int, int] | None) -> Scan:
     """The scan that a master file describes.
 
     The detector's own mask of defective pixels becomes the pattern mask; the scan's shape and step are taken
@@ -103,7 +103,7 @@ def scan_of_frames(file: h5py.File, path: Path, scan_shape: tuple[int, int] | No
     stored_shape, step = _microscope(path)
     if scan_shape is None and stored_shape and np.prod(stored_shape) == frames.shape[0]:
         scan_shape = stored_shape
-    layout = layout_of(frames.shape, scan_shape)
+    layout = find_layout(frames.shape, scan_shape)
     y, x, ky, kx = default_axes(layout.shape)
     if step:
         y, x = (replace(axis, scale=step, units="nm") for axis in (y, x))

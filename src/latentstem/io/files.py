@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FileError, LatentSTEMError, said
+from ..errors import FileError, LatentSTEMError, format_exception
 from ..scan.scan import Scan
 from ..util.paths import local_path
-from .hdf5 import scan_of_hdf5, scan_of_hyperspy_group
+from .hdf5 import scan_from_hdf5, scan_from_hyperspy_group
 from .host_table import HOSTS
 from .npz import npz_array, npz_header
 from .output_files import with_stored_axes
-from .series import scan_of_array
+from .series import scan_from_array
 
-__all__ = ["READ", "scan_of_file"]
+__all__ = ["READ", "scan_from_file"]
 
 ScanShape = tuple[int, int] | None
 _HDF5 = {".h5", ".hdf5", ".he5", ".hspy", ".nxs"}
@@ -31,7 +31,7 @@ READ = (
 )
 
 
-def scan_of_file(path: str | os.PathLike[str], scan_shape: ScanShape = None) -> Scan:
+def scan_from_file(path: str | os.PathLike[str], scan_shape: ScanShape = None) -> Scan:
     """The scan in a file.
 
     Parameters
@@ -64,11 +64,11 @@ def scan_of_file(path: str | os.PathLike[str], scan_shape: ScanShape = None) -> 
         raise FileError(
             "file cannot be read",
             expected=f"a complete {path.suffix or 'data'} file",
-            received=f"{path} ({said(error)})",
+            received=f"{path} ({format_exception(error)})",
             advice="The file may be truncated or damaged: copy or export it again."
             + (" `pip install hdf5plugin` adds compression filters." if "filter" in str(error) else ""),
         ) from error
-    return scan.described(path.stem, "file", {**scan.metadata, "path": str(path)})
+    return scan.renamed(path.stem, "file", {**scan.metadata, "path": str(path)})
 
 
 def _check(path: Path) -> None:
@@ -123,7 +123,7 @@ def _is_zarr_array(path: Path) -> bool:
 
 
 def _npy(path: Path, scan_shape: ScanShape) -> Scan:
-    return scan_of_array(np.load(path, mmap_mode="r", allow_pickle=False), scan_shape)
+    return scan_from_array(np.load(path, mmap_mode="r", allow_pickle=False), scan_shape)
 
 
 def _npz(path: Path, scan_shape: ScanShape) -> Scan:
@@ -134,7 +134,7 @@ def _npz(path: Path, scan_shape: ScanShape) -> Scan:
     name = next((name for name in ("data", "counts") if name in names), None)
     if name is None:
         name = _only({name: npz_header(path, name)[0] for name in names}, path)
-    scan = scan_of_array(npz_array(path, name), scan_shape)
+    scan = scan_from_array(npz_array(path, name), scan_shape)
     return with_stored_axes(scan, {"axes": npz_array(path, "axes")} if "axes" in names else {})
 
 
@@ -147,7 +147,7 @@ def _torch(path: Path, scan_shape: ScanShape) -> Scan:
         raise FileError(
             "tensor file cannot be read",
             expected="a tensor, or a dict with one tensor, saved with torch.save",
-            received=f"{path} ({said(error)})",
+            received=f"{path} ({format_exception(error)})",
             advice="Files that need unpickling of other objects are refused; save the bare tensor: "
             "torch.save(tensor, path).",
         ) from error
@@ -166,7 +166,7 @@ def _torch(path: Path, scan_shape: ScanShape) -> Scan:
             received=f"{path} with a tensor of shape {tuple(tensor.shape)}, expanded from fewer values",
             advice="Save it whole: torch.save(tensor.contiguous(), path).",
         )
-    return scan_of_array(tensor, scan_shape)
+    return scan_from_array(tensor, scan_shape)
 
 
 def _only(shapes: dict[str, tuple[int, ...]], path: Path) -> str:
@@ -189,7 +189,7 @@ def _only(shapes: dict[str, tuple[int, ...]], path: Path) -> str:
 
 
 def _hdf5(path: Path, scan_shape: ScanShape) -> Scan:
-    return scan_of_hdf5(path, scan_shape) or _by_host(path, scan_shape)
+    return scan_from_hdf5(path, scan_shape) or _by_host(path, scan_shape)
 
 
 def _zarr(path: Path, scan_shape: ScanShape) -> Scan:
@@ -201,8 +201,8 @@ def _zarr(path: Path, scan_shape: ScanShape) -> Scan:
     store: Any = str(path) if path.is_dir() else zarr.storage.ZipStore(str(path), mode="r")
     root = zarr.open(store, mode="r")
     if hasattr(root, "dtype"):
-        return scan_of_array(root, scan_shape)
-    return scan_of_hyperspy_group(root["Experiments"], path, scan_shape)
+        return scan_from_array(root, scan_shape)
+    return scan_from_hyperspy_group(root["Experiments"], path, scan_shape)
 
 
 def _by_host(path: Path, scan_shape: ScanShape) -> Scan:
@@ -210,7 +210,7 @@ def _by_host(path: Path, scan_shape: ScanShape) -> Scan:
     failures: dict[str, Exception] = {}
     for host in HOSTS:
         try:
-            scan: Scan | None = host.functions.scan_of_file(path, scan_shape)
+            scan: Scan | None = host.functions.scan_from_file(path, scan_shape)
         except LatentSTEMError:
             raise
         except Exception as error:  # hosts' readers raise whatever a damaged file makes them raise
@@ -220,7 +220,7 @@ def _by_host(path: Path, scan_shape: ScanShape) -> Scan:
             return scan
     missing = {name for name, error in failures.items() if isinstance(error, ModuleNotFoundError)}
     told = "; ".join(
-        f"{name} cannot be imported ({error})" if name in missing else f"{name}: {said(error)}"
+        f"{name} cannot be imported ({error})" if name in missing else f"{name}: {format_exception(error)}"
         for name, error in failures.items()
     )
     if missing:

@@ -18,21 +18,21 @@ import numpy as np
 from ..errors import FileError, LatentSTEMError, UnsupportedDataError
 from ..scan.scan import Axis, Scan, default_axes
 from ..scan.series import Series
-from ..scan.validation import MIN_PATTERN, check_dtype, layout_of
-from .arrays import source_of
-from .dectris import is_dectris, scan_of_frames
-from .hdf5_external_links import check_links
+from ..scan.validation import MIN_PATTERN, check_dtype, find_layout
+from .arrays import as_pattern_source
+from .dectris import is_dectris, scan_from_frames
+from .hdf5_external_links import check_external_links
 from .navigation_axes import axes_error
-from .series import is_series, series_of_array
+from .series import is_series, series_from_array
 from .units import plain_units
 
 with contextlib.suppress(ImportError):  # the compression filters of detectors, where they are installed
     import hdf5plugin  # noqa: F401
 
-__all__ = ["axes_of", "scan_of_dataset", "scan_of_hdf5", "scan_of_hyperspy_group"]
+__all__ = ["read_axes", "scan_from_dataset", "scan_from_hdf5", "scan_from_hyperspy_group"]
 
 
-def scan_of_hdf5(path: Path, scan_shape: tuple[int, int] | None) -> Scan | None:
+def scan_from_hdf5(path: Path, scan_shape: tuple[int, int] | None) -> Scan | None:
     """The scan in an HDF5 file, read in place.
 
     Returns
@@ -56,25 +56,25 @@ def scan_of_hdf5(path: Path, scan_shape: tuple[int, int] | None) -> Scan | None:
             received=f"{path} ({error})",
             advice="It may be truncated, or still open for writing elsewhere: copy or export it again.",
         ) from error
-    check_links(file, path)
+    check_external_links(file, path)
     if "Experiments" in file:
-        return scan_of_hyperspy_group(file["Experiments"], path, scan_shape)
+        return scan_from_hyperspy_group(file["Experiments"], path, scan_shape)
     if is_dectris(file):
-        return scan_of_frames(file, path, scan_shape)
+        return scan_from_frames(file, path, scan_shape)
     if path.suffix.lower() == ".emd" and "Data" in file and "Version" in file:  # Velox
         return None
-    return scan_of_dataset(_choose(file, path, scan_shape), scan_shape)
+    return scan_from_dataset(_choose(file, path, scan_shape), scan_shape)
 
 
-def scan_of_dataset(dataset: Any, scan_shape: tuple[int, int] | None) -> Scan:
+def scan_from_dataset(dataset: Any, scan_shape: tuple[int, int] | None) -> Scan:
     """An h5py.Dataset as a scan, or as a series of scans, with the calibration that is stored beside it."""
     if is_series(dataset):
         return _series(dataset.parent, dataset)
-    source = source_of(dataset, _scan_shape_of(dataset, scan_shape))
-    return Scan(source, axes_of(dataset.parent, dataset.shape, source.shape))
+    source = as_pattern_source(dataset, _scan_shape_of(dataset, scan_shape))
+    return Scan(source, read_axes(dataset.parent, dataset.shape, source.shape))
 
 
-def scan_of_hyperspy_group(experiments: Any, path: Path, scan_shape: tuple[int, int] | None) -> Scan:
+def scan_from_hyperspy_group(experiments: Any, path: Path, scan_shape: tuple[int, int] | None) -> Scan:
     """The one scan among the signals of a HyperSpy file.
 
     HyperSpy itself is not asked: its axes may be expressions, which it evaluates.
@@ -117,8 +117,8 @@ def scan_of_hyperspy_group(experiments: Any, path: Path, scan_shape: tuple[int, 
     if not stack and navigate != [True, True, False, False]:
         counts = navigate.count(True), navigate.count(False)
         raise axes_error(*counts, f"{path} with data of shape {dataset.shape}")
-    source = source_of(dataset, scan_shape)
-    return Scan(source, axes_of(group, dataset.shape, source.shape))
+    source = as_pattern_source(dataset, scan_shape)
+    return Scan(source, read_axes(group, dataset.shape, source.shape))
 
 
 def _series(group: Any, dataset: Any) -> Series:
@@ -130,10 +130,10 @@ def _series(group: Any, dataset: Any) -> Series:
         step = Axis(
             known["name"], len(dataset), float(stored["scale"]), float(stored["offset"]), known["units"]
         )
-    return series_of_array(dataset, axes_of(group, dataset.shape, dataset.shape[1:]), step)
+    return series_from_array(dataset, read_axes(group, dataset.shape, dataset.shape[1:]), step)
 
 
-def axes_of(
+def read_axes(
     group: Any, stored: tuple[int, ...], shape: tuple[int, int, int, int]
 ) -> tuple[Axis, Axis, Axis, Axis]:
     """The calibrated axes of a dataset from what is stored beside it in its group.
@@ -232,7 +232,7 @@ def _listed(datasets: list[h5py.Dataset]) -> str:
 
 def _fits(dataset: h5py.Dataset, scan_shape: tuple[int, int] | None) -> bool:
     try:
-        layout_of(dataset.shape, _scan_shape_of(dataset, scan_shape))
+        find_layout(dataset.shape, _scan_shape_of(dataset, scan_shape))
         check_dtype(dataset.dtype)
     except LatentSTEMError:
         return False

@@ -12,10 +12,10 @@ import h5py
 
 from ..errors import FileError
 
-__all__ = ["check_links"]
+__all__ = ["check_external_links"]
 
 
-def check_links(file: h5py.File, path: Path) -> None:
+def check_external_links(file: h5py.File, path: Path) -> None:
     """Refuse an HDF5 file that would have others read, from outside its own folder.
 
     Links to files in the same folder or below, and virtual datasets of them, are how detectors write frames; those

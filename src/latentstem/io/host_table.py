@@ -22,7 +22,7 @@ class Host:
     packages : frozenset of str
         Packages whose classes are objects of this host.
     module : str
-        Our module, imported when it is first needed. It has the functions ``scan_of_object``, ``scan_of_file``,
+        Our module, imported when it is first needed. It has the functions ``scan_from_object``, ``scan_from_file``,
         ``pattern_file``, ``open_pattern_file`` and ``save_latents``, and the methods that the host's class gets.
     class_module, class_name : str
         The class that gets the methods.

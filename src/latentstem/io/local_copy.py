@@ -19,12 +19,12 @@ from tqdm.auto import tqdm
 
 from ..scan.scan import Scan
 from ..scan.series import Series
-from ..util.disk import readable_size, require_disk
-from ..util.whole_file import require_folder, storage_errors
-from .arrays import source_of
-from .source_files import identity_of
+from ..util.disk import format_bytes, require_disk_space
+from ..util.whole_file import require_writable_folder, storage_errors
+from .arrays import as_pattern_source
+from .source_files import fingerprint
 
-__all__ = ["cached"]
+__all__ = ["cache_scan"]
 
 log = logging.getLogger("latentstem")
 
@@ -32,7 +32,7 @@ _BLOCK_BYTES = 64 * 2**20  # that are written between two notes in the journal, 
 _COMPARED = 3  # patterns of a finished copy that are compared with the scan before it is used
 
 
-def cached(scan: Scan, folder: str | Path, *, progress: bool = False) -> Scan:
+def cache_scan(scan: Scan, folder: str | Path, *, progress: bool = False) -> Scan:
     """The scan, read from a copy in `folder` in which each pattern lies by itself.
 
     The copy is made once, block by block. What an interrupted run has written is checked and kept. The name tells file,
@@ -60,10 +60,10 @@ def cached(scan: Scan, folder: str | Path, *, progress: bool = False) -> Scan:
         If it cannot be written. What is there is kept, and continued by the next call.
     """
     if isinstance(scan, Series):
-        return scan.of([cached(part, folder, progress=progress) for part in scan.scans])
+        return scan.with_scans([cache_scan(part, folder, progress=progress) for part in scan.scans])
     if scan.source.array is not None:
         return scan
-    identity = identity_of(scan)
+    identity = fingerprint(scan)
     if identity is None:
         log.warning(
             "cache_dir is not used: the data are in no file, so a copy could not be told from others."
@@ -71,11 +71,11 @@ def cached(scan: Scan, folder: str | Path, *, progress: bool = False) -> Scan:
         return scan
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     path = Path(folder) / f"{Path(identity['files'][0][0]).stem}-{digest}.npy"
-    require_folder(path.parent)
+    require_writable_folder(path.parent)
     with _alone(path):
         if not _is_copy(path, scan):
             _Copy(path, scan).write(progress)
-    return replace(scan, source=source_of(np.load(path, mmap_mode="r")))
+    return replace(scan, source=as_pattern_source(np.load(path, mmap_mode="r")))
 
 
 class _Copy:
@@ -93,8 +93,8 @@ class _Copy:
         done = self._checked()
         left = self._scan.nbytes - sum(len(self._blocks[number]) for number in done) * self._pattern_bytes
         missing = left if self._part.exists() else self._scan.nbytes
-        require_disk(self._path, missing)
-        line = f"Copying {readable_size(left)} to {self._path}, once, so that patterns can be read at random."
+        require_disk_space(self._path, missing)
+        line = f"Copying {format_bytes(left)} to {self._path}, once, so that patterns can be read at random."
         log.info(line)
         if progress:
             print(line)
@@ -147,7 +147,7 @@ class _Copy:
                 number, check = map(int, line.split())
                 noted[number] = check
         try:
-            source = source_of(np.lib.format.open_memmap(self._part, mode="r"))
+            source = as_pattern_source(np.lib.format.open_memmap(self._part, mode="r"))
         except (ValueError, OSError):
             self._part.unlink()
             self._journal.unlink()
@@ -172,7 +172,7 @@ def _is_copy(path: Path, scan: Scan) -> bool:
     if not path.is_file():
         return False
     try:
-        source = source_of(np.load(path, mmap_mode="r", allow_pickle=False))
+        source = as_pattern_source(np.load(path, mmap_mode="r", allow_pickle=False))
     except ValueError:
         return False
     at = np.unique(np.linspace(0, scan.n_positions - 1, _COMPARED).astype(int))

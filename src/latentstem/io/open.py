@@ -10,14 +10,14 @@ import numpy as np
 
 from ..errors import UnsupportedDataError
 from ..scan.scan import Scan
-from ..scan.series import Series, in_scan, per_scan, series_of
-from ..scan.validation import check_open, layout_of
-from ..util.argument_checks import names_checked
-from .chunks import library_of
-from .files import scan_of_file
-from .hdf5 import scan_of_dataset
+from ..scan.series import Series, located_errors, make_series, one_value_per_scan
+from ..scan.validation import check_file_open, find_layout
+from ..util.argument_checks import reject_unknown_kwargs
+from .chunks import array_library
+from .files import scan_from_file
+from .hdf5 import scan_from_dataset
 from .host_table import host_of
-from .series import scan_of_array
+from .series import scan_from_array
 
 __all__ = ["as_scan", "open_scan"]
 
@@ -27,7 +27,7 @@ _READ = (
 )
 
 
-@names_checked()
+@reject_unknown_kwargs()
 def as_scan(
     data: Any, scan_shape: tuple[int, int] | None = None, *, scan_mask: Any = None, pattern_mask: Any = None
 ) -> Scan:
@@ -66,24 +66,24 @@ def open_scan(data: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
     An object of a host is told from the packages that define its class, so that no host is imported. Any other object
     with a method ``as_scan(scan_shape)`` opens itself.
     """
-    check_open(data)
+    check_file_open(data)
     if isinstance(data, Scan):
         if scan_shape is not None:
-            layout_of(data.source.shape, scan_shape)
+            find_layout(data.source.shape, scan_shape)
         return data
     if isinstance(data, (list, tuple)):
-        return _series_of_list(data, scan_shape)
+        return _series_from_list(data, scan_shape)
     if isinstance(data, (str, os.PathLike)):
-        return scan_of_file(data, scan_shape)
+        return scan_from_file(data, scan_shape)
     host = host_of(data)
     if host is not None:
-        scan: Scan = host.functions.scan_of_object(data, scan_shape)
+        scan: Scan = host.functions.scan_from_object(data, scan_shape)
         return scan
-    library = library_of(data)
+    library = array_library(data)
     if library == "h5py":
-        return scan_of_dataset(data, scan_shape)
+        return scan_from_dataset(data, scan_shape)
     if library is not None:
-        return scan_of_array(data, scan_shape)
+        return scan_from_array(data, scan_shape)
     if hasattr(type(data), "as_scan"):
         opened: Scan = data.as_scan(scan_shape)
         return opened
@@ -95,7 +95,7 @@ def open_scan(data: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
     )
 
 
-def _series_of_list(items: Sequence[Any], scan_shape: Any = None) -> Series:
+def _series_from_list(items: Sequence[Any], scan_shape: Any = None) -> Series:
     """The scans of a list; a series among them contributes each of its scans."""
     if any(isinstance(item, (list, tuple)) or getattr(item, "ndim", 3) < 3 for item in items):
         raise UnsupportedDataError(
@@ -105,13 +105,15 @@ def _series_of_list(items: Sequence[Any], scan_shape: Any = None) -> Series:
             advice="Stack patterns into one array with np.stack(data).",
         )
     one_for_all = scan_shape is not None and all(isinstance(n, (int, np.integer)) for n in scan_shape)
-    shapes = [scan_shape] * len(items) if one_for_all else per_scan("scan_shape", scan_shape, len(items))
+    shapes = (
+        [scan_shape] * len(items) if one_for_all else one_value_per_scan("scan_shape", scan_shape, len(items))
+    )
     scans: list[Scan] = []
     for number, (item, shape) in enumerate(zip(items, shapes, strict=True)):
-        with in_scan(number, len(items)):
+        with located_errors(number, len(items)):
             scan = open_scan(item, shape)
         scans += scan.scans if isinstance(scan, Series) else [scan]
-    return series_of(scans)
+    return make_series(scans)
 
 
 def _advice(data: Any) -> str:

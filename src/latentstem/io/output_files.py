@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import FileError
 from ..scan.scan import Axis, Scan
 from .host_table import HOSTS
-from .source_files import files_of
+from .source_files import source_files
 
 __all__ = [
     "check_output",
@@ -78,7 +78,7 @@ def check_output(path: Path, kinds: dict[str, str], overwrite: bool, inputs: Seq
 
 def _refuse_input(path: Path, inputs: Sequence[Any]) -> None:
     output = path.resolve()
-    for file in (Path(file).resolve() for file in files_of(list(inputs))):
+    for file in (Path(file).resolve() for file in source_files(list(inputs))):
         same = file.exists() and output.samefile(file)  # also by another name
         if same or output in file.parents or file in output.parents:
             raise FileError(

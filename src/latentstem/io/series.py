@@ -6,12 +6,12 @@ from typing import Any
 
 from ..errors import ScanDimensionError
 from ..scan.scan import Axis, PatternSource, Scan, default_axes
-from ..scan.series import Series, in_scan, series_of
-from ..scan.validation import check_dtype, check_stored, layout_of
-from .arrays import memory_map, source_of
-from .chunks import ChunkedSource, OpenStore, library_of
+from ..scan.series import Series, located_errors, make_series
+from ..scan.validation import check_dataset_integrity, check_dtype, find_layout
+from .arrays import as_pattern_source, memmap_hdf5
+from .chunks import ChunkedSource, PicklableStore, array_library
 
-__all__ = ["is_series", "scan_of_array", "series_of_array"]
+__all__ = ["is_series", "scan_from_array", "series_from_array"]
 
 _MOST = 100_000  # scans of a series
 
@@ -24,15 +24,15 @@ def is_series(array: Any) -> bool:
     return len(shape) == 5 and shape[0] > 1 and shape[2] > 1
 
 
-def scan_of_array(array: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
+def scan_from_array(array: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
     """An array without calibration as a scan, or as a series of scans."""
     if is_series(array):
-        return series_of_array(array)
-    source = source_of(array, scan_shape)
+        return series_from_array(array)
+    source = as_pattern_source(array, scan_shape)
     return Scan(source, default_axes(source.shape))
 
 
-def series_of_array(array: Any, axes: Axes | None = None, step: Axis | None = None) -> Series:
+def series_from_array(array: Any, axes: Axes | None = None, step: Axis | None = None) -> Series:
     """The scans of an array (T, Ny, Nx, H, W), which stays where it is.
 
     Parameters
@@ -43,7 +43,7 @@ def series_of_array(array: Any, axes: Axes | None = None, step: Axis | None = No
     step : Axis, optional
         The axis along the series.
     """
-    if library_of(array) != "torch":
+    if array_library(array) != "torch":
         check_dtype(array.dtype)
     if len(array) > _MOST:
         raise ScanDimensionError(
@@ -52,25 +52,25 @@ def series_of_array(array: Any, axes: Axes | None = None, step: Axis | None = No
             received=f"5-D data of shape {tuple(array.shape)}",
             advice="If that is not the shape of the recording, the file is damaged; else give a part of it.",
         )
-    if library_of(array) in ("h5py", "zarr"):
-        check_stored(array)
-    mapped = memory_map(array) if library_of(array) == "h5py" else None
+    if array_library(array) in ("h5py", "zarr"):
+        check_dataset_integrity(array)
+    mapped = memmap_hdf5(array) if array_library(array) == "h5py" else None
     array = array if mapped is None else mapped
     scans = []
     for number in range(len(array)):
-        with in_scan(number, len(array)):
+        with located_errors(number, len(array)):
             source = _source(array, number)
         scans.append(Scan(source, axes or default_axes(source.shape)))
-    return series_of(scans, step)
+    return make_series(scans, step)
 
 
 def _source(array: Any, number: int) -> PatternSource:
-    if library_of(array) in ("h5py", "zarr"):
-        return ChunkedSource(_Frame(array, number), layout_of(array.shape[1:]))
-    return source_of(array[number])  # a view
+    if array_library(array) in ("h5py", "zarr"):
+        return ChunkedSource(_Frame(array, number), find_layout(array.shape[1:]))
+    return as_pattern_source(array[number])  # a view
 
 
-class _Frame(OpenStore):
+class _Frame(PicklableStore):
     """One scan of an array (T, Ny, Nx, H, W) in a file, read when it is asked for."""
 
     def __init__(self, store: Any, number: int) -> None:

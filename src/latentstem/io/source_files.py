@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from ..scan.scan import Scan
-from .chunks import library_of
+from .chunks import array_library
 
-__all__ = ["files_of", "identity_of"]
+__all__ = ["fingerprint", "source_files"]
 
 _CONTAINERS = (list, tuple, set, frozenset)
 _DEPTH = 12
 
 
-def files_of(data: Any) -> set[str]:
+def source_files(data: Any) -> set[str]:
     """Paths of the files that a scan, a host's object or an array reads from; empty for what is in memory.
 
     Parameters
@@ -36,7 +36,7 @@ def _search(thing: Any, found: set[str], seen: dict[int, Any], depth: int) -> No
     if depth == 0 or id(thing) in seen or isinstance(thing, (str, bytes, int, float, type(None), np.dtype)):
         return
     seen[id(thing)] = thing  # held, so that no other object gets its number
-    library = library_of(thing)
+    library = array_library(thing)
     inside: list[Any] = []
     if isinstance(thing, Path):
         found.add(str(thing))
@@ -81,7 +81,7 @@ def _folder(store: Any) -> str | None:
     return path if isinstance(path, str) and os.path.exists(path) else None
 
 
-def identity_of(scan: Scan) -> dict[str, Any] | None:
+def fingerprint(scan: Scan) -> dict[str, Any] | None:
     """What tells the patterns of a scan from those of any other: files with their dates and sizes, dataset, layout.
 
     Returns
@@ -89,7 +89,7 @@ def identity_of(scan: Scan) -> dict[str, Any] | None:
     dict or None
         Plain values; None for what is not in files alone.
     """
-    files = sorted(os.path.abspath(path) for path in files_of(scan) if os.path.exists(path))
+    files = sorted(os.path.abspath(path) for path in source_files(scan) if os.path.exists(path))
     if not files:
         return None
     return {

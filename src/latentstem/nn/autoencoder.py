@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import TrainingConfig
-from ..io.checkpoint import FORMAT_VERSION, altered, read_checkpoint
+from ..io.checkpoint import FORMAT_VERSION, corrupt_checkpoint_error, read_checkpoint
 from .batches import PatternBatch, ScoreBatch
 from .likelihoods import build_likelihood
 from .metrics import image_quality
@@ -19,9 +19,9 @@ from .networks import build_network
 from .penalties import penalties
 from .preprocessing import Detector, Preprocessing
 from .principal_components import PrincipalComponents
-from .random_init import drawn_from
+from .random_init import random_init
 from .stored_names import keep_stored_names
-from .thinning import split_counts
+from .thinning import thin_counts
 
 __all__ = ["Autoencoder"]
 
@@ -74,7 +74,7 @@ class Autoencoder(nn.Module):
         self.config = cfg = TrainingConfig(**config)
         self.preprocessing = Preprocessing(cfg.preprocessing, Detector(pattern_shape, cfg.bin, cfg.crop))
         self.likelihood = build_likelihood(cfg.reconstruction, self.preprocessing)
-        with drawn_from(cfg.seed):
+        with random_init(cfg.seed):
             self.network = build_network(
                 cfg.network,
                 self.preprocessing.shape,
@@ -83,8 +83,8 @@ class Autoencoder(nn.Module):
                 counts=self.likelihood.counts,
                 format_version=format_version,
             )
-        radius = cfg.context if self.network.components else 0
-        self.principal_components = PrincipalComponents(self.preprocessing, self.network.components, radius)
+        radius = cfg.context if self.network.n_components else 0
+        self.principal_components = PrincipalComponents(self.preprocessing, self.network.n_components, radius)
         self.penalties = {
             name: (getattr(cfg, term.weight), term)
             for name, term in penalties().items()
@@ -136,7 +136,7 @@ class Autoencoder(nn.Module):
             if ours.get("axes") is not None:
                 model.set_axes(**ours["axes"])
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise altered(path, error) from None
+            raise corrupt_checkpoint_error(path, error) from None
         return model.eval()
 
     def provenance(self) -> dict[str, Any]:
@@ -169,7 +169,7 @@ class Autoencoder(nn.Module):
         neighbours : ScoreBatch, optional
             Whose ring sums are those of the patterns' similar neighbours; none are known without it.
         """
-        if not self.network.components:
+        if not self.network.n_components:
             x = torch.where(self.preprocessing.detector.used > 0, self.preprocessing(values), 0.0)
             return self.network.encode(x)
         scores = self.principal_components.scores(values)
@@ -180,7 +180,7 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def encode_batch(self, batch: PatternBatch) -> Tensor:
         """Patterns as they were recorded, with their neighbours, to latents (B, k)."""
-        if self.network.components:
+        if self.network.n_components:
             return self.network.encode_scores(batch.scores)
         return self.encode(self.values(batch.patterns))
 
@@ -191,7 +191,7 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def decode_patterns(self, latents: Tensor) -> Tensor:
         """Latents (B, k) to patterns (B, H, W) on the whole detector, 0 where nothing was learnt."""
-        return self.preprocessing.detector.restore(self.decode(latents))
+        return self.preprocessing.detector.to_detector(self.decode(latents))
 
     def loss(self, batch: PatternBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """The terms of the objective by name, with their weighted sum as ``loss``.
@@ -206,7 +206,7 @@ class Autoencoder(nn.Module):
         values, neighbours = self.values(batch.patterns), batch.scores
         given, target, fraction = values, values, 1.0
         if self.config.split_counts:
-            given, target = split_counts(values, generator)
+            given, target = thin_counts(values, generator)
             given, fraction = given * 2, 0.5
             if neighbours.ring_sums.numel():  # as noisy as the halves that are given
                 noise = torch.empty_like(neighbours.ring_sums).normal_(generator=generator)

@@ -98,7 +98,7 @@ class Detector(nn.Module):
         y0, y1, x0, x1 = self.region
         return torch.where(self.used > 0, self._sum_bins(patterns[:, y0:y1, x0:x1].float()), 0.0)
 
-    def restore(self, patterns: Tensor) -> Tensor:
+    def to_detector(self, patterns: Tensor) -> Tensor:
         """Patterns (B, h, w) to the whole detector (B, H, W): bins spread evenly, 0 where nothing was learnt."""
         y0, y1, x0, x1 = self.region
         patterns = torch.where(self.used > 0, patterns, 0.0) / self.bin**2
@@ -207,8 +207,8 @@ class Preprocessing(nn.Module):
         chosen = positions if len(positions) <= most else rng.choice(positions, most, replace=False)
         at_once = max(1, _PART_VALUES // int(np.prod(scan.pattern_shape)))
         seen = _Moments()
-        for part in scan.parts(chosen, at_once):
-            seen.add(self.detector(as_tensor(scan.read(part)))[:, self.detector.used > 0].double())
+        for part in scan.blocks_of(chosen, at_once):
+            seen.add(self.detector(patterns_to_tensor(scan.read(part)))[:, self.detector.used > 0].double())
         low, high = seen.low, seen.high
         if not high > low:
             raise DataValueError(
@@ -235,7 +235,7 @@ class Preprocessing(nn.Module):
             exponent = torch.frexp(torch.maximum(high, -low))[1]
             self.scale.copy_(torch.ldexp(torch.ones((), dtype=torch.float32), exponent - 1))
 
-    def adopt(self, other: Preprocessing) -> None:
+    def load_statistics(self, other: Preprocessing) -> None:
         """Take over the statistics of another fit, if the intensities are alike: weights go with statistics."""
         if 0.1 < float(self.mean_total / other.mean_total) < 10:
             for name in ("offset", "scale", "unit", "fitted_range"):
@@ -252,7 +252,7 @@ class Preprocessing(nn.Module):
         }
 
 
-def as_tensor(patterns: np.ndarray) -> Tensor:
+def patterns_to_tensor(patterns: np.ndarray) -> Tensor:
     """A tensor of patterns in a dtype that torch can compute with; integers of 32 bits and more become float64."""
     if patterns.dtype == np.uint16:
         patterns = patterns.astype(np.int32)

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from .preprocessing import Preprocessing
-from .random_init import leading_directions
+from .random_init import randomised_svd
 
-__all__ = ["COMPARED", "PrincipalComponents"]
+__all__ = ["N_COMPARED", "PrincipalComponents"]
 
 #: leading components that patterns are compared in
-COMPARED = 16
+N_COMPARED = 16
 
 _THRESHOLD = 2.1  # mean squared distance, in units of its noise, up to which two patterns are alike
 _PIXEL_FLOOR = 0.05  # share of the mean variance that every pixel is given at least
@@ -75,12 +75,12 @@ class PrincipalComponents(nn.Module):
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (B, q) of detector values (B, h, w), and the variances (B, 16) of the leading ones' noise."""
         x = self._input(values)
-        return x @ self.directions - self.centre, self._variance(x, self.directions[:, :COMPARED])
+        return x @ self.directions - self.centre, self._variance(x, self.directions[:, :N_COMPARED])
 
     def is_similar(self, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
         """Whether scores (..., q) with their variances (..., 16) are those of like patterns, shape (...)."""
         (s, v), (t, w) = first, second
-        apart = s[..., :COMPARED] - t[..., :COMPARED]
+        apart = s[..., :N_COMPARED] - t[..., :N_COMPARED]
         return (apart.square() / (v + w + 1e-30)).mean(-1) < _THRESHOLD
 
     @torch.no_grad()
@@ -104,7 +104,7 @@ class PrincipalComponents(nn.Module):
         weight = (level + _PIXEL_FLOOR * level.mean()).sqrt().clamp_min(1e-30)
         weighted = torch.cat([(self._input(part) - average) / weight for part in mean.split(_PART)])
         count = min(self.directions.shape[1], *(n - 1 for n in weighted.shape))
-        directions = leading_directions(weighted, count, seed) / weight[:, None]
+        directions = randomised_svd(weighted, count, seed) / weight[:, None]
         del weighted
         self.gain.fill_(1.0)
         noise = self._noise(single, directions)
@@ -118,7 +118,7 @@ class PrincipalComponents(nn.Module):
             self.gain.copy_(ratio.quantile(0.1) / 0.455)
         spread = torch.cat([self._input(part) @ directions for part in mean.split(_PART)]).std(0)
         damping = (
-            _DAMPING * spread[min(COMPARED, count) - 1] + _NOISE_SHARE * (self.gain * noise.mean(0)).sqrt()
+            _DAMPING * spread[min(N_COMPARED, count) - 1] + _NOISE_SHARE * (self.gain * noise.mean(0)).sqrt()
         )
         largest = self._mean_of(lambda part: self._input(part).square(), mean)
         real = spread > _ROUNDING * (largest @ directions.square()).sqrt()

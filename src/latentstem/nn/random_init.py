@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["drawn_from", "leading_directions"]
+__all__ = ["random_init", "randomised_svd"]
 
 _DRAWING = {
     *(Tensor.normal_, Tensor.uniform_, torch.rand, torch.randn),
@@ -18,7 +18,7 @@ _DRAWING = {
 }
 
 
-class drawn_from(TorchFunctionMode):
+class random_init(TorchFunctionMode):
     """Initial weights of what is built inside come from a generator of its own, in this thread.
 
     Parameters
@@ -44,7 +44,7 @@ class drawn_from(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def leading_directions(matrix: Tensor, count: int, seed: int) -> Tensor:
+def randomised_svd(matrix: Tensor, count: int, seed: int) -> Tensor:
     """Leading right singular vectors, by a randomised decomposition.
 
     The one of ``torch.svd_lowrank``, which takes no generator (Halko, Martinsson and Tropp, SIAM Review 53, 217, 2011).

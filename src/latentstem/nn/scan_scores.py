@@ -9,10 +9,10 @@ from torch import Tensor
 from ..scan.scan import Scan
 from .batches import ScoreBatch
 from .neighbourhood import neighbour_offsets
-from .preprocessing import Detector, as_tensor
-from .principal_components import COMPARED, PrincipalComponents
+from .preprocessing import Detector, patterns_to_tensor
+from .principal_components import N_COMPARED, PrincipalComponents
 
-__all__ = ["ScanScores", "sample_with_means"]
+__all__ = ["ScanScores", "sample_with_neighbour_means"]
 
 _READ = 512  # patterns that are read together, at most ...
 _READ_VALUES = 2**24  # ... and detector values
@@ -50,13 +50,15 @@ class ScanScores:
     def measure(cls, scan: Scan, components: PrincipalComponents, detector: Detector) -> ScanScores:
         """Find the scores of a whole scan, in one pass over its storage."""
         scores = torch.zeros(scan.n_positions, components.count)
-        variances = torch.zeros(scan.n_positions, min(components.count, COMPARED))
+        variances = torch.zeros(scan.n_positions, min(components.count, N_COMPARED))
         at_once = _at_once(scan)
         for block in scan.blocks(at_once) if components.count else ():
             for at in range(0, len(block), at_once):  # a storage chunk may hold many
                 positions = block[at : at + at_once]
                 where = torch.from_numpy(positions)
-                scores[where], variances[where] = components(detector(as_tensor(scan.read(positions))))
+                scores[where], variances[where] = components(
+                    detector(patterns_to_tensor(scan.read(positions)))
+                )
         return cls(components, scores, variances, _excluded(scan))
 
     def __call__(self, positions: np.ndarray) -> ScoreBatch:
@@ -82,7 +84,9 @@ class ScanScores:
         return torch.stack([ring.sum(1) for ring in each.split(self._sizes, 1)], 1)
 
 
-def sample_with_means(scan: Scan, positions: np.ndarray, detector: Detector) -> tuple[Tensor, Tensor]:
+def sample_with_neighbour_means(
+    scan: Scan, positions: np.ndarray, detector: Detector
+) -> tuple[Tensor, Tensor]:
     """Detector values of a sample of patterns, and of each averaged with its neighbours.
 
     Parameters
@@ -100,10 +104,10 @@ def sample_with_means(scan: Scan, positions: np.ndarray, detector: Detector) -> 
     """
     excluded, (offsets, _) = _excluded(scan), neighbour_offsets(_SAMPLED)
     single, mean = (torch.empty(len(positions), *detector.shape, dtype=torch.float32) for _ in range(2))
-    for part in scan.parts(positions, max(1, 2 * _at_once(scan) // (1 + len(offsets)))):
+    for part in scan.blocks_of(positions, max(1, 2 * _at_once(scan) // (1 + len(offsets)))):
         exists, neighbours = _neighbours(excluded, part, offsets)
         wanted = np.unique(np.concatenate([part, neighbours[exists]]))
-        values = detector(as_tensor(scan.read(wanted)))
+        values = detector(patterns_to_tensor(scan.read(wanted)))
         own = values[torch.from_numpy(np.searchsorted(wanted, part))]
         total = own.clone()
         for there, at in zip(exists.T, neighbours.T, strict=True):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["split_counts"]
+__all__ = ["thin_counts"]
 
 _COINS = 15  # electrons of a pixel that are each sent by a random bit; the number of further ones is drawn
 
 
-def split_counts(counts: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def thin_counts(counts: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Send each electron to one of two patterns at random.
 
     Binomial thinning of Poisson counts gives two *independent* Poisson patterns of half the dose each: what is

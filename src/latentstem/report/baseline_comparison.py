@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage, stats
 
 from ..nn.batches import ScoreBatch
-from ..nn.preprocessing import as_tensor
+from ..nn.preprocessing import patterns_to_tensor
 from ..nn.scan_scores import ScanScores
 from ..scan.scan import Scan
 from ..training.data_module import split_positions
@@ -183,7 +183,7 @@ class _Bench:
         return tiles(self.scan.scan_shape).ravel()[positions]
 
     def _values(self, patterns: np.ndarray) -> np.ndarray:
-        return self._flat(self.module.values(as_tensor(patterns)))
+        return self._flat(self.module.values(patterns_to_tensor(patterns)))
 
     def _flat(self, values: torch.Tensor) -> np.ndarray:
         return values.numpy().reshape(len(values), -1)[:, self.used] - np.float32(self.offset)

@@ -24,7 +24,7 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from ..errors import ArgumentError
 from ..inference.embedding import Embedding
 from ..scan.scan import Axis
-from ..util.whole_file import written_whole
+from ..util.whole_file import atomic_write
 
 __all__ = ["latent_maps", "reconstructions", "residual"]
 
@@ -251,6 +251,6 @@ def _colours(name: str) -> Colormap:
 
 def _written(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         figure.savefig(beside, dpi=_DPI)
     return path

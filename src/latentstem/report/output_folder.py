@@ -14,7 +14,7 @@ import numpy as np
 
 from ..inference.series import embedding_of_series
 from ..scan.series import Series
-from ..util.whole_file import written_whole
+from ..util.whole_file import atomic_write
 from .figures import latent_maps, reconstructions, residual
 
 if TYPE_CHECKING:
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from ..scan.scan import Scan
 
 __all__ = [
-    "FILES",
+    "RESULT_FILES",
     "Examples",
-    "examples_of",
     "file_names",
+    "select_examples",
     "write_results",
 ]
 
 #: what a run may write into its output folder, and what each is
-FILES = {
+RESULT_FILES = {
     "ae.ckpt": "the model",
     "latents.npz": "latent maps, with calibration",
     "latent_maps.png": "picture of the latent maps",
@@ -62,13 +62,13 @@ class Examples:
     reconstructed: np.ndarray
 
 
-def examples_of(model: LatentModel, scan: Scan, embedding: Embedding) -> Examples:
+def select_examples(model: LatentModel, scan: Scan, embedding: Embedding) -> Examples:
     """The typical, the best and the worst pattern among about a thousand, spread over the scan.
 
     Best and worst are the least and the largest mean square of `figures.residual`, typical is the median.
     """
     excluded = np.zeros(scan.n_positions, bool) if scan.scan_mask is None else scan.scan_mask.ravel()
-    own = embedding.maps if embedding.own is None else embedding.own
+    own = embedding.maps if embedding.unsmoothed is None else embedding.unsmoothed
     latents = own.reshape(scan.n_positions, -1)
     blocks = list(scan.blocks(32))
     every = max(1, round(scan.n_positions / _LOOKED_AT))
@@ -138,7 +138,7 @@ def _write_latents(
     embedding = model.embed(scan)
     embedding.save(folder / "latents.npz")
     latent_maps(embedding, folder / "latent_maps.png", labels(embedding) if labels else None)
-    examples = examples_of(model, scan, embedding)
+    examples = select_examples(model, scan, embedding)
     at = tuple(np.array(list(examples.positions.values())).T)
     reconstructions(
         examples.patterns, examples.reconstructed, examples.positions, folder / "reconstructions.png",
@@ -162,5 +162,5 @@ def write_summary(model: LatentModel, scan: Scan, path: Path) -> None:
     about["figures"] = {
         name: value if math.isfinite(value) else None for name, value in model.summary.figures.items()
     }
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(json.dumps(about, indent=2, default=str) + "\n", encoding="utf-8")

@@ -14,12 +14,12 @@ from ..errors import StorageError
 from ..inference.embedding import Embedding
 from ..inference.model import LatentModel
 from ..inference.series import embedding_of_series
-from ..scan.quality import Quality, inspect
+from ..scan.quality import Quality, measure_quality
 from ..scan.scan import Scan
 from ..scan.series import Series
 from ..training.fit import fit
 from ..util.paths import local_path
-from ..util.whole_file import written_whole
+from ..util.whole_file import atomic_write
 from .baseline_comparison import compare
 from .figures import latent_maps, reconstructions
 from .html import figures, page, paragraph, picture, sentences, table
@@ -129,7 +129,7 @@ def write_report(
             "Configuration": figures(model.config.model_dump(mode="json")),
             "Versions": figures(model.versions),
         }
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_bytes(page(f"LatentSTEM: {scan.name}", sections).encode("utf-8", "backslashreplace"))
     return path
 
@@ -137,11 +137,11 @@ def write_report(
 def _measure(
     model: LatentModel, data: Any, scan_shape: Any, scan_mask: Any, seed_agreement: bool
 ) -> tuple[dict[str, Any], Scan, Quality, Survey, Embedding]:
-    scan = model.fitting_scan(data, scan_shape, scan_mask)
+    scan = model.open_matching_scan(data, scan_shape, scan_mask)
     detector = model.autoencoder.preprocessing.detector
-    unused = (detector.restore(detector.used[None])[0] == 0).numpy()
+    unused = (detector.to_detector(detector.used[None])[0] == 0).numpy()
     scan = scan.with_masks(pattern_mask=unused | (False if scan.pattern_mask is None else scan.pattern_mask))
-    quality = inspect(scan)
+    quality = measure_quality(scan)
     embedding = _embedding(model, scan)
     found = compare(model, scan, quality.counts)
     seen = survey(model, scan, _own(embedding), quality.counts)
@@ -180,7 +180,7 @@ def _embedding(model: LatentModel, scan: Scan) -> Embedding:
 
 def _own(embedding: Embedding) -> np.ndarray:
     """Each position's own latents (Ny, Nx, k)."""
-    return embedding.maps if embedding.own is None else embedding.own
+    return embedding.maps if embedding.unsmoothed is None else embedding.unsmoothed
 
 
 def _comparison(found: dict[str, Any], folder: Path) -> dict[str, str]:

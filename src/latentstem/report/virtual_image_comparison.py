@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..nn.preprocessing import as_tensor
+from ..nn.preprocessing import patterns_to_tensor
 from ..scan.scan import Scan
 from ..scan.virtual_images import DISK_REACH, direct_beam
 from .baselines import noise_variance
@@ -99,12 +99,12 @@ def survey(model: LatentModel, scan: Scan, latents: np.ndarray, counts: bool) ->
     used = (detector.used > 0).numpy().ravel()
     included = np.flatnonzero(~excluded)
     sample = included[np.linspace(0, len(included) - 1, min(len(included), 1024)).astype(int)]
-    mean = module.values(as_tensor(scan.read(sample))).mean(0).numpy()
+    mean = module.values(patterns_to_tensor(scan.read(sample))).mean(0).numpy()
     disk = direct_beam(mean, used.reshape(mean.shape))
     apertures = _apertures(mean.shape, disk, used)
     variance = None
     if not counts:
-        variance = noise_variance(scan, lambda stored: _flat(module.values(as_tensor(stored))))
+        variance = noise_variance(scan, lambda stored: _flat(module.values(patterns_to_tensor(stored))))
     soft = float(np.abs(mean).mean())
     offset = min(0.0, float(mean.ravel()[used].min()))
     images = {name: np.full((2, scan.n_positions), np.nan) for name in apertures}
@@ -115,7 +115,7 @@ def survey(model: LatentModel, scan: Scan, latents: np.ndarray, counts: bool) ->
             positions = positions[~excluded[positions]]
             if not len(positions):
                 continue
-            recorded = _flat(module.values(as_tensor(scan.read(positions))))
+            recorded = _flat(module.values(patterns_to_tensor(scan.read(positions))))
             restored = _flat(module.decode(torch.from_numpy(latents[positions]))) * used
             for which, patterns in enumerate((recorded, restored)):
                 for name, values in _sums(patterns, apertures, offset).items():

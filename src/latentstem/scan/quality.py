@@ -14,7 +14,7 @@ from .validation import check_range
 if TYPE_CHECKING:
     from .series import Region
 
-__all__ = ["Quality", "inspect"]
+__all__ = ["Quality", "measure_quality"]
 
 _BLOCK_VALUES = 2**21  # values per block: fits the processor's cache better than a large block
 _OUTLYING = 8.0  # robust standard deviations from the neighbouring scan positions
@@ -172,7 +172,7 @@ class _Pass:
         return bool(bad.any())
 
 
-def inspect(scan: Scan) -> Quality:
+def measure_quality(scan: Scan) -> Quality:
     """Look at every pattern of a scan once, honouring its masks.
 
     Parameters
@@ -325,7 +325,7 @@ def _not_finite(scan: Scan, seen: _Pass) -> DataValueError:
 def _places(where: np.ndarray, regions: tuple[Region, ...] = ()) -> str:
     """The first few positions, as (row, column); in a series, of each scan."""
     if regions:
-        found = [(_places(region.of(where)), region.name) for region in regions if region.of(where).any()]
+        found = [(_places(region.crop(where)), region.name) for region in regions if region.crop(where).any()]
         return _shown([f"{places} of {name!r}" for places, name in found], "; ")
     return _shown([f"({row}, {column})" for row, column in np.argwhere(where)[: _SHOWN + 1]])
 

@@ -190,7 +190,7 @@ class Scan:
             for x in range(0, nx, across):
                 yield grid[y : y + cy, x : x + across].ravel()
 
-    def parts(self, positions: np.ndarray, max_patterns: int) -> Iterator[np.ndarray]:
+    def blocks_of(self, positions: np.ndarray, max_patterns: int) -> Iterator[np.ndarray]:
         """Some flat scan positions, each once, in parts of at most `max_patterns` that follow the storage.
 
         Whoever reads part by part decompresses hardly a chunk twice.
@@ -216,7 +216,7 @@ class Scan:
             else _as_mask(pattern_mask, "pattern_mask"),
         )
 
-    def described(self, name: str, host: str, metadata: dict[str, Any]) -> Scan:
+    def renamed(self, name: str, host: str, metadata: dict[str, Any]) -> Scan:
         """The same scan under another name."""
         return replace(self, name=name, host=host, metadata=metadata)
 

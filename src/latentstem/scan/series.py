@@ -16,7 +16,15 @@ from ..config import MAX_CONTEXT
 from ..errors import ArgumentError, LatentSTEMError, MaskError, PatternShapeError, ScanDimensionError
 from .scan import Axis, Scan
 
-__all__ = ["Canvas", "Region", "Series", "in_scan", "one_scan", "per_scan", "series_of"]
+__all__ = [
+    "Canvas",
+    "Region",
+    "Series",
+    "located_errors",
+    "make_series",
+    "one_value_per_scan",
+    "require_single_scan",
+]
 
 
 class Region(NamedTuple):
@@ -27,7 +35,7 @@ class Region(NamedTuple):
     rows: int
     columns: int
 
-    def of(self, canvas: np.ndarray) -> np.ndarray:
+    def crop(self, canvas: np.ndarray) -> np.ndarray:
         """The part (rows, columns, ...) of an array (Ny, Nx, ...) over the canvas."""
         return canvas[self.top : self.top + self.rows, : self.columns]
 
@@ -75,7 +83,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Series(Scan):
-    """Several scans as one; made by `series_of`.
+    """Several scans as one; made by `make_series`.
 
     Parameters
     ----------
@@ -115,22 +123,22 @@ class Series(Scan):
 
     def with_masks(self, scan_mask: Any = None, pattern_mask: Any = None) -> Series:
         """The same series with one scan mask for each scan, and one pattern mask for all; None keeps what is there."""
-        masks = per_scan("scan_mask", scan_mask, len(self.scans))
+        masks = one_value_per_scan("scan_mask", scan_mask, len(self.scans))
         scans = []
         for number, (scan, mask) in enumerate(zip(self.scans, masks, strict=True)):
-            with in_scan(number, len(masks), scan.name):
+            with located_errors(number, len(masks), scan.name):
                 scans.append(scan.with_masks(mask, pattern_mask))
-        return self.of(scans)
+        return self.with_scans(scans)
 
-    def of(self, scans: Sequence[Scan]) -> Series:
+    def with_scans(self, scans: Sequence[Scan]) -> Series:
         """The same series with these scans in place of its own."""
-        return replace(series_of(scans, self.step, self.name, self.metadata), host=self.host)
+        return replace(make_series(scans, self.step, self.name, self.metadata), host=self.host)
 
-    def described(self, name: str, host: str, metadata: dict[str, Any]) -> Series:
+    def renamed(self, name: str, host: str, metadata: dict[str, Any]) -> Series:
         """The same series under another name, by which its scans are numbered."""
         digits = len(str(len(self.scans) - 1))
         scans = [
-            scan.described(f"{name}_{number:0{digits}}", host, metadata)
+            scan.renamed(f"{name}_{number:0{digits}}", host, metadata)
             for number, scan in enumerate(self.scans)
         ]
         return replace(self, name=name, host=host, metadata=metadata, scans=tuple(scans))
@@ -140,7 +148,7 @@ class Series(Scan):
         return {**super().signature(), "scans": [scan.signature() for scan in self.scans]}
 
 
-def series_of(
+def make_series(
     scans: Sequence[Scan], step: Axis | None = None, name: str = "", metadata: dict[str, Any] | None = None
 ) -> Series:
     """Several scans as one.
@@ -209,7 +217,7 @@ def series_of(
     )
 
 
-def one_scan(scan: Scan) -> Scan:
+def require_single_scan(scan: Scan) -> Scan:
     """The scan, if it is no series.
 
     Raises
@@ -226,7 +234,7 @@ def one_scan(scan: Scan) -> Scan:
     return scan
 
 
-class in_scan:
+class located_errors:
     """Errors within the block say in which scan of a series."""
 
     def __init__(self, number: int, count: int, name: str = "") -> None:
@@ -244,7 +252,7 @@ class in_scan:
             ) from None
 
 
-def per_scan(what: str, values: Any, count: int) -> list[Any]:
+def one_value_per_scan(what: str, values: Any, count: int) -> list[Any]:
     """One value for each of `count` scans; None stands for none of them.
 
     Raises

@@ -20,12 +20,12 @@ from ..errors import (
 
 __all__ = [
     "Layout",
+    "check_dataset_integrity",
     "check_dtype",
-    "check_open",
+    "check_file_open",
     "check_range",
     "check_scan_shape",
-    "check_stored",
-    "layout_of",
+    "find_layout",
 ]
 
 MIN_PATTERN = 8  # pixels: below, there is nothing to learn
@@ -95,7 +95,7 @@ def check_range(minimum: float, maximum: float) -> None:
         )
 
 
-def check_open(data: Any) -> None:
+def check_file_open(data: Any) -> None:
     """Refuse an h5py dataset whose file has been closed.
 
     Raises
@@ -111,7 +111,7 @@ def check_open(data: Any) -> None:
         )
 
 
-def check_stored(array: Any) -> None:
+def check_dataset_integrity(array: Any) -> None:
     """Refuse an h5py dataset or zarr array that cannot hold what it claims, or whose chunks are pickles.
 
     Raises
@@ -185,7 +185,7 @@ def check_scan_shape(scan_shape: Any) -> tuple[int, int]:
     return ny, nx
 
 
-def layout_of(shape: tuple[int, ...], scan_shape: Any = None) -> Layout:
+def find_layout(shape: tuple[int, ...], scan_shape: Any = None) -> Layout:
     """How data of this shape makes a scan.
 
     Parameters

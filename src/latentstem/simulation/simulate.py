@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
-from ..io.arrays import source_of
+from ..io.arrays import as_pattern_source
 from ..scan.scan import Scan, default_axes
 from .diffraction import PROBE_RADIUS, VACUUM, Array, draw
 from .specimen import boundary, plant_defects, scan_coordinates, smooth, specimen, vacuum_mask
@@ -75,7 +75,7 @@ class SimulatedScan:
 
     def as_scan(self, scan_shape: tuple[int, int] | None = None) -> Scan:
         """The counts with their calibration; see `latentstem.as_scan`."""
-        source = source_of(self.counts, scan_shape or (self.counts.shape[0], self.counts.shape[1]))
+        source = as_pattern_source(self.counts, scan_shape or (self.counts.shape[0], self.counts.shape[1]))
         y, x, ky, kx = default_axes(source.shape)
         y, x = (replace(axis, scale=self.scan_step, units="nm") for axis in (y, x))
         ky, kx = (

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, StorageError
 from ..io.checkpoint import read_checkpoint, write_checkpoint
-from ..util.whole_file import clear_up, written_whole
+from ..util.whole_file import atomic_write, remove_partial_files
 from .training_module import TrainingModule
 
 __all__ = ["Bar", "Checkpoints", "HistoryRecorder", "Patience", "StopTogether", "TimeLimit", "WholeFiles"]
@@ -78,7 +78,7 @@ class Checkpoints(Checkpoint):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Remove what a killed run has left half-written."""
         for path in (self.best, self.last) if self._writes else ():
-            clear_up(path)
+            remove_partial_files(path)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """Keep what has been done since the last validation, if that is much."""
@@ -182,7 +182,7 @@ class Checkpoints(Checkpoint):
 
 def _share(file: Path, path: Path) -> None:
     """Give a file a second name, or copy it where that cannot be."""
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         try:
             os.link(file, beside)
         except OSError:

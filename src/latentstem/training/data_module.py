@@ -14,9 +14,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import MaskError
-from ..io.arrays import source_of
+from ..io.arrays import as_pattern_source
 from ..nn.batches import PatternBatch
-from ..nn.preprocessing import as_tensor
+from ..nn.preprocessing import patterns_to_tensor
 from ..nn.scan_scores import ScanScores
 from ..scan.scan import Scan
 from ..scan.series import Series
@@ -106,13 +106,13 @@ def fits_in_memory(scan: Scan, copies: int = 1) -> bool:
 def in_memory(scan: Scan) -> Scan:
     """The scan with its patterns in memory, if they are in chunks now."""
     if isinstance(scan, Series):
-        return scan.of([in_memory(part) for part in scan.scans])
+        return scan.with_scans([in_memory(part) for part in scan.scans])
     if scan.source.array is not None:
         return scan
     patterns = np.empty((scan.n_positions, *scan.pattern_shape), scan.dtype)
     for positions in scan.blocks():
         patterns[positions] = scan.read(positions)
-    return replace(scan, source=source_of(patterns.reshape(*scan.scan_shape, *scan.pattern_shape)))
+    return replace(scan, source=as_pattern_source(patterns.reshape(*scan.scan_shape, *scan.pattern_shape)))
 
 
 class ScanDataModule(L.LightningDataModule):
@@ -218,7 +218,7 @@ class ScanDataModule(L.LightningDataModule):
     def _plain(self, parts: PatternStream) -> Generator[PatternBatch, None, None]:
         with closing(parts):
             for positions, patterns in parts:
-                yield PatternBatch(as_tensor(patterns), self.scores(positions))
+                yield PatternBatch(patterns_to_tensor(patterns), self.scores(positions))
 
     def _mixed(
         self, order: StreamedOrder, start: int, parts: PatternStream
@@ -230,7 +230,7 @@ class ScanDataModule(L.LightningDataModule):
                 for step in steps:
                     while not waiting.have(step):
                         waiting.put(*next(blocks))
-                    yield PatternBatch(as_tensor(waiting.take(step)), self.scores(step))
+                    yield PatternBatch(patterns_to_tensor(waiting.take(step)), self.scores(step))
 
 
 class _Waiting:
@@ -287,4 +287,4 @@ class _HeldOut(Dataset[PatternBatch]):
 
     def __getitem__(self, number: int) -> PatternBatch:
         part = slice(number * self._size, (number + 1) * self._size)
-        return PatternBatch(as_tensor(self._patterns[part]), self._scores(self._positions[part]))
+        return PatternBatch(patterns_to_tensor(self._patterns[part]), self._scores(self._positions[part]))

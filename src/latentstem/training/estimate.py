@@ -17,7 +17,7 @@ from ..nn.batches import ScoreBatch
 from ..nn.neighbourhood import ring_count
 from ..nn.networks import Network
 from ..scan.scan import Scan
-from ..util.disk import readable_size
+from ..util.disk import format_bytes
 from .sampler import BUFFER_BYTES
 
 __all__ = ["Estimate", "estimate"]
@@ -62,16 +62,16 @@ class Estimate:
         """What is worth telling: nothing of a short and small run."""
         if self.seconds <= _LONG and self.memory <= _LARGE:
             return []
-        gpu = f", {readable_size(self.step)} on the GPU" if self.on_gpu else ""
+        gpu = f", {format_bytes(self.step)} on the GPU" if self.on_gpu else ""
         most = "at most" if self.on_gpu else "about"
         lines = [
-            f"Estimate: {most} {_duration(self.seconds)} of training, {readable_size(self.memory)} of memory{gpu}, "
-            f"{readable_size(self.disk)} of disk where checkpoints are kept."
+            f"Estimate: {most} {_duration(self.seconds)} of training, {format_bytes(self.memory)} of memory{gpu}, "
+            f"{format_bytes(self.disk)} of disk where checkpoints are kept."
         ]
         if scan.source.array is None:
             lines.append(
                 f"The patterns are in chunks and do not fit into memory: each pass over them takes "
-                f"{_duration(self.reading)} to read. cache_dir= makes a copy of {readable_size(scan.nbytes)}, once, "
+                f"{_duration(self.reading)} to read. cache_dir= makes a copy of {format_bytes(scan.nbytes)}, once, "
                 "that is read at the speed of the disk."
             )
         return lines
@@ -91,8 +91,8 @@ class Estimate:
             if size > _SHARE * free[what]:
                 raise TrainingError(
                     f"the run does not fit into {what}",
-                    expected=f"at most {readable_size(free[what])}, which is free",
-                    received=f"a run that needs {readable_size(size)}, {readable_size(self.step)} for each step",
+                    expected=f"at most {format_bytes(free[what])}, which is free",
+                    received=f"a run that needs {format_bytes(size)}, {format_bytes(self.step)} for each step",
                     advice=f"Reduce batch_size (it is {batch_size}), set bin=2, or use preset='low-memory'.",
                 )
 
@@ -123,7 +123,7 @@ def estimate(
     sample = min(2048, max(64, 2**26 // pixels)) * pixels * 4
     weights = sum(weight.numel() * weight.element_size() for weight in network.parameters())
     step = int(config.batch_size * (_kept(module) + 12 * pixels + 4 * pattern) + 4 * weights)
-    scores = scan.n_positions * 4 * (network.components + 16) if network.components else 0
+    scores = scan.n_positions * 4 * (network.n_components + 16) if network.n_components else 0
     held = min(scan.nbytes, _VALIDATION) + scores
     streamed = scan.source.array is None
     if streamed:
@@ -138,10 +138,10 @@ def estimate(
 
 def _pass_through(autoencoder: Autoencoder, network: Network, count: int, device: str) -> None:
     """Encode and decode so many patterns."""
-    if not network.components:
+    if not network.n_components:
         network.decode(network.encode(torch.zeros(count, *network.shape, dtype=torch.float32, device=device)))
         return
-    scores = torch.zeros(count, network.components, dtype=torch.float32, device=device)
+    scores = torch.zeros(count, network.n_components, dtype=torch.float32, device=device)
     rings = ring_count(autoencoder.principal_components.radius)
     network.decode(network.encode_scores(ScoreBatch.without_neighbours(scores, rings)))
 

@@ -15,14 +15,14 @@ import pytorch_lightning as L
 import torch
 
 from ..config import TrainingConfig
-from ..io.local_copy import cached
+from ..io.local_copy import cache_scan
 from ..io.open import as_scan
 from ..nn.autoencoder import Autoencoder
 from ..nn.preprocessing import Detector
-from ..scan.quality import inspect
+from ..scan.quality import measure_quality
 from ..scan.scan import Scan
-from ..util.folders import earlier_set_aside, lies_in
-from ..util.whole_file import require_folder
+from ..util.folders import is_inside, keep_earlier_results
+from ..util.whole_file import require_writable_folder
 from .processes import Team, in_processes, is_first_process, processes_of
 from .run import Run, Trained
 from .sanity_checks import check_callbacks
@@ -82,19 +82,19 @@ def fit(
             start.check(scan)
         Detector(scan.pattern_shape, settled.bin, settled.crop)  # refuses what does not fit
         if cache_dir is not None:
-            scan = cached(scan, cache_dir, progress=progress and is_first_process(asked))
+            scan = cache_scan(scan, cache_dir, progress=progress and is_first_process(asked))
         return _Opened(start, settled, find_accelerator(settled.device), scan)
 
     first = None
     if is_first_process(asked):
         first = opened(init_from, resume_from)
         if output_dir is not None:
-            require_folder(output_dir)
+            require_writable_folder(output_dir)
 
     def run(team: Team) -> _Result:
         paths = team.shared(lambda: (init_from, resume_from))  # the first process may have moved them
         found = first or opened(*paths)
-        aside = _earlier_set_aside(output_dir, resume_from) if team.first else nullcontext()
+        aside = _keep_earlier_results(output_dir, resume_from) if team.first else nullcontext()
         told = [choice] if choice else []
         trained = _train(team, found, output_dir, progress and team.first, callbacks, aside, told)
         return trained, afterwards(trained, found.scan) if afterwards and team.first else None
@@ -130,7 +130,7 @@ def _train(
 ) -> Trained:
     start, config, accelerator, scan = opened
     begin = time.perf_counter()
-    quality = team.shared(lambda: inspect(scan))
+    quality = team.shared(lambda: measure_quality(scan))
     reading = time.perf_counter() - begin
     for line in quality.lines() if team.first else ():
         log.info(line)
@@ -156,10 +156,10 @@ def _unpacked(packed: bytes) -> _Result:
     return Trained(autoencoder, Summary(**ours["summary"])), ours["evidence"]
 
 
-def _earlier_set_aside(
+def _keep_earlier_results(
     output_dir: str | Path | None, resume_from: str | Path | None
 ) -> AbstractContextManager[Path | None]:
     """Keep the files of an earlier run in the output folder, unless it is that run that goes on."""
-    if output_dir is None or (resume_from is not None and lies_in(resume_from, output_dir)):
+    if output_dir is None or (resume_from is not None and is_inside(resume_from, output_dir)):
         return nullcontext()
-    return earlier_set_aside(Path(output_dir), ("checkpoints", "tb_logs"), log.warning)
+    return keep_earlier_results(Path(output_dir), ("checkpoints", "tb_logs"), log.warning)

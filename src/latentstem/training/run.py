@@ -20,11 +20,11 @@ from ..errors import CheckpointError, TrainingError
 from ..io.checkpoint import FORMAT_VERSION
 from ..nn.autoencoder import Autoencoder
 from ..nn.batches import PatternBatch
-from ..nn.preprocessing import as_tensor
-from ..nn.scan_scores import ScanScores, sample_with_means
+from ..nn.preprocessing import patterns_to_tensor
+from ..nn.scan_scores import ScanScores, sample_with_neighbour_means
 from ..scan.quality import Quality
 from ..scan.scan import Scan
-from ..util.disk import require_disk
+from ..util.disk import require_disk_space
 from .callbacks import Bar, Checkpoints, HistoryRecorder, Patience, StopTogether, TimeLimit, WholeFiles
 from .data_module import ScanDataModule, fits_in_memory, in_memory, split_positions
 from .estimate import estimate
@@ -120,7 +120,7 @@ class Run:
             config = self.config.model_copy(update={**trial, "latent_dim": size})
             found = Run(Team(), config, self.scan, self.quality).fit(accelerator, None).autoencoder
             scores = ScanScores.measure(self.scan, found.principal_components, found.preprocessing.detector)
-            batches = (PatternBatch(as_tensor(self.scan.read(part)), scores(part)) for part in parts)
+            batches = (PatternBatch(patterns_to_tensor(self.scan.read(part)), scores(part)) for part in parts)
             trained = TrainingModule(found)
             return np.array([trained.validation_loss([batch]) for batch in batches])
 
@@ -210,7 +210,9 @@ class Run:
             return Trained(module, Summary({}, {}, [], []))
         refuse_diverged(module, batches.validation[0], self.quality, cfg)
         penalised = cfg.lambda_act or cfg.lambda_sim or cfg.lambda_div  # and so have axes of their own
-        if module.network.components and not (penalised or module.has_axes or (start and not start.resumed)):
+        if module.network.n_components and not (
+            penalised or module.has_axes or (start and not start.resumed)
+        ):
             axes = latent_axes(module, batches.scores, self.training, cfg.seed)
             if axes is not None:
                 module.set_axes(**axes)
@@ -230,7 +232,7 @@ class Run:
         found = estimate(module, self.scan, patterns, self.reading or 0.0, on_gpu=on_gpu)
         found.require_memory(self.config.batch_size)
         if self.output_dir is not None:
-            require_disk(self.output_dir, found.disk)
+            require_disk_space(self.output_dir, found.disk)
         for line in found.lines(self.scan):
             log.info(line)
             if self.progress:
@@ -268,17 +270,17 @@ class Run:
         detector = module.preprocessing.detector
         most = min(_SAMPLE, max(64, _SAMPLE_VALUES // int(np.prod(detector.shape))))
         chosen = np.random.default_rng([cfg.seed, 5]).permutation(self.training)[:most]
-        single, mean = sample_with_means(self.scan, np.sort(chosen), detector)
+        single, mean = sample_with_neighbour_means(self.scan, np.sort(chosen), detector)
         enough = len(chosen) > 1  # one pattern has no principal components to start from
         if start is None:
-            if enough and module.network.components:
+            if enough and module.network.n_components:
                 module.principal_components.fit(single, mean, counts=counts, seed=cfg.seed)
             if enough:
                 module.initialise(mean)
         else:
-            module.preprocessing.adopt(start.module.preprocessing)
+            module.preprocessing.load_statistics(start.module.preprocessing)
             module.network.load_state_dict(start.module.network.state_dict())
-            if module.network.components:
+            if module.network.n_components:
                 module.principal_components.load_state_dict(start.module.principal_components.state_dict())
                 module.principal_components.measure_noise(single)
 

@@ -105,7 +105,7 @@ class Start:
                 received=_shown(scan.scan_shape, scan.pattern_shape),
                 advice="Give the data of that run, or use init_from to start afresh from the weights.",
             )
-        if not self.module.network.any_shape and shape != scan.pattern_shape:
+        if not self.module.network.shape_independent and shape != scan.pattern_shape:
             raise ModelMismatchError(
                 "the pattern shape differs from the checkpoint's",
                 expected=f"patterns of {shape[0]} x {shape[1]} pixels, which the network was made for",

@@ -11,18 +11,18 @@ from typing import Any, TypeVar
 
 from ..errors import ArgumentError
 
-__all__ = ["names_checked", "nearest"]
+__all__ = ["reject_unknown_kwargs", "suggest"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def nearest(name: str, choices: Iterable[str], otherwise: str) -> str:
+def suggest(name: str, choices: Iterable[str], otherwise: str) -> str:
     """A question for the choice that looks most like a name, or else some advice."""
     near = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.4)
     return f"Did you mean {near[0]!r}?" if near else otherwise
 
 
-def names_checked(
+def reject_unknown_kwargs(
     also: Callable[[], Iterable[str]] = tuple, meant: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[Function], Function]:
     """Refuse keyword arguments that a function does not have, and name the one that is nearest.
@@ -54,7 +54,7 @@ def names_checked(
                 if instead in meant.values():  # of another method
                     near = f"Did you mean {instead!r}?" if instead in known else see
                 else:
-                    near = nearest(instead, known, see)
+                    near = suggest(instead, known, see)
                 raise ArgumentError(
                     f"unknown argument of {function.__name__}",
                     expected=f"one of {', '.join(known)}",

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from ..errors import ArgumentError
 
-__all__ = ["readable_size", "require_disk"]
+__all__ = ["format_bytes", "require_disk_space"]
 
 _HEADROOM = 2**29  # bytes that a large file leaves to everybody else on the disk
 
 
-def readable_size(nbytes: float) -> str:
+def format_bytes(nbytes: float) -> str:
     """Bytes as a person reads them: ``8.6 GB``."""
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if nbytes >= size:
@@ -20,7 +20,7 @@ def readable_size(nbytes: float) -> str:
     return f"{nbytes / 1e3:.0f} kB"
 
 
-def require_disk(path: str | Path, nbytes: int) -> None:
+def require_disk_space(path: str | Path, nbytes: int) -> None:
     """Refuse to begin a file that the disk has no room for.
 
     Parameters
@@ -41,7 +41,7 @@ def require_disk(path: str | Path, nbytes: int) -> None:
     if nbytes + min(_HEADROOM, nbytes) > free:
         raise ArgumentError(
             "not enough room on the disk",
-            expected=f"{readable_size(nbytes)} for {path}, and some to spare",
-            received=f"{readable_size(free)} free at {folder}",
+            expected=f"{format_bytes(nbytes)} for {path}, and some to spare",
+            received=f"{format_bytes(free)} free at {folder}",
             advice="Delete what is not needed, or write to another disk.",
         )

@@ -8,16 +8,16 @@ from pathlib import Path
 
 from .whole_file import storage_errors
 
-__all__ = ["earlier_set_aside", "lies_in"]
+__all__ = ["is_inside", "keep_earlier_results"]
 
 
-def lies_in(path: str | Path, folder: str | Path) -> bool:
+def is_inside(path: str | Path, folder: str | Path) -> bool:
     """Whether a file is somewhere in a folder."""
     return Path(path).resolve().is_relative_to(Path(folder).resolve())
 
 
 @contextmanager
-def earlier_set_aside(
+def keep_earlier_results(
     folder: Path, names: tuple[str, ...], say: Callable[[str], object] = print
 ) -> Iterator[Path | None]:
     """Move what an earlier run left in a folder into ``earlier-1`` (2, 3 ...) in there, before a new run.

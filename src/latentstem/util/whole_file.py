@@ -18,13 +18,13 @@ import psutil
 from ..errors import StorageError
 from .paths import local_path
 
-__all__ = ["clear_up", "require_folder", "storage_errors", "written_whole"]
+__all__ = ["atomic_write", "remove_partial_files", "require_writable_folder", "storage_errors"]
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Where to write a file or folder that takes the place of `path` once it is whole.
 
     What was at `path` stays until then, and if the block fails or is interrupted, for good. A process that is killed
@@ -50,7 +50,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        clear_up(path)
+        remove_partial_files(path)
     try:
         with storage_errors(path, _NO_ROOM):
             yield beside
@@ -66,7 +66,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     _flush(path.parent)
 
 
-def require_folder(path: str | Path) -> None:
+def require_writable_folder(path: str | Path) -> None:
     """Make a folder, if it is missing, and see that something can be written into it.
 
     Raises
@@ -113,7 +113,7 @@ def _replace_folder(path: Path, new: Path) -> None:
         raise
 
 
-def clear_up(path: Path) -> None:
+def remove_partial_files(path: Path) -> None:
     """Remove what killed processes left of `path`; a folder that one was about to replace comes back."""
     name = re.compile(rf"\.{re.escape(path.stem)}\.(\d+)-[0-9a-f]{{8}}\.part{re.escape(path.suffix)}(\.old)?")
     found = [(left, name.fullmatch(left.name)) for left in path.parent.glob(".*.part*")]

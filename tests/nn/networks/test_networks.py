@@ -211,7 +211,7 @@ def test_resnet_parameters_do_not_depend_on_the_pattern_shape():
     small, large = network("resnet", (8, 9)), network("resnet", (70, 33))
     assert count(small) == count(large)
     large.load_state_dict(small.state_dict())
-    assert large.any_shape
+    assert large.shape_independent
 
 
 def test_resnet_latents_are_non_negative():

@@ -31,9 +31,9 @@ class Network(nn.Module):
     #: what ``network=`` calls it
     name: ClassVar[str]
     #: whether weights made for one pattern shape serve another
-    any_shape = False
+    shape_independent = False
     #: how many principal components the encoder sees of a pattern; 0 where it sees the preprocessed pattern
-    components = 0
+    n_components = 0
     #: what its weights are trained with
     optimiser: Literal["adamw", "muon"] = "adamw"
 
@@ -54,7 +54,7 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def encode_scores(self, batch: ScoreBatch) -> Tensor:
-        """Latents (B, k) of scores, of a network that has `components`."""
+        """Latents (B, k) of scores, of a network that has `n_components`."""
         raise NotImplementedError
 
     def decode(self, z: Tensor) -> Tensor:

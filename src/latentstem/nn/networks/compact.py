@@ -115,12 +115,12 @@ class CompactAutoencoder(Network):
         self.counts = counts
         self.activation = nn.GELU("tanh") if format_version == 1 else nn.ReLU()
         self.grid = (-(-shape[0] // _PATCH), -(-shape[1] // _PATCH))
-        self.components = min(max(_COMPONENTS, latent_dim), shape[0] * shape[1])
+        self.n_components = min(max(_COMPONENTS, latent_dim), shape[0] * shape[1])
         width = max(_WIDTH, latent_dim)
-        self.ring_means = RingMeans(self.components, context)
+        self.ring_means = RingMeans(self.n_components, context)
         parts = 1 + self.ring_means.means if context else 1
-        self.linear = nn.Linear(parts * self.components, latent_dim, bias=False)
-        self.encoder_mlp = _dense([parts * self.components, width, width, latent_dim], self.activation)
+        self.linear = nn.Linear(parts * self.n_components, latent_dim, bias=False)
+        self.encoder_mlp = _dense([parts * self.n_components, width, width, latent_dim], self.activation)
         self.decoder_mlp = _dense(
             [latent_dim, width, width, _MAPS * self.grid[0] * self.grid[1]], self.activation
         )
@@ -134,7 +134,7 @@ class CompactAutoencoder(Network):
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         with torch.no_grad():
-            first = torch.eye(latent_dim, self.components)
+            first = torch.eye(latent_dim, self.n_components)
             share = [1.0] if parts == 1 else [0.1, *[0.9 / (parts - 1)] * (parts - 1)]
             self.linear.weight.copy_(torch.cat([part * first for part in share], 1))
             self.head.weight.mul_(0.1)
@@ -150,7 +150,7 @@ class CompactAutoencoder(Network):
     def encode_scores(self, batch: ScoreBatch) -> Tensor:
         """Scores (B, q), and those of their neighbours, to latents (B, k)."""
         x = batch.scores
-        if self.linear.in_features > self.components:
+        if self.linear.in_features > self.n_components:
             x = torch.cat([x, self.ring_means(batch)], 1)
         return self.linear(x) + self.encoder_mlp(x)
 

@@ -53,7 +53,7 @@ class ResNetAutoencoder(Network):
     """
 
     name = "resnet"
-    any_shape = True
+    shape_independent = True
 
     def __init__(self, shape: tuple[int, int], latent_dim: int, **options: Any) -> None:
         super().__init__(shape, latent_dim, **options)
