@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from . import register
 
 if TYPE_CHECKING:
+    from napari_latentstem.viewing import view
+
     from .config import TrainingConfig
     from .embedding import Embedding
     from .model import LatentModel, embed, load, reconstruct
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from .simulation import simulate
     from .training.fit import train_autoencoder
     from .training.module import Autoencoder
-    from .viewing import view
 
 __version__ = "0.1.0"
 
@@ -51,14 +52,15 @@ _HOME = {
     "reconstruct": "model",
     "simulate": "simulation",
     "train_autoencoder": "training.fit",
-    "view": "viewing",
+    "view": "napari_latentstem.viewing",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    home = _HOME[name] if name == "view" else f".{_HOME[name]}"
+    value = getattr(importlib.import_module(home, __name__), name)
     globals()[name] = value
     return value
 

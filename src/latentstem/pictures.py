@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from .embedding import Embedding
 from .errors import ArgumentError
 from .scan import Axis
 
-__all__ = ["latent_maps", "reconstructions", "residual"]
+__all__ = ["latent_maps", "pixel_aspect", "printed_units", "reconstructions", "residual", "scale_bar"]
 
 MAX_MAPS = 16
 _EXCLUDED = "0.6"  # grey of what was excluded
@@ -67,7 +68,7 @@ def latent_maps(
     panels = len(labels) + len(shown)
     columns = panels if panels <= 4 else min((4, 5, 6), key=lambda n: (-panels % n, n))
     y, x = embedding.axes
-    height = _PANEL * float(np.clip(_aspect(y, x) * y.size / x.size, 0.35, 2.5))
+    height = _PANEL * float(np.clip(pixel_aspect(y, x) * y.size / x.size, 0.35, 2.5))
     figure, grid = _figure(-(-panels // columns), columns, _PANEL + 0.7, height + 0.4)
     for n, (title, values) in enumerate(labels.items()):
         image = np.ma.masked_less(values, 0)
@@ -131,7 +132,7 @@ def reconstructions(
         )
     height, width = np.shape(patterns)[1:]
     ky, kx = axes or (Axis("ky", height), Axis("kx", width))
-    tall = _PANEL * float(np.clip(_aspect(ky, kx) * height / width, 0.35, 2.5))
+    tall = _PANEL * float(np.clip(pixel_aspect(ky, kx) * height / width, 0.35, 2.5))
     figure, grid = _figure(len(positions), len(stacks) + 1, _PANEL + 0.35, tall + 0.35)
     left_over = residual(patterns, reconstructed)
     most = float(np.nanpercentile(np.abs(left_over), 99.5)) if np.isfinite(left_over).any() else 0.0
@@ -173,6 +174,28 @@ def residual(patterns: np.ndarray, reconstructed: np.ndarray) -> np.ndarray:
     return np.where(expected == 0, np.nan, (patterns - expected) / root)
 
 
+def scale_bar(axis: Axis) -> tuple[float, str]:
+    """Length of a scale bar, about a quarter of the image: in pixels, and as text in round numbers with units."""
+    step = abs(axis.scale) if axis.units and axis.scale else 1.0
+    quarter = step * axis.size / 4
+    power = 10.0 ** math.floor(math.log10(quarter))
+    length = max(n * power for n in (1, 2, 5) if n * power <= quarter * (1 + 1e-9))
+    return length / step, f"{length:g} {printed_units(axis.units) or 'px'}"
+
+
+def printed_units(units: str) -> str:
+    """Units as they are printed: ``"1/angstrom"`` is Å⁻¹."""
+    reciprocal = units.startswith("1/")
+    printed = units.removeprefix("1/").replace("angstrom", "Å").replace("um", "µm")
+    return f"{printed}⁻¹" if reciprocal else printed
+
+
+def pixel_aspect(y: Axis, x: Axis) -> float:
+    """Height over width of a pixel, if both axes have the same units; else 1."""
+    calibrated = y.units == x.units != "" and x.scale and y.scale
+    return abs(y.scale / x.scale) if calibrated else 1.0
+
+
 def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:
     figure = Figure(figsize=(columns * width, rows * height + 0.3), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
@@ -184,7 +207,7 @@ def _image(
 ) -> AxesImage:
     """One panel, with a scale bar or the numbers of the positions where it is the first."""
     y, x = axes
-    aspect = _aspect(y, x)
+    aspect = pixel_aspect(y, x)
     thin = not 0.3 < aspect * y.size / x.size < 3
     image = ax.imshow(
         values, cmap=colours, norm=norm, interpolation="nearest", aspect="auto" if thin else aspect
@@ -207,14 +230,9 @@ def _drawable(units: str) -> str:
 
 
 def _scale_bar(ax: Axes, axis: Axis, rows: int) -> None:
-    """A round length of about a quarter of the panel, in the axis' units."""
-    quarter = abs(axis.scale) * axis.size / 4
-    power = 10.0 ** math.floor(math.log10(quarter))
-    length = max(n * power for n in (1, 2, 5) if n * power <= quarter)
-    units = _drawable(axis.units).replace("angstrom", "Å").replace("um", "µm")
-    label = f"{length:g} {units}" if not units.startswith("1/") else f"{length:g} {units[2:]}$^{{-1}}$"
+    length, label = scale_bar(replace(axis, units=_drawable(axis.units)))
     bar = AnchoredSizeBar(
-        ax.transData, length / abs(axis.scale), label, "lower left", pad=0.4, sep=5, color="white",
+        ax.transData, length, label, "lower left", pad=0.4, sep=5, color="white",
         frameon=False, size_vertical=rows / 60, fontproperties={"size": 9}, label_top=True,
     )  # fmt: skip
     outline = [patheffects.withStroke(linewidth=2.5, foreground="black")]
@@ -229,12 +247,6 @@ def _colour_bar(figure: Figure, image: AxesImage, ax: Axes) -> None:
     bar.ax.tick_params(labelsize=7)
     low, high = image.get_clim()
     bar.set_ticks([tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high])
-
-
-def _aspect(y: Axis, x: Axis) -> float:
-    """Height over width of a pixel, where both axes are calibrated alike."""
-    calibrated = y.units == x.units != "" and x.scale and y.scale
-    return abs(y.scale / x.scale) if calibrated else 1.0
 
 
 def _robust(values: np.ndarray) -> Normalize:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..disk import readable_size
 from ..errors import TrainingError
 from ..scan import Scan
+from ..util.formatting import readable_duration
 from .module import Autoencoder
 from .order import BUFFER_BYTES
 
@@ -62,13 +63,13 @@ class Estimate:
         gpu = f", {readable_size(self.step)} on the GPU" if self.on_gpu else ""
         most = "at most" if self.on_gpu else "about"
         lines = [
-            f"Estimate: {most} {_duration(self.seconds)} of training, {readable_size(self.memory)} of memory{gpu}, "
+            f"Estimate: {most} {readable_duration(self.seconds)} of training, {readable_size(self.memory)} of memory{gpu}, "
             f"{readable_size(self.disk)} of disk where checkpoints are kept."
         ]
         if scan.source.array is None:
             lines.append(
                 f"The patterns are in chunks and do not fit into memory: each pass over them takes "
-                f"{_duration(self.reading)} to read. cache_dir= makes a copy of {readable_size(scan.nbytes)}, once, "
+                f"{readable_duration(self.reading)} to read. cache_dir= makes a copy of {readable_size(scan.nbytes)}, once, "
                 "that is read at the speed of the disk."
             )
         return lines
@@ -175,9 +176,3 @@ def _seconds_per_pattern(module: Autoencoder) -> float:
         seconds = time.perf_counter() - start
         count *= 4
     return _TRAINING * seconds / (count // 4)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{max(seconds, 0.1):.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

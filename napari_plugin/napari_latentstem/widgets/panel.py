@@ -1,0 +1,108 @@
+"""The LatentSTEM dock: all widgets as tabs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+
+from latentstem.disk import readable_size
+
+from ..layers.scan_layers import show_scale_bar
+from ..layers.sessions import sessions_of
+from ..model.session import Session
+from .dock import Dock
+from .latent_space_widget import LatentSpaceWidget
+from .maps_widget import MapsWidget
+from .model_widget import ModelWidget
+from .patterns_widget import PatternsWidget
+from .train_widget import TrainWidget
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+__all__ = ["Panel"]
+
+_TABS: dict[str, Callable[[Any], Dock]] = {
+    "Train": TrainWidget,
+    "Latent maps": MapsWidget,
+    "Patterns": PatternsWidget,
+    "Latent space": LatentSpaceWidget,
+    "Model": ModelWidget,
+}
+
+
+class _VerticalScrollArea(QScrollArea):
+    """As wide as its widget needs to be; scrolls vertically."""
+
+    def __init__(self, widget: QWidget) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWidget(widget)
+        self._widget = widget
+
+    def minimumSizeHint(self) -> QSize:
+        """Width of the widget and the scroll bar."""
+        bar = self.verticalScrollBar().sizeHint().width()
+        return QSize(self._widget.minimumSizeHint().width() + bar, 120)
+
+    def sizeHint(self) -> QSize:
+        """The same width, and the full height."""
+        return QSize(self.minimumSizeHint().width(), self._widget.sizeHint().height())
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Update the width when the widget's layout has changed."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return super().eventFilter(watched, event)
+
+
+class Panel(Dock):
+    """All widgets as tabs, below a description of the active scan.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        Viewer of the scans.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self._sessions = sessions_of(viewer)
+        self.about = QLabel()
+        self.about.setWordWrap(True)
+        self.tabs = QTabWidget()
+        self.tabs.setUsesScrollButtons(True)
+        self.widgets: dict[str, Dock] = {}
+        for title, widget_class in _TABS.items():
+            widget = self.widgets[title] = widget_class(viewer)
+            self.tabs.addTab(_VerticalScrollArea(widget), title)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 4, 4, 4)
+        layout.addWidget(self.about)
+        layout.addWidget(self.tabs, 1)
+        show_scale_bar(self._sessions.viewer)
+        self._sessions.active_changed.connect(self._describe)
+        self._describe(self._sessions.active)
+
+    def stop(self) -> None:
+        """Close all widgets, and disconnect from the viewer."""
+        self._sessions.active_changed.disconnect(self._describe)
+        for widget in self.widgets.values():
+            widget.close()
+
+    def _describe(self, session: Session | None) -> None:
+        if session is None:
+            self.about.setText(
+                "Open a 4D-STEM scan: File > Open, or drop a file here, or File > Open Sample > LatentSTEM."
+            )
+            return
+        (ny, nx), (height, width) = session.scan.scan_shape, session.scan.pattern_shape
+        self.about.setText(
+            f"<b>{session.name}</b>: {ny}\u202f×\u202f{nx} positions of {height}\u202f×\u202f{width} pixels, "
+            f"{session.scan.dtype}, {readable_size(session.scan.nbytes)}"
+        )
