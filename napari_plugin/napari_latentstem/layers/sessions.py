@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.viewer import Viewer
 
-    from latentstem import Scan
-
 __all__ = ["KEY", "Sessions", "sessions_of"]
 
 #: key of a layer's metadata under which its `Session` is found
@@ -81,16 +79,8 @@ class Sessions:
         viewer = self._viewer()
         return [] if viewer is None else [layer for layer in viewer.layers if self.of_layer(layer) is session]
 
-    def open(self, scan: Scan, name: str) -> Session:
-        """Open a scan in the viewer; the caller adds its first layer next.
-
-        A number is appended to the name if another open scan has the same one.
-        """
-        session = Session(scan, name)
-        self._add(session)
-        return session
-
     def _add(self, session: Session) -> None:
+        """Add a session, with a number after its name if another open scan has the same name."""
         used_names, name = {other.name for other in self._sessions}, session.name
         number = 1
         while session.name in used_names:

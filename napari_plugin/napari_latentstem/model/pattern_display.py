@@ -35,7 +35,7 @@ TITLES = ("raw", "reconstruction", "residual", "decoded latents")
 
 _LOG_RANGE = 1000.0  # ratio of the brightest to the darkest intensity on the logarithmic scale
 _MIN_SIGMA = 3.0  # residuals of counts are shown over at least this many standard deviations
-_EXCLUDED = (130, 130, 130)  # grey
+_EXCLUDED = "0.51"  # grey
 
 
 class DisplayedImage(NamedTuple):
@@ -47,11 +47,7 @@ class DisplayedImage(NamedTuple):
 
 def apply_colormap(values: np.ndarray, name: str) -> np.ndarray:
     """Values between 0 and 1 in a matplotlib colour map, shape (..., 3), uint8; NaN is grey."""
-    table = matplotlib.colormaps[name](np.arange(256), bytes=True)[:, :3]
-    table = np.concatenate([table, np.array([_EXCLUDED], np.uint8)])
-    is_finite = np.isfinite(values)
-    levels = values * np.float32(255)
-    return table[(levels if is_finite.all() else np.where(is_finite, levels, 256)).astype(np.intp)]
+    return matplotlib.colormaps[name].with_extremes(bad=_EXCLUDED)(values, bytes=True)[..., :3]
 
 
 def image_values(patterns: Patterns, decoded: np.ndarray | None) -> list[np.ndarray | None]:
@@ -62,9 +58,8 @@ def image_values(patterns: Patterns, decoded: np.ndarray | None) -> list[np.ndar
     if patterns.reconstruction is None or patterns.residual is None:
         return [patterns.raw[0], None, None, decoded]
     reconstruction = patterns.reconstruction[0]
-    return [
-        patterns.raw[0], reconstruction, patterns.residual[0], reconstruction if decoded is None else decoded,
-    ]  # fmt: skip
+    decoded = reconstruction if decoded is None else decoded
+    return [patterns.raw[0], reconstruction, patterns.residual[0], decoded]
 
 
 def display(
@@ -82,9 +77,8 @@ def display(
             pixels = apply_colormap(normalised(values, (low, high)), "RdBu_r")
             images.append(DisplayedImage(pixels, caption + (" σ" if patterns.counts else "")))
         else:
-            images.append(
-                DisplayedImage(apply_colormap(normalised(values, (low, high), scale), "gray"), caption)
-            )
+            pixels = apply_colormap(normalised(values, (low, high), scale), "gray")
+            images.append(DisplayedImage(pixels, caption))
     return images
 
 

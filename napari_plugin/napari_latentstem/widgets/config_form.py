@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QSpinBox, QWidget
 from superqt import QCollapsible
 
 from latentstem import TrainingConfig
 from latentstem.config import FIXED_BY_WEIGHTS, PRESETS, RESUMABLE
 
+from .building_blocks import horizontal, vertical
 from .field_editors import LatentDimEditor, choice_editor, editor_for, editor_value, set_editor_value
 
 __all__ = ["ConfigForm"]
@@ -77,9 +78,8 @@ class ConfigForm(QWidget):
         self.set_preset("default")
 
     def _build(self) -> None:
-        length = QHBoxLayout()
-        length.addWidget(self.length, 1)
-        length.addWidget(self.amount, 1)
+        length = horizontal(self.length, self.amount, stretch=self.length)
+        length.setStretch(1, 1)
         main = QFormLayout()
         main.addRow("Preset", self.preset)
         main.addRow("Latents", self._editors["latent_dim"])
@@ -96,10 +96,7 @@ class ConfigForm(QWidget):
         self.advanced = QCollapsible("Advanced")
         self.advanced.setContent(section)
         self.advanced.collapse(animate=False)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(main)
-        layout.addWidget(self.advanced)
+        vertical(self, main, self.advanced, margin=0)
 
     def set_preset(self, name: str) -> None:
         """Set all fields to those of a preset."""

@@ -21,9 +21,23 @@ class Dock(QWidget):
     """A docked widget, which stops when it is closed or removed from its dock.
 
     napari removes the widget from its dock instead of closing it.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        Viewer of the scans.
     """
 
     stopped = False
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self._sessions = sessions_of(viewer)
+        self._viewer = self._sessions.viewer
+        self._build()
+
+    def _build(self) -> None:
+        """Create the widgets and the layout."""
 
     def stop(self) -> None:
         """Stop all jobs and disconnect from the viewer; called once."""
@@ -38,29 +52,19 @@ class Dock(QWidget):
 
 
 class ScanDock(Dock):
-    """A dock about the active scan.
+    """A dock about the active scan; see `Dock`."""
 
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-        Viewer of the scans.
-    """
+    _session: Session | None = None
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self._sessions = sessions_of(viewer)
-        self._viewer = self._sessions.viewer
-        self._session: Session | None = None
+        super().__init__(viewer)
+        self._sessions.active_changed.connect(self._set_session)
+        self._set_session(self._sessions.active)
 
     def stop(self) -> None:
         """Disconnect from the sessions."""
         self._set_session(None)
         self._sessions.active_changed.disconnect(self._set_session)
-
-    def _start(self) -> None:
-        """Follow the active session; called when the widget has been built."""
-        self._sessions.active_changed.connect(self._set_session)
-        self._set_session(self._sessions.active)
 
     def _callbacks(self) -> dict[str, Callable[..., Any]]:
         """Callbacks for changes of the active session's attributes, by attribute."""

@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from qtpy.QtWidgets import QProgressBar
 
 from latentstem.util.formatting import readable_duration
 
-from ..layers.sessions import sessions_of
 from ..model.events import Event, Progress
 from .dock import Dock, Note, TextLabel
 from .job import Job
 from .latest_task_worker import error_message
 from .scan_selector import ScanSelector
 
-if TYPE_CHECKING:
-    import napari.viewer
-
 __all__ = ["JobDock"]
 
 
 class JobDock(Dock):
-    """A dock that runs jobs on the selected scan.
+    """A dock that runs jobs on the selected scan; see `Dock`."""
 
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-        Viewer of the scans.
-    """
-
-    def __init__(self, viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self._sessions = sessions_of(viewer)
-        self._viewer = self._sessions.viewer
-        self.job, self.scan = Job(viewer, self), ScanSelector(self._viewer)
+    def _build(self) -> None:
+        self.job, self.scan = Job(self._viewer, self), ScanSelector(self._viewer)
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
         self.progress.setVisible(False)
         self.state, self.message = TextLabel(), Note()
-        self._build()
+        self._build_form()
         self.scan.changed.connect(self._refresh)
         self.job.reported.connect(self._on_event)
         self.job.ended.connect(self._on_ended)
@@ -50,8 +35,8 @@ class JobDock(Dock):
         self.job.close()
         self.scan.detach()
 
-    def _build(self) -> None:
-        """Create the other widgets, and the layout."""
+    def _build_form(self) -> None:
+        """Create the other widgets and the layout."""
 
     def _refresh(self) -> None:
         """Enable what the user can do now."""

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QSpinBox, QWidget
 
 from ..layers.cluster_layers import compile_labels
 from ..model.latent_scatter import STYLES, draw_scatter
 from ..model.latent_space import PROJECTIONS, ProjectedLatents, inside, view_limits
 from ..model.session import Session
+from .building_blocks import combo_box, horizontal, vertical
 from .latent_scatter_view import LatentScatterView
 from .latest_task_worker import LatestTaskWorker
 
@@ -51,21 +52,16 @@ class LatentScatterPanel(QWidget):
         self._workers = [LatestTaskWorker(self, on_error) for _ in range(3)]
         self._project_worker, self._draw_worker, self._select_worker = self._workers
         self.view = LatentScatterView()
-        self.projection, self.style_box = QComboBox(), QComboBox()
-        self.projection.addItems(PROJECTIONS)
-        self.projection.setToolTip("Two of the latents, or a projection of all (UMAP takes a minute or more)")
-        self.style_box.addItems(STYLES)
-        self.style_box.setToolTip("Points have the colours of their clusters")
+        self.projection = combo_box(
+            PROJECTIONS, "Two of the latents, or a projection of all (UMAP takes a minute or more)"
+        )
+        self.style_box = combo_box(STYLES, "Points have the colours of their clusters")
         self.first, self.second = QSpinBox(), QSpinBox()
         self.first.setToolTip("Latent of the horizontal axis")
         self.second.setToolTip("Latent of the vertical axis")
-        row, layout = QHBoxLayout(), QVBoxLayout(self)
-        for widget in (self.projection, self.first, self.second, self.style_box):
-            row.addWidget(widget)
-        row.setSpacing(4)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(row)
-        layout.addWidget(self.view, 1)
+        controls = horizontal(self.projection, self.first, self.second, self.style_box)
+        controls.setSpacing(4)
+        vertical(self, controls, self.view, stretch=self.view, margin=0)
         self.projection.currentTextChanged.connect(self.project)
         for box in (self.first, self.second):
             box.valueChanged.connect(self._on_axes)

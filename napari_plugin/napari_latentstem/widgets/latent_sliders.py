@@ -6,16 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QGridLayout,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QScrollArea,
-    QSlider,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QGridLayout, QLabel, QScrollArea, QSlider, QWidget
+
+from .building_blocks import horizontal, push_button, vertical
 
 if TYPE_CHECKING:
     from latentstem import Embedding, LatentModel
@@ -45,19 +38,15 @@ class LatentSliders(QWidget):
         self._sliders: dict[int, tuple[QSlider, QLabel]] = {}
         self.title = QLabel("Change latents and see the decoded pattern:")
         self.title.setWordWrap(True)
-        self.reset_button = QPushButton("Reset")
-        self.reset_button.setToolTip("Reset to the latents of the current position")
-        self.reset_button.clicked.connect(self._on_reset)
+        self.reset_button = push_button(
+            "Reset", "Reset to the latents of the current position", self._on_reset
+        )
         self._area = QScrollArea()
         self._area.setWidgetResizable(True)
         self._area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._area.setMinimumHeight(90)
-        top, layout = QHBoxLayout(), QVBoxLayout(self)
-        top.addWidget(self.title, 1)
-        top.addWidget(self.reset_button)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(top)
-        layout.addWidget(self._area, 1)
+        top = horizontal(self.title, self.reset_button, stretch=self.title)
+        vertical(self, top, self._area, stretch=self._area, margin=0)
         self.setVisible(False)
 
     def set_latents(self, model: LatentModel | None, embedding: Embedding | None) -> None:

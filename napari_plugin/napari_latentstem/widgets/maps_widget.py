@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QComboBox,
     QDoubleSpinBox,
     QFileDialog,
     QGridLayout,
     QGroupBox,
-    QHBoxLayout,
     QLabel,
     QListWidgetItem,
-    QPushButton,
     QSpinBox,
-    QVBoxLayout,
 )
 
 from latentstem.smoothing import MAX_SMOOTH
@@ -29,13 +25,12 @@ from ..layers.latent_layers import set_latent_contrast, show_composite, show_emb
 from ..layers.scan_layers import bring_to_front, layer_of, show_virtual_image
 from ..layers.writer import LATENT_FILES, PATTERN_FILES, export_latents, export_reconstructions
 from ..model.session import Session
+from .building_blocks import combo_box, horizontal, push_button, vertical
 from .dock import Note, ScanDock
 from .latent_map_list import LatentMapList, latent_importance
 from .latest_task_worker import LatestTaskWorker, error_message
 
 if TYPE_CHECKING:
-    import napari.viewer
-
     from latentstem import Embedding
 
 __all__ = ["MapsWidget"]
@@ -44,27 +39,14 @@ _CHANNELS = ("Red", "Green", "Blue")
 
 
 class MapsWidget(ScanDock):
-    """The latent maps, in the order of their importance.
-
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-        Viewer of the scans.
-    """
-
-    def __init__(self, viewer: napari.viewer.Viewer) -> None:
-        super().__init__(viewer)
-        self._workers = [LatestTaskWorker(self, self._on_error) for _ in range(3)]
-        self._rank_worker, self._smooth_worker, self._write_worker = self._workers
-        self._build()
-        self._viewer.dims.events.current_step.connect(self._on_step)
-        self._start()
+    """The latent maps, in the order of their importance; see `Dock`."""
 
     def _build(self) -> None:
-        self.image = QComboBox()
-        self.image.addItems(VIRTUAL_IMAGES)
-        self.image.setToolTip(
-            "Show a virtual image: of the whole detector, of the direct beam, or of the rest"
+        self._workers = [LatestTaskWorker(self, self._on_error) for _ in range(3)]
+        self._rank_worker, self._smooth_worker, self._write_worker = self._workers
+        self._viewer.dims.events.current_step.connect(self._on_step)
+        self.image = combo_box(
+            VIRTUAL_IMAGES, "Show a virtual image: of the whole detector, of the direct beam, or of the rest"
         )
         self.image.activated.connect(lambda _: self._show_virtual_image())
         self.list = LatentMapList()
@@ -78,46 +60,37 @@ class MapsWidget(ScanDock):
             "Radius, in scan positions, within which latents of similar neighbours are averaged"
         )
         self.smooth.valueChanged.connect(self._on_smooth)
-        self.channels = [QComboBox() for _ in _CHANNELS]
+        self.channels = [combo_box([], "Latent shown in this colour") for _ in _CHANNELS]
         for channel in self.channels:
-            channel.setToolTip("Latent shown in this colour")
             channel.setMinimumWidth(70)
             channel.activated.connect(lambda _: self._show_composite())
-        self.show_composite = QPushButton("Show composite")
-        self.show_composite.setToolTip("Show three latents as red, green and blue in one image")
-        self.show_composite.clicked.connect(lambda: self._show_composite())
-        self.save_latents, self.save_patterns = QPushButton("Latents …"), QPushButton("Reconstructions …")
-        self.save_latents.clicked.connect(lambda: self._save("latents", export_latents, LATENT_FILES))
-        self.save_patterns.clicked.connect(
-            lambda: self._save("reconstructions", export_reconstructions, PATTERN_FILES)
+        self.show_composite = push_button(
+            "Show composite", "Show three latents as red, green and blue in one image", self._show_composite
+        )
+        self.save_latents = push_button(
+            "Latents …",
+            "Save the latent maps with the calibration of the scan",
+            lambda: self._save("latents", export_latents, LATENT_FILES),
+        )
+        self.save_patterns = push_button(
+            "Reconstructions …",
+            "Save the reconstructed patterns",
+            lambda: self._save("reconstructions", export_reconstructions, PATTERN_FILES),
         )
         self.message, self.ranked_by = Note(), Note()
         self.maps_box, rgb_box, save_box = QGroupBox("Latent maps"), QGroupBox("Composite"), QGroupBox("Save")
-        top, contrast = QHBoxLayout(), QHBoxLayout()
-        top.addWidget(QLabel("Virtual image"))
-        top.addWidget(self.image, 1)
-        contrast.addWidget(QLabel("Saturated at each end"))
-        contrast.addWidget(self.clip, 1)
+        top = horizontal(QLabel("Virtual image"), self.image, stretch=self.image)
+        contrast = horizontal(QLabel("Saturated at each end"), self.clip, stretch=self.clip)
         contrast.addWidget(QLabel("Smoothed"))
         contrast.addWidget(self.smooth, 1)
-        maps = QVBoxLayout(self.maps_box)
-        maps.addWidget(self.ranked_by)
-        maps.addWidget(self.list, 1)
-        maps.addLayout(contrast)
+        vertical(self.maps_box, self.ranked_by, self.list, contrast, stretch=self.list)
         rgb = QGridLayout(rgb_box)
         for n, (name, channel) in enumerate(zip(_CHANNELS, self.channels, strict=True)):
             rgb.addWidget(QLabel(name), 0, n)
             rgb.addWidget(channel, 1, n)
         rgb.addWidget(self.show_composite, 2, 0, 1, 3)
-        save = QHBoxLayout(save_box)
-        save.addWidget(self.save_latents)
-        save.addWidget(self.save_patterns)
-        layout = QVBoxLayout(self)
-        layout.addLayout(top)
-        layout.addWidget(self.maps_box, 1)
-        layout.addWidget(rgb_box)
-        layout.addWidget(save_box)
-        layout.addWidget(self.message)
+        save_box.setLayout(horizontal(self.save_latents, self.save_patterns))
+        vertical(self, top, self.maps_box, rgb_box, save_box, self.message, stretch=self.maps_box)
         self._need_latents = (self.maps_box, rgb_box, self.save_latents)
 
     def stop(self) -> None:

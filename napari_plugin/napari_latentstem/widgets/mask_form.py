@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Labels, Shapes
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QWidget
 
 from ..layers.mask_layers import MEAN_PATTERN, add_drawing_layer, scan_with_masks, show_mean_pattern
 from ..layers.scan_layers import layer_of
 from ..layers.sessions import sessions_of
 from ..model.session import Session
+from .building_blocks import combo_box, horizontal, push_button
 from .latest_task_worker import LatestTaskWorker
 
 if TYPE_CHECKING:
@@ -42,12 +43,11 @@ class MaskForm(QWidget):
         self._sessions = sessions_of(viewer)
         self._viewer = self._sessions.viewer
         self._worker = LatestTaskWorker(self, self.failed.emit)
-        self.positions, self.pixels = QComboBox(), QComboBox()
-        self.positions.setToolTip(
-            "Layer whose labels or shapes cover scan positions to exclude, such as vacuum or holes"
+        self.positions = combo_box(
+            [], "Layer whose labels or shapes cover scan positions to exclude, such as vacuum or holes"
         )
-        self.pixels.setToolTip(
-            "Layer whose labels or shapes cover detector pixels to exclude, such as a beam stop"
+        self.pixels = combo_box(
+            [], "Layer whose labels or shapes cover detector pixels to exclude, such as a beam stop"
         )
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -62,14 +62,10 @@ class MaskForm(QWidget):
         self._update()
 
     def _row(self, box: QComboBox, draw: Callable[[], None], image: str) -> QHBoxLayout:
-        row, button = QHBoxLayout(), QPushButton("Draw")
-        button.setToolTip(f"Add a layer, and paint on {image} what is to be excluded")
-        button.clicked.connect(lambda: draw())
+        button = push_button("Draw", f"Add a layer, and paint on {image} what is to be excluded", draw)
         box.setMinimumContentsLength(8)
         box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        row.addWidget(box, 1)
-        row.addWidget(button)
-        return row
+        return horizontal(box, button, stretch=box)
 
     def detach(self) -> None:
         """Disconnect from the viewer."""

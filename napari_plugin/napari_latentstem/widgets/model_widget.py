@@ -5,17 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFileDialog,
-    QFormLayout,
-    QGroupBox,
-    QHBoxLayout,
-    QLineEdit,
-    QPushButton,
-    QSpinBox,
-    QVBoxLayout,
-)
+from qtpy.QtWidgets import QFileDialog, QFormLayout, QGroupBox, QLineEdit, QSpinBox
 
 from latentstem import TrainingConfig
 from latentstem.errors import LatentSTEMError
@@ -23,6 +13,7 @@ from latentstem.errors import LatentSTEMError
 from ..model.events import Embedded, Event, Failed, Finished, Progress, Stopped
 from ..model.model_text import describe_model
 from ..model.session import Session
+from .building_blocks import combo_box, horizontal, push_button, vertical
 from .dock import TextLabel
 from .field_editors import editor_value
 from .job_dock import JobDock
@@ -37,65 +28,51 @@ _FILES = "Models (*.ckpt)"
 
 
 class ModelWidget(JobDock):
-    """The model of the active scan: saves and loads it, applies it to another scan, or fine-tunes it.
+    """The model of the active scan: saves and loads it, applies it to another scan, or fine-tunes it; see `Dock`."""
 
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-        Viewer of the scans.
-    """
-
-    def _build(self) -> None:
+    def _build_form(self) -> None:
         self._save_worker = LatestTaskWorker(self, self._on_error)
         self._embedded = False  # whether the last job has computed latents
         self.about = TextLabel()
-        self.save, self.load = QPushButton("Save …"), QPushButton("Load …")
-        self.save.setToolTip("A .ckpt file, which latentstem.load reads in Python; it contains no data")
-        self.load.setToolTip("Load a .ckpt file of latentstem, and compute the latents of this scan")
-        self.save.clicked.connect(lambda: self.save_model())
-        self.load.clicked.connect(lambda: self.load_model())
-        self.target, self.apply = QComboBox(), QPushButton("Apply")
-        self.target.setToolTip("Another open scan, with patterns of the same shape")
-        self.apply.setToolTip("Compute the latents of that scan with this model")
-        self.apply.clicked.connect(lambda: self.apply_model())
+        self.save = push_button(
+            "Save …",
+            "A .ckpt file, which latentstem.load reads in Python; it contains no data",
+            self.save_model,
+        )
+        self.load = push_button(
+            "Load …", "Load a .ckpt file of latentstem, and compute the latents of this scan", self.load_model
+        )
+        self.target = combo_box([], "Another open scan, with patterns of the same shape")
+        self.apply = push_button(
+            "Apply", "Compute the latents of that scan with this model", self.apply_model
+        )
         self.epochs, self.learning_rate = QSpinBox(), QLineEdit("1e-4")
         self.epochs.setRange(1, 100_000)
         self.epochs.setValue(20)
         self.epochs.setToolTip("Passes over the scan")
         self.learning_rate.setToolTip("Lower than in training, so that the model changes little")
-        self.fine_tune_button, self.stop_button = QPushButton("Fine-tune"), QPushButton("Stop")
-        self.fine_tune_button.setToolTip(
-            "Continue training this model on this scan; the file of the model is not changed"
+        self.fine_tune_button = push_button(
+            "Fine-tune",
+            "Continue training this model on this scan; the file of the model is not changed",
+            self.fine_tune,
         )
-        self.stop_button.setToolTip(
-            "End fine-tuning with the best model so far, or cancel the computation of latents"
+        self.stop_button = push_button(
+            "Stop",
+            "End fine-tuning with the best model so far, or cancel the computation of latents",
+            self.job.stop,
         )
-        self.fine_tune_button.clicked.connect(lambda: self.fine_tune())
-        self.stop_button.clicked.connect(lambda: self.job.stop())
-        top, files, target = QFormLayout(), QHBoxLayout(), QHBoxLayout()
-        top.addRow("Scan", self.scan)
-        files.addWidget(self.save)
-        files.addWidget(self.load)
-        target.addWidget(self.target, 1)
-        target.addWidget(self.apply)
         model_box, apply_box, tune_box = (
             QGroupBox(title) for title in ("Model", "Apply to another scan", "Fine-tune on this scan")
         )
-        model = QVBoxLayout(model_box)
-        model.addWidget(self.about)
-        model.addLayout(files)
-        apply_box.setLayout(target)
-        tuning, buttons = QFormLayout(tune_box), QHBoxLayout()
-        buttons.addWidget(self.fine_tune_button)
-        buttons.addWidget(self.stop_button)
+        vertical(model_box, self.about, horizontal(self.save, self.load))
+        apply_box.setLayout(horizontal(self.target, self.apply, stretch=self.target))
+        top, tuning = QFormLayout(), QFormLayout(tune_box)
+        top.addRow("Scan", self.scan)
         tuning.addRow("Epochs", self.epochs)
         tuning.addRow("Learning rate", self.learning_rate)
-        tuning.addRow(buttons)
-        layout = QVBoxLayout(self)
-        layout.addLayout(top)
-        for widget in (model_box, apply_box, tune_box, self.progress, self.state, self.message):
-            layout.addWidget(widget)
-        layout.addStretch(1)
+        tuning.addRow(horizontal(self.fine_tune_button, self.stop_button))
+        boxes = (model_box, apply_box, tune_box)
+        vertical(self, top, *boxes, self.progress, self.state, self.message).addStretch(1)
 
     def stop(self) -> None:
         """Cancel the job, and disconnect from the viewer."""

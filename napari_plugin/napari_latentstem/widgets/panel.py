@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
-from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QTabWidget, QWidget
 
 from latentstem.disk import readable_size
 
 from ..layers.scan_layers import show_scale_bar
-from ..layers.sessions import sessions_of
-from ..model.session import Session
-from .dock import Dock
+from .building_blocks import vertical
+from .dock import Dock, ScanDock
 from .latent_space_widget import LatentSpaceWidget
 from .maps_widget import MapsWidget
 from .model_widget import ModelWidget
 from .patterns_widget import PatternsWidget
 from .train_widget import TrainWidget
-
-if TYPE_CHECKING:
-    import napari.viewer
 
 __all__ = ["Panel"]
 
@@ -61,41 +57,29 @@ class _VerticalScrollArea(QScrollArea):
         return super().eventFilter(watched, event)
 
 
-class Panel(Dock):
-    """All widgets as tabs, below a description of the active scan.
+class Panel(ScanDock):
+    """All widgets as tabs, below a description of the active scan; see `Dock`."""
 
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-        Viewer of the scans.
-    """
-
-    def __init__(self, viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self._sessions = sessions_of(viewer)
+    def _build(self) -> None:
         self.about = QLabel()
         self.about.setWordWrap(True)
         self.tabs = QTabWidget()
         self.tabs.setUsesScrollButtons(True)
         self.widgets: dict[str, Dock] = {}
         for title, widget_class in _TABS.items():
-            widget = self.widgets[title] = widget_class(viewer)
+            widget = self.widgets[title] = widget_class(self._viewer)
             self.tabs.addTab(_VerticalScrollArea(widget), title)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(4, 4, 4, 4)
-        layout.addWidget(self.about)
-        layout.addWidget(self.tabs, 1)
-        show_scale_bar(self._sessions.viewer)
-        self._sessions.active_changed.connect(self._describe)
-        self._describe(self._sessions.active)
+        vertical(self, self.about, self.tabs, stretch=self.tabs, margin=4)
+        show_scale_bar(self._viewer)
 
     def stop(self) -> None:
         """Close all widgets, and disconnect from the viewer."""
-        self._sessions.active_changed.disconnect(self._describe)
+        super().stop()
         for widget in self.widgets.values():
             widget.close()
 
-    def _describe(self, session: Session | None) -> None:
+    def _on_session(self) -> None:
+        session = self._session
         if session is None:
             self.about.setText(
                 "Open a 4D-STEM scan: File > Open, or drop a file here, or File > Open Sample > LatentSTEM."

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QPushButton
 
 from latentstem.pictures import pixel_aspect, scale_bar
 
@@ -22,13 +22,13 @@ from ..model.pattern_display import (
     image_values,
 )
 from ..model.patterns import Patterns, mean_patterns, patterns_at
+from .building_blocks import combo_box, horizontal, push_button, vertical
 from .dock import Note, ScanDock
 from .latent_sliders import LatentSliders
 from .latest_task_worker import LatestTaskWorker, error_message
 from .picture import Picture
 
 if TYPE_CHECKING:
-    import napari.viewer
     from napari.viewer import Viewer
 
 __all__ = ["PatternsWidget"]
@@ -38,34 +38,21 @@ _WIDE = 2.0  # width over height of the dock above which the images are in one r
 
 
 class PatternsWidget(ScanDock):
-    """Raw pattern, reconstruction, residual, and the pattern decoded from the sliders' latents.
+    """Raw pattern, reconstruction, residual, and the pattern decoded from the sliders' latents; see `Dock`."""
 
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-        Viewer of the scans.
-    """
-
-    def __init__(self, viewer: napari.viewer.Viewer) -> None:
-        super().__init__(viewer)
+    def _build(self) -> None:
         self._averaging = False
         self._patterns: Patterns | None = None
         self._decoded: np.ndarray | None = None
         self._pattern_worker = LatestTaskWorker(self, self._on_error)
         self._decode_worker = LatestTaskWorker(self, self._on_error)
         self.pictures = [Picture(title) for title in TITLES]
-        self._build()
-        self.marker, self.region = PositionMarker(viewer), RegionLayer(viewer, self)
+        self.marker, self.region = PositionMarker(self._viewer), RegionLayer(self._viewer, self)
         self._viewer.bind_key(AVERAGE_KEY, self._on_key, overwrite=True)
-        self._start()
-
-    def _build(self) -> None:
         self.description, self.message = QLabel(), Note()
         self.description.setWordWrap(True)
-        self.scale = QComboBox()
-        self.scale.addItems(SCALES)
+        self.scale = combo_box(SCALES, "Brightness as a function of intensity")
         self.scale.setCurrentText("square root")
-        self.scale.setToolTip("Brightness as a function of intensity")
         self.pictures[2].setToolTip(
             "Raw pattern minus reconstruction: for counts, divided by the square root of the reconstruction, that is\n"
             "in standard deviations of the counting noise (σ); else in the data's own units."
@@ -75,9 +62,9 @@ class PatternsWidget(ScanDock):
         self.shared_contrast.setToolTip("Show the raw pattern with the contrast limits of its reconstruction")
         self.shared_contrast.setChecked(True)
         self.shared_contrast.toggled.connect(self._draw)
-        self.draw_region = QPushButton("Draw region")
-        self.draw_region.setToolTip("Draw an outline on the map around positions to average over")
-        self.draw_region.clicked.connect(self._on_draw_region)
+        self.draw_region = push_button(
+            "Draw region", "Draw an outline on the map around positions to average over", self._on_draw_region
+        )
         self.average = QPushButton(f"Hold to average ({AVERAGE_KEY.upper()})")
         self.average.setToolTip(
             f"Averages over the region while this button, or {AVERAGE_KEY.upper()} over the map, is pressed"
@@ -92,18 +79,13 @@ class PatternsWidget(ScanDock):
         for picture in self.pictures:
             picture.hovered.connect(lambda row, column, p=picture: self._describe_pixel(p, row, column))
             picture.left.connect(self._describe_position)
-        first, second = QHBoxLayout(), QHBoxLayout()
-        for above, below in ((self.scale, self.draw_region), (self.shared_contrast, self.average)):
-            first.addWidget(above)
-            second.addWidget(below)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(4, 4, 4, 4)
-        layout.addLayout(self._grid, 3)
-        layout.addWidget(self.description)
-        layout.addLayout(first)
-        layout.addLayout(second)
-        layout.addWidget(self.message)
-        layout.addWidget(self.sliders, 1)
+        first, second = (
+            horizontal(self.scale, self.shared_contrast),
+            horizontal(self.draw_region, self.average),
+        )
+        items = (self._grid, self.description, first, second, self.message, self.sliders)
+        layout = vertical(self, *items, stretch=self.sliders, margin=4)
+        layout.setStretch(0, 3)
         self._arrange()
 
     def resizeEvent(self, event: Any) -> None:

@@ -6,18 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QFileDialog,
-    QFormLayout,
-    QHBoxLayout,
-    QLineEdit,
-    QPushButton,
-    QScrollArea,
-    QToolButton,
-    QVBoxLayout,
-)
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QFormLayout, QLineEdit, QScrollArea, QToolButton
 
 from latentstem.errors import LatentSTEMError
 
@@ -25,6 +14,7 @@ from ..layers.live_latents import LiveLatents
 from ..model.events import Comparing, Event, Failed, Finished, Progress, Stopped, Validated
 from ..model.model_text import training_summary
 from ..model.training_run import import_training
+from .building_blocks import horizontal, push_button, single_shot_timer, vertical
 from .config_form import ConfigForm
 from .dock import TextLabel
 from .job_dock import JobDock
@@ -36,19 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainWidget"]
 
-_IMPORT_DELAY = 500  # ms after which the import of torch starts
+_IMPORT_DELAY = 500  # ms after which the import of torch starts, so that the window is shown first
 
 
 class TrainWidget(JobDock):
-    """Trains on the active scan, with progress, loss curves and live latent maps.
+    """Trains on the active scan, with progress, loss curves and live latent maps; see `Dock`."""
 
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-        Viewer of the scans.
-    """
-
-    def _build(self) -> None:
+    def _build_form(self) -> None:
         #: ``last.ckpt`` of the run of a model that was stopped
         self._resumable: WeakKeyDictionary[LatentModel, Path] = WeakKeyDictionary()
         self._folder: Path | None = None
@@ -67,39 +51,27 @@ class TrainWidget(JobDock):
         )
         browse.setText("…")
         browse.clicked.connect(lambda: self._select_folder())
-        self.train, self.stop_button = QPushButton("Train"), QPushButton("Stop")
-        self.continue_button = QPushButton("Continue")
-        self.train.setToolTip("Train a new model on this scan")
-        self.stop_button.setToolTip("End training, and keep the best model so far")
-        self.continue_button.setToolTip(
-            "Continue training of this scan's model. A new run starts from its weights, with the same number of latents "
-            "and the same network. A stopped run with an output folder is resumed exactly (last.ckpt)"
+        self.train = push_button("Train", "Train a new model on this scan", self.start)
+        self.stop_button = push_button(
+            "Stop", "End training, and keep the best model so far", self.stop_training
         )
-        self.train.clicked.connect(lambda: self.start())
-        self.stop_button.clicked.connect(lambda: self.stop_training())
-        self.continue_button.clicked.connect(lambda: self.start(continued=True))
+        self.continue_button = push_button(
+            "Continue",
+            "Continue training of this scan's model. A new run starts from its weights, with the same number of latents "
+            "and the same network. A stopped run with an output folder is resumed exactly (last.ckpt)",
+            lambda: self.start(continued=True),
+        )
         self.summary = TextLabel()
-        top, bottom, buttons, folder = QFormLayout(), QFormLayout(), QHBoxLayout(), QHBoxLayout()
-        folder.addWidget(self.folder, 1)
-        folder.addWidget(browse)
+        top, bottom = QFormLayout(), QFormLayout()
         top.addRow("Scan", self.scan)
-        bottom.addRow("Output folder", folder)
-        for button in (self.train, self.stop_button, self.continue_button):
-            buttons.addWidget(button)
-        layout = QVBoxLayout(self)
-        layout.addLayout(top)
-        layout.addWidget(self.form)
-        layout.addWidget(self.masks)
-        layout.addLayout(bottom)
-        layout.addWidget(self.baselines)
-        layout.addLayout(buttons)
-        for widget in (self.progress, self.state, self.message, self.loss_curves, self.summary):
-            layout.addWidget(widget)
-        layout.addStretch(1)
-        self._import_timer = QTimer(self)  # waits until the window is shown
-        self._import_timer.setSingleShot(True)
-        self._import_timer.timeout.connect(import_training)
-        self._import_timer.start(_IMPORT_DELAY)
+        bottom.addRow("Output folder", horizontal(self.folder, browse, stretch=self.folder))
+        buttons = horizontal(self.train, self.stop_button, self.continue_button)
+        vertical(
+            self, top, self.form, self.masks, bottom, self.baselines, buttons, self.progress, self.state, self.message,
+            self.loss_curves, self.summary,
+        ).addStretch(1)  # fmt: skip
+        self._import_timer = single_shot_timer(self, _IMPORT_DELAY, import_training)
+        self._import_timer.start()
 
     def stop(self) -> None:
         """Stop training, and disconnect from the viewer."""
