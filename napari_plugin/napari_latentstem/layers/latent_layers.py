@@ -47,13 +47,8 @@ def latents_of(session: Session) -> Embedding:
     return session.embedding
 
 
-def latent_layer(session: Session) -> dict[str, Any]:
-    """Arguments of ``viewer.add_image`` for the stack of latent maps: (k, Ny, Nx), axis labels latent, y, x."""
-    return stack_layer(session, latents_of(session).maps)
-
-
-def stack_layer(session: Session, latent_maps: np.ndarray) -> dict[str, Any]:
-    """Arguments of ``viewer.add_image`` for latent maps (Ny, Nx, k) of a session."""
+def latent_layer(session: Session, latent_maps: np.ndarray) -> dict[str, Any]:
+    """Arguments of ``viewer.add_image`` for the stack (k, Ny, Nx) of latent maps (Ny, Nx, k)."""
     maps = np.moveaxis(latent_maps, -1, 0)
     arguments = scan_kwargs(session, "latents")
     return {
@@ -71,7 +66,7 @@ def stack_layer(session: Session, latent_maps: np.ndarray) -> dict[str, Any]:
 
 def show_embedding(viewer: Viewer, session: Session) -> Image:
     """Add the stack of latent maps as the layer ``"<name> latents"``, or update that layer."""
-    layer, arguments = layer_of(viewer, session, "latents"), latent_layer(session)
+    layer, arguments = layer_of(viewer, session, "latents"), latent_layer(session, latents_of(session).maps)
     if layer is None:
         layer = viewer.add_image(**arguments)
         viewer.dims.set_current_step(0, 0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..model.session import Session
-from .latent_layers import set_latent_contrast, show_embedding, stack_layer
+from .latent_layers import latent_layer, set_latent_contrast, show_embedding
 from .scan_layers import layer_of, restore_active_layer
 from .sessions import sessions_of
 
@@ -18,13 +18,7 @@ __all__ = ["LiveLatents"]
 
 
 class LiveLatents:
-    """Shows the latents of the model in training in the layer of latent maps, until training ends.
-
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-        Viewer of the layer.
-    """
+    """Shows the latents of the model in training in the layer of latent maps, until training ends."""
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = sessions_of(viewer).viewer
@@ -67,7 +61,7 @@ class LiveLatents:
             layer.data = np.moveaxis(maps, -1, 0)
         else:
             active, was_2d = self._viewer.layers.selection.active, self._viewer.dims.ndim < 3
-            self._viewer.add_image(**stack_layer(session, maps))
+            self._viewer.add_image(**latent_layer(session, maps))
             if was_2d:
                 self._viewer.dims.set_current_step(0, 0)
             restore_active_layer(self._viewer, active)

@@ -95,21 +95,15 @@ def mask_from_layer(layer: Layer, target: dict[str, Any], shape: tuple[int, int]
         If nothing is drawn over that image.
     """
     from napari.layers import Labels
+    from scipy.ndimage import affine_transform
 
     scale, offset = np.array(target["scale"]), np.array(target["translate"])
     layer_scale, layer_offset = np.array(layer.scale[-2:]), np.array(layer.translate[-2:])
     if isinstance(layer, Labels):
         drawn = np.asarray(layer.data) > 0
         drawn = drawn.any(axis=tuple(range(drawn.ndim - 2)))
-        mask = np.ones(shape, bool)
-        indices = []
-        for axis, size in enumerate(drawn.shape):
-            world = offset[axis] + scale[axis] * np.arange(shape[axis])
-            index = np.round((world - layer_offset[axis]) / layer_scale[axis]).astype(int)
-            inside = (index >= 0) & (index < size)
-            mask &= np.expand_dims(inside, 1 - axis)
-            indices.append(np.clip(index, 0, size - 1))
-        mask &= drawn[np.ix_(*indices)]
+        zoom, shift = scale / layer_scale, (offset - layer_offset) / layer_scale
+        mask = affine_transform(drawn, zoom, shift, shape, order=0, mode="grid-constant")
     else:
         vertices = [(data[:, -2:] * layer_scale + layer_offset - offset) / scale for data in layer.data]
         mask = _rasterise(vertices, list(layer.shape_type), shape)

@@ -27,11 +27,6 @@ class PositionMarker:
 
     The user drags the marker, or clicks on the map, with any layer active (but not while drawing or painting). The
     marker stays above all other layers.
-
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-        Viewer of the sessions.
     """
 
     def __init__(self, viewer: Viewer) -> None:

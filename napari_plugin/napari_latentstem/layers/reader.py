@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentstem import Scan, as_scan
-from latentstem.errors import FileError
 from latentstem.series import one_scan
 from latentstem.virtual import virtual_images
 
@@ -86,15 +85,7 @@ def open_session(make_scan: Callable[[], Scan], name: str) -> Session:
             session.images = images
             yield fraction, session
 
-    session = run_with_progress(steps(), f"Reading {name} …", "Stop reading")
-    if session is None:
-        raise FileError(
-            "nothing was read",
-            expected="a scan with at least one pattern",
-            received=name,
-            advice="Open it again.",
-        )
-    return session
+    return run_with_progress(steps(), f"Reading {name} …", "Stop reading")
 
 
 def show_session(viewer: Viewer, session: Session) -> None:

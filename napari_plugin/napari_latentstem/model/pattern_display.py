@@ -69,16 +69,15 @@ def display(
     raw, reconstruction, residual = contrast_limits(patterns, shared=shared_contrast)
     images: list[DisplayedImage | None] = []
     all_limits = (raw, reconstruction, residual, reconstruction)
-    for title, values, (low, high) in zip(TITLES, image_values(patterns, decoded), all_limits, strict=True):
-        caption = f"{low:.3g} to {high:.3g}"
+    for title, values, limits in zip(TITLES, image_values(patterns, decoded), all_limits, strict=True):
         if values is None:
             images.append(None)
-        elif title == "residual":
-            pixels = apply_colormap(normalised(values, (low, high)), "RdBu_r")
-            images.append(DisplayedImage(pixels, caption + (" σ" if patterns.counts else "")))
-        else:
-            pixels = apply_colormap(normalised(values, (low, high), scale), "gray")
-            images.append(DisplayedImage(pixels, caption))
+            continue
+        scale_name, colormap, unit = scale, "gray", ""
+        if title == "residual":
+            scale_name, colormap, unit = "linear", "RdBu_r", " σ" if patterns.counts else ""
+        pixels = apply_colormap(normalised(values, limits, scale_name), colormap)
+        images.append(DisplayedImage(pixels, f"{limits[0]:.3g} to {limits[1]:.3g}{unit}"))
     return images
 
 

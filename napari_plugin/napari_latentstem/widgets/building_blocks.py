@@ -11,10 +11,11 @@ from qtpy.QtWidgets import QBoxLayout, QComboBox, QHBoxLayout, QLayout, QPushBut
 __all__ = ["combo_box", "horizontal", "push_button", "single_shot_timer", "vertical"]
 
 
-def combo_box(items: Iterable[str], tooltip: str) -> QComboBox:
-    """A list of texts."""
+def combo_box(choices: Iterable[str] | dict[Any, str], tooltip: str = "") -> QComboBox:
+    """A list of texts, or of values with their labels."""
     box = QComboBox()
-    box.addItems(list(items))
+    for value, label in (choices if isinstance(choices, dict) else {text: text for text in choices}).items():
+        box.addItem(label, value)
     box.setToolTip(tooltip)
     return box
 

@@ -10,8 +10,8 @@ from superqt import QCollapsible
 from latentstem import TrainingConfig
 from latentstem.config import FIXED_BY_WEIGHTS, PRESETS, RESUMABLE
 
-from .building_blocks import horizontal, vertical
-from .field_editors import LatentDimEditor, choice_editor, editor_for, editor_value, set_editor_value
+from .building_blocks import combo_box, horizontal, vertical
+from .field_editors import LatentDimEditor, editor_for, editor_value, set_editor_value
 
 __all__ = ["ConfigForm"]
 
@@ -58,18 +58,17 @@ class ConfigForm(QWidget):
         super().__init__()
         self._editors: dict[str, QWidget] = {
             "latent_dim": LatentDimEditor(),
-            "reconstruction": choice_editor(_OBJECTIVES),
-            "device": choice_editor(_DEVICES),
+            "reconstruction": combo_box(_OBJECTIVES),
+            "device": combo_box(_DEVICES),
             **{name: editor_for(_FIELDS[name].annotation) for name in _ADVANCED},
         }
         for name, editor in self._editors.items():
             editor.setToolTip(_FIELDS[name].description or "")
-        self.preset = choice_editor({name: name for name in PRESETS})
-        self.preset.setToolTip("Sets all fields of the form")
+        self.preset = combo_box(list(PRESETS), "Sets all fields of the form")
         self.preset.activated.connect(lambda _: self.set_preset(self.preset.currentData()))
-        self.length = choice_editor({name: name for name in _LENGTHS})
-        self.length.setToolTip(
-            "Length of training. Automatic: 50 passes over the scan, but at least 60,000 and at most 300,000 patterns"
+        self.length = combo_box(
+            list(_LENGTHS),
+            "Length of training. Automatic: 50 passes over the scan, but at least 60,000 and at most 300,000 patterns",
         )
         self.amount = QSpinBox()
         self.amount.setRange(1, 1_000_000_000)

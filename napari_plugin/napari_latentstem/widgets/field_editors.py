@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from qtpy.QtGui import QValidator
 from qtpy.QtWidgets import QComboBox, QLineEdit, QSpinBox, QWidget
 
-__all__ = ["LatentDimEditor", "choice_editor", "editor_for", "editor_value", "set_editor_value"]
+from .building_blocks import combo_box
+
+__all__ = ["LatentDimEditor", "editor_for", "editor_value", "set_editor_value"]
 
 
 class LatentDimEditor(QSpinBox):
@@ -31,21 +33,13 @@ class LatentDimEditor(QSpinBox):
         return 0 if text == "auto" else super().valueFromText(text)
 
 
-def choice_editor(labels: dict[Any, str]) -> QComboBox:
-    """A list of values, shown by their labels."""
-    box = QComboBox()
-    for value, label in labels.items():
-        box.addItem(label, value)
-    return box
-
-
 def editor_for(annotation: Any) -> QWidget:
     """A list if the annotation allows few values, else a line of text."""
     choices = _choices(annotation)
     if choices is None:
         return QLineEdit()
     labels = {True: "yes", False: "no", "auto": "automatic"}
-    return choice_editor({value: labels.get(value, str(value)) for value in choices})
+    return combo_box({value: labels.get(value, str(value)) for value in choices})
 
 
 def _choices(annotation: Any) -> tuple[Any, ...] | None:

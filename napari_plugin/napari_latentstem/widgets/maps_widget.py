@@ -226,10 +226,10 @@ class MapsWidget(ScanDock):
             path, _ = QFileDialog.getSaveFileName(self, f"Save {content}", suggestion, filters)
         if path:
             self.message.setText(f"Writing {path} …")
-            self._write_worker.submit(lambda: iter([export(session, path)]), self._on_written)
-
-    def _on_written(self, path: Path) -> None:
-        self.message.setText(f"Written: {path}")
+            self._write_worker.submit(
+                lambda: iter([export(session, path)]),
+                lambda written: self.message.setText(f"Written: {written}"),
+            )
 
     def _on_error(self, error: Exception) -> None:
         self.message.setText(error_message(error))

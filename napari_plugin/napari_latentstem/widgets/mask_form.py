@@ -29,11 +29,6 @@ class MaskForm(QWidget):
     """Selects a Labels or Shapes layer for scan positions and one for detector pixels.
 
     ``failed`` is emitted with the exception if the mean pattern cannot be computed.
-
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-        Viewer of the layers.
     """
 
     failed = Signal(object)

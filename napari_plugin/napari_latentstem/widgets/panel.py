@@ -38,8 +38,8 @@ class _VerticalScrollArea(QScrollArea):
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setWidget(widget)
         self._widget = widget
+        self.setWidget(widget)
 
     def minimumSizeHint(self) -> QSize:
         """Width of the widget and the scroll bar."""

@@ -51,11 +51,7 @@ class Picture(QWidget):
         return QSize(128, 160)
 
     def show_pixels(
-        self,
-        pixels: np.ndarray,
-        caption: str = "",
-        aspect: float = 1.0,
-        bar: tuple[float, str] | None = None,
+        self, pixels: np.ndarray, caption: str = "", aspect: float = 1.0, bar: tuple[float, str] | None = None
     ) -> None:
         """Show an image.
 

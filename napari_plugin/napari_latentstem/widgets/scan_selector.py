@@ -21,11 +21,6 @@ class ScanSelector(QComboBox):
 
     ``changed`` is emitted when another scan is selected, and when the selected one gets another model or starts or
     ends a job.
-
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-        Viewer of the scans.
     """
 
     changed = Signal()
