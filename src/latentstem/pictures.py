@@ -231,6 +231,7 @@ def _drawable(units: str) -> str:
 
 def _scale_bar(ax: Axes, axis: Axis, rows: int) -> None:
     length, label = scale_bar(replace(axis, units=_drawable(axis.units)))
+    label = label.replace("⁻¹", "$^{-1}$")  # few fonts have the superscript minus
     bar = AnchoredSizeBar(
         ax.transData, length, label, "lower left", pad=0.4, sep=5, color="white",
         frameon=False, size_vertical=rows / 60, fontproperties={"size": 9}, label_top=True,

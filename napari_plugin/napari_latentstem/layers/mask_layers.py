@@ -17,14 +17,7 @@ if TYPE_CHECKING:
 
     from latentstem import Scan
 
-__all__ = [
-    "MEAN_PATTERN",
-    "add_drawing_layer",
-    "mask_from_layer",
-    "pattern_kwargs",
-    "scan_with_masks",
-    "show_mean_pattern",
-]
+__all__ = ["MEAN_PATTERN", "add_drawing_layer", "mask_from_layer", "scan_with_masks", "show_mean_pattern"]
 
 #: kind of the layer with the mean pattern, on which the user marks detector pixels
 MEAN_PATTERN = "mean pattern"

@@ -105,8 +105,15 @@ def test_closing_the_viewer_closes_its_scans_and_frees_them(make_napari_viewer, 
     assert memory() is None
 
 
-def test_state_needs_no_qt_and_no_torch():
-    code = "import napari_latentstem.layers.sessions, sys; print(*{name.partition('.')[0] for name in sys.modules})"
+def test_the_model_needs_no_qt_no_napari_and_no_torch():
+    code = """
+import importlib, pkgutil, sys
+import napari_latentstem.layers.sessions, napari_latentstem.model as model
+for module in pkgutil.iter_modules(model.__path__):
+    if module.name != "training_callback":
+        importlib.import_module(f"{model.__name__}.{module.name}")
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert "psygnal" in run.stdout.split()
     assert not {"qtpy", "PySide6", "PyQt6", "napari", "torch", "vispy"} & set(run.stdout.split())
