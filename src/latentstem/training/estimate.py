@@ -18,6 +18,7 @@ from ..nn.neighbourhood import ring_count
 from ..nn.networks import Network
 from ..scan.scan import Scan
 from ..util.disk import format_bytes
+from ..util.formatting import readable_duration
 from .sampler import BUFFER_BYTES
 
 __all__ = ["Estimate", "estimate"]
@@ -65,13 +66,13 @@ class Estimate:
         gpu = f", {format_bytes(self.step)} on the GPU" if self.on_gpu else ""
         most = "at most" if self.on_gpu else "about"
         lines = [
-            f"Estimate: {most} {_duration(self.seconds)} of training, {format_bytes(self.memory)} of memory{gpu}, "
+            f"Estimate: {most} {readable_duration(self.seconds)} of training, {format_bytes(self.memory)} of memory{gpu}, "
             f"{format_bytes(self.disk)} of disk where checkpoints are kept."
         ]
         if scan.source.array is None:
             lines.append(
                 f"The patterns are in chunks and do not fit into memory: each pass over them takes "
-                f"{_duration(self.reading)} to read. cache_dir= makes a copy of {format_bytes(scan.nbytes)}, once, "
+                f"{readable_duration(self.reading)} to read. cache_dir= makes a copy of {format_bytes(scan.nbytes)}, once, "
                 "that is read at the speed of the disk."
             )
         return lines
@@ -173,9 +174,3 @@ def _seconds_per_pattern(module: Autoencoder) -> float:
         seconds = time.perf_counter() - start
         count *= 4
     return _TRAINING * seconds / (count // 4)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{max(seconds, 0.1):.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

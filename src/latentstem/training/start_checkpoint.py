@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import TrainingConfig
+from ..config import FIXED_BY_WEIGHTS, RESUMABLE, TrainingConfig
 from ..errors import ArgumentError, CheckpointError, ModelMismatchError
 from ..io.checkpoint import read_checkpoint
 from ..nn.autoencoder import Autoencoder
@@ -15,10 +15,6 @@ from ..util.paths import local_path
 
 __all__ = ["Start", "requested_config"]
 
-#: what a checkpoint's weights fix, so that fine-tuning takes it from there
-_STRUCTURE = ("network", "latent_dim", "preprocessing", "reconstruction", "context", "bin", "crop")
-#: what may differ when a run is resumed
-_RESUMABLE = {"epochs", "max_patterns", "max_time", "device", "workers"}
 #: what is asked for at each call, whatever the checkpoint's run had
 _PLACE = {"devices", "strategy", "num_nodes"}
 
@@ -143,7 +139,7 @@ def requested_config(
     stored = dict(start.module.config)
     asked = arguments if config is None else config.model_dump(exclude_unset=True)
     checked = dict(TrainingConfig.from_arguments(preset, **asked))
-    fixed = stored.keys() - _RESUMABLE - _PLACE if start.resumed else set(_STRUCTURE)
+    fixed = stored.keys() - RESUMABLE - _PLACE if start.resumed else set(FIXED_BY_WEIGHTS)
     for name in sorted(fixed & asked.keys()):
         if checked[name] not in (stored[name], "auto"):
             remedy = (
@@ -156,6 +152,6 @@ def requested_config(
                 advice=f"Leave {name} out, or {remedy}.",
             )
     if start.resumed:
-        taken = (_RESUMABLE & asked.keys()) | _PLACE
+        taken = (RESUMABLE & asked.keys()) | _PLACE
         return TrainingConfig(**stored | {name: checked[name] for name in taken})
-    return TrainingConfig(**checked | {name: stored[name] for name in _STRUCTURE})
+    return TrainingConfig(**checked | {name: stored[name] for name in FIXED_BY_WEIGHTS})
