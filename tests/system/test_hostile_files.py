@@ -153,7 +153,6 @@ def test_no_pickle_in_a_model_is_executed(tmp_path, trace, model_file, scan, kin
     for verb in (
         latentstem.load,
         latentstem.Autoencoder.load_from_checkpoint,
-        lambda path: latentstem.Autoencoder.load_from_checkpoint(path, weights_only=False),
         lambda path: latentstem.embed(scan, path),
         lambda path: train(scan, init_from=path),
         lambda path: train(scan, resume_from=path),

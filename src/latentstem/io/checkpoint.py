@@ -70,9 +70,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def corrupt_checkpoint_error(path: str | Path, error: Exception) -> CheckpointError:
-    """What is said of a checkpoint whose parts do not belong together."""
+    """Error for a checkpoint whose parts do not belong together."""
     return CheckpointError(
-        "the checkpoint is incomplete or corrupt_checkpoint_error",
+        "the checkpoint is incomplete or altered",
         expected="hyper-parameters, weights and history that belong together",
         received=f"'{path}' ({format_exception(error)})",
         advice="Take another copy of the file, or train again.",
@@ -90,9 +90,9 @@ def _check_sums(path: Path) -> None:
 
 
 def write_checkpoint(content: dict[str, Any], path: str | Path) -> Path:
-    """Write beside the path and rename, so that a file of that name is always whole."""
+    """Write a checkpoint atomically."""
     path, buffer = Path(path), BytesIO()
     torch.save(content, buffer)  # which hides what the system says of a full disk if it writes to a file
-    with atomic_write(path) as beside:
-        beside.write_bytes(buffer.getbuffer())
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
     return path
