@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from latentstem.errors import MaskError, UnsupportedDataError
 from latentstem.io.open import as_scan
-from latentstem.scan.passes import ScanPass, iterate_passes, read_blocks, run_passes
+from latentstem.scan.passes import iterate_passes, read_blocks, run_passes
 from latentstem.scan.scan import Axis, PatternSource, Scan
 
 SHAPE = (7, 5, 32, 24)
@@ -108,7 +108,7 @@ def test_other_objects():
         as_scan({})
 
 
-class Sums(ScanPass):
+class Sums:
     """Total intensity of each pattern, and how many blocks there were."""
 
     def __init__(self, scan):

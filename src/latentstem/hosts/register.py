@@ -37,7 +37,7 @@ def install() -> None:
 
 
 def add_methods(module: ModuleType) -> None:
-    """Add the methods to a host module's class, beside whatever the class has under these names."""
+    """Add the methods to a host module's class, unless the class has others of these names."""
     host = next(host for host in HOSTS if host.class_module == module.__name__)
     host_class = getattr(module, host.class_name, None)
     if host_class is None:  # still importing, or an unknown version of the host

@@ -16,7 +16,7 @@ from ..scan.scan import Scan, default_axes
 from ..scan.validation import check_dtype, find_layout
 from .chunks import ChunkedSource
 
-__all__ = ["FrameStack", "is_dectris", "scan_from_frames"]
+__all__ = ["FrameStack", "is_dectris", "scan_from_dectris"]
 
 _FRAME_DATASET = re.compile(r"data_\d{6}")
 _PIXEL_MASK = "entry/instrument/detector/detectorSpecific/pixel_mask"
@@ -70,7 +70,7 @@ def is_dectris(file: h5py.File) -> bool:
     return isinstance(group, h5py.Group) and any(_FRAME_DATASET.fullmatch(name) for name in group)
 
 
-def scan_from_frames(file: h5py.File, path: Path, scan_shape: tuple[int, int] | None) -> Scan:
+def scan_from_dectris(file: h5py.File, path: Path, scan_shape: tuple[int, int] | None) -> Scan:
     """The scan that a master file describes.
 
     The detector's own mask of defective pixels becomes the pattern mask; the scan's shape and step are taken

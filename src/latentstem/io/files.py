@@ -13,8 +13,7 @@ from ..util.paths import local_path
 from .file_format import ScanShape, not_installed
 from .hdf5 import HDF5
 from .host_table import HOSTS
-from .npy import NPY
-from .npz import NPZ
+from .npz import NPY, NPZ
 from .torch_files import TORCH
 from .zarr_stores import ZARR, is_zarr_store
 

@@ -20,7 +20,7 @@ from ..scan.scan import Axis, Scan, default_axes
 from ..scan.series import Series
 from ..scan.validation import MIN_PATTERN, check_dtype, find_layout
 from .arrays import as_pattern_source
-from .dectris import is_dectris, scan_from_frames
+from .dectris import is_dectris, scan_from_dectris
 from .file_format import FileFormat
 from .hdf5_external_links import check_external_links
 from .navigation_axes import axes_error
@@ -61,7 +61,7 @@ def scan_from_hdf5(path: Path, scan_shape: tuple[int, int] | None) -> Scan | Non
     if "Experiments" in file:
         return scan_from_hyperspy_group(file["Experiments"], path, scan_shape)
     if is_dectris(file):
-        return scan_from_frames(file, path, scan_shape)
+        return scan_from_dectris(file, path, scan_shape)
     if path.suffix.lower() == ".emd" and "Data" in file and "Version" in file:  # Velox
         return None
     return scan_from_dataset(_find_scan_dataset(file, path, scan_shape), scan_shape)

@@ -1,4 +1,4 @@
-"""Reading of ``.npz`` files with a size check first: a small compressed file can expand to any size."""
+"""Reading of ``.npy`` files, and of ``.npz`` with a size check first: a small one can expand to any size."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import psutil
 
 from ..errors import FileError
 from ..scan.scan import Axis, Scan
+from ..util.disk import format_bytes
 from .file_format import FileFormat, ScanShape, find_scan_array
 from .series import scan_from_array
 
-__all__ = ["NPZ", "npz_array", "npz_header"]
+__all__ = ["NPY", "NPZ", "npz_array", "npz_header"]
 
 
 def npz_header(path: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -44,15 +45,19 @@ def npz_array(path: Path, name: str) -> np.ndarray:
     if nbytes > free:
         raise FileError(
             "an array does not fit into memory",
-            expected=f"at most {free / 1e9:.3g} GB because arrays in .npz files are read as a whole",
-            received=f"{path} with {name} {shape} {dtype}, {nbytes / 1e9:.3g} GB",
+            expected=f"at most {format_bytes(free)}: arrays in .npz files are read as a whole",
+            received=f"{path} with {name} {shape} {dtype}, {format_bytes(nbytes)}",
             advice="Unpack it: the .npy files inside are read in parts.",
         )
     with np.load(path, allow_pickle=False) as arrays:
         return arrays[name]
 
 
-def _read(path: Path, scan_shape: ScanShape) -> Scan:
+def _read_npy(path: Path, scan_shape: ScanShape) -> Scan:
+    return scan_from_array(np.load(path, mmap_mode="r", allow_pickle=False), scan_shape)
+
+
+def _read_npz(path: Path, scan_shape: ScanShape) -> Scan:
     if not zipfile.is_zipfile(path):
         raise OSError("not a complete zip archive")
     with np.load(path, allow_pickle=False) as arrays:
@@ -71,4 +76,5 @@ def _with_stored_axes(scan: Scan, stored: np.ndarray) -> Scan:
     return replace(scan, axes=(y, x, ky, kx)) if same else scan
 
 
-NPZ = FileFormat((".npz",), _read)
+NPY = FileFormat((".npy",), _read_npy)
+NPZ = FileFormat((".npz",), _read_npz)

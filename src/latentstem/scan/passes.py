@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,24 +15,16 @@ _BLOCK_PATTERNS = 512  # per block, at most ...
 _BLOCK_VALUES = 2**21  # ... and detector values: these fit the processor's cache
 
 
-class ScanPass(ABC):
+class ScanPass(Protocol):
     """A result that is computed from the patterns of a scan, one block after the other."""
 
-    @abstractmethod
     def process(self, positions: np.ndarray, patterns: np.ndarray) -> None:
-        """Take in patterns.
+        """Take in patterns (n, H, W) at flat scan positions (n,). They are shared, and not to be changed."""
+        ...
 
-        Parameters
-        ----------
-        positions : ndarray of int, shape (n,)
-            Flat scan positions.
-        patterns : ndarray, shape (n, H, W)
-            Of the scan's dtype; shared with other passes, and not to be changed.
-        """
-
-    @abstractmethod
     def result(self) -> Any:
         """The result, once all blocks have been processed."""
+        ...
 
 
 def read_blocks(

@@ -92,8 +92,10 @@ class Quality:
             f"{self.maximum:g}: values {kind}, {self.dose:.4g} per pattern on average."
         ]
         for finding in self.findings():
+            singular, plural, advice = _FINDINGS[finding.kind]
+            name = f"{finding.count} {singular if finding.count == 1 else plural}"
             regions = self.regions if finding.mask.shape == self.scan_shape else ()
-            lines.append(f"{finding.text}, at {_position_list(finding.mask, regions)}: {finding.advice}.")
+            lines.append(f"{name}, at {_position_list(finding.mask, regions)}: {advice}.")
         if self.saturated:
             lines.append(
                 f"{self.saturated} values are saturated at {self.maximum:g}: "
@@ -104,9 +106,22 @@ class Quality:
         return lines
 
     def findings(self) -> list[Finding]:
-        """Empty and outlying patterns, hot and dead pixels, where there are any."""
+        """Empty and outlying patterns, hot and dead pixels, if there are any."""
         masks = {"empty": self.empty, "outlying": self.outlying, "hot": self.hot, "dead": self.dead}
         return [Finding(kind, mask) for kind, mask in masks.items() if mask.any()]
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """Patterns or detector pixels that may be defective."""
+
+    kind: str  #: key of `_FINDINGS`
+    mask: np.ndarray  #: True for these patterns (Ny, Nx) or pixels (H, W)
+
+    @property
+    def count(self) -> int:
+        """Number of patterns or pixels."""
+        return int(self.mask.sum())
 
 
 #: singular, plural and advice for each kind of finding
@@ -120,38 +135,6 @@ _FINDINGS = {
     "hot": ("hot detector pixel", "hot detector pixels", "exclude with pattern_mask"),
     "dead": ("dead detector pixel", "dead detector pixels", "exclude with pattern_mask"),
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Finding:
-    """Patterns or detector pixels that may be defective.
-
-    Parameters
-    ----------
-    kind : {"empty", "outlying", "hot", "dead"}
-        What is found.
-    mask : ndarray of bool, shape (Ny, Nx) or (H, W)
-        Where.
-    """
-
-    kind: str
-    mask: np.ndarray
-
-    @property
-    def count(self) -> int:
-        """Number of patterns or pixels."""
-        return int(self.mask.sum())
-
-    @property
-    def text(self) -> str:
-        """``3 empty patterns``."""
-        singular, plural, _ = _FINDINGS[self.kind]
-        return f"{self.count} {singular if self.count == 1 else plural}"
-
-    @property
-    def advice(self) -> str:
-        """What to do."""
-        return _FINDINGS[self.kind][2]
 
 
 class QualityPass(ScanPass):
