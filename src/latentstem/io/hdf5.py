@@ -129,14 +129,8 @@ def _series(group: Any, dataset: Any) -> Series:
     series_axis = Axis("step", len(dataset))
     if "axis-0" in group:
         stored = group["axis-0"].attrs
-        calibration = {"name": "step", **_axis_units_and_name(stored)}
-        series_axis = Axis(
-            calibration["name"],
-            len(dataset),
-            float(stored["scale"]),
-            float(stored["offset"]),
-            calibration["units"],
-        )
+        scale, offset = float(stored["scale"]), float(stored["offset"])
+        series_axis = replace(series_axis, scale=scale, offset=offset, **_axis_units_and_name(stored))
     return series_from_array(dataset, read_axes(group, dataset.shape, dataset.shape[1:]), series_axis)
 
 
@@ -196,7 +190,7 @@ def _axis_calibrations(
         yield position, {**found, **_axis_units_and_name(axis)}
 
 
-def _axis_units_and_name(axis: Any) -> dict[str, str]:
+def _axis_units_and_name(axis: Any) -> dict[str, Any]:
     """Units of a stored axis, and its name if it has one."""
     name = axis.get("name")
     name = name.decode() if isinstance(name, bytes) else name
