@@ -41,6 +41,11 @@ class InterruptibleSource:
         self.array, self.chunks = source.array, source.chunks
         self.active = True
 
+    @property
+    def files(self) -> set[str]:
+        """Paths of the files that patterns are read from."""
+        return self._source.files
+
     def is_set(self) -> bool:
         """Whether to interrupt, under the name that `run_until_stopped` expects."""
         return self.active and self._stop.is_set()
