@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from latentstem.scan.scan.scan import Scan
+from latentstem.scan.scan import Scan
 
 from latentstem import as_scan
 from latentstem.errors import ArgumentError, DataValueError, MaskError

@@ -72,7 +72,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def corrupt_checkpoint_error(path: str | Path, error: Exception) -> CheckpointError:
     """What is said of a checkpoint whose parts do not belong together."""
     return CheckpointError(
-        "the checkpoint is incomplete or corrupt_checkpoint_error",
+        "the checkpoint is incomplete or altered",
         expected="hyper-parameters, weights and history that belong together",
         received=f"'{path}' ({format_exception(error)})",
         advice="Take another copy of the file, or train again.",

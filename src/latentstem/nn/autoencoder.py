@@ -213,8 +213,24 @@ class Autoencoder(nn.Module):
                 noise = neighbours.ring_counts.sqrt()[:, :, None] * self.principal_components.noise * noise
                 neighbours = neighbours._replace(ring_sums=neighbours.ring_sums + noise)
         latents = self.encode(given, neighbours).float()
-        error = self.likelihood.error(self.network.decode(latents).float(), target, fraction)
-        used = self.preprocessing.detector.used
+        return self.objective(self.network.decode(latents).float(), target, latents, fraction)
+
+    def objective(
+        self, output: Tensor, target: Tensor, latents: Tensor, fraction: float = 1.0
+    ) -> dict[str, Tensor]:
+        """The terms of the objective by name, with their weighted sum as ``loss``.
+
+        Parameters
+        ----------
+        output : Tensor, shape (B, h, w)
+            Output of the network.
+        target : Tensor, shape (B, h, w)
+            Detector values to predict.
+        latents : Tensor, shape (B, k)
+        fraction : float
+            Dose of `target` relative to the recorded patterns; 0.5 for thinned counts.
+        """
+        used, error = self.preprocessing.detector.used, self.likelihood.error(output, target, fraction)
         terms = {self.likelihood.name: (error.sum(0) * used).sum() / (used.sum() * len(target))}
         total = terms[self.likelihood.name]
         for name, (weight, term) in self.penalties.items():
