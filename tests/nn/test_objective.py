@@ -22,7 +22,12 @@ L1, SIMILARITY, DIVERGENCE = (PENALTIES[name] for name in ("l1", "similarity", "
 def autoencoder(reconstruction="mse", shape=(8, 9), **arguments):
     """One of raw values, which are its network's output."""
     config = TrainingConfig(
-        preprocessing="none", reconstruction=reconstruction, split_counts=False, latent_dim=6, context=0, **arguments
+        preprocessing="none",
+        reconstruction=reconstruction,
+        split_counts=False,
+        latent_dim=6,
+        context=0,
+        **arguments,
     )
     return Autoencoder(config.model_dump(), shape)
 
@@ -180,7 +185,7 @@ def train(request, patterns):
 
     def run(**weights):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(resnet, "_WIDTH", 8)
+            patch.setattr(resnet, "_CHANNELS", 8)
             model = autoencoder(shape=SHAPE, network=request.param, **weights)
             network = model.network
             with torch.no_grad():

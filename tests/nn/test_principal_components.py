@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 import latentstem
 from latentstem import as_scan
-from latentstem.nn.preprocessing import Detector, Preprocessing
+from latentstem.nn.detector import Detector
+from latentstem.nn.preprocessing import Preprocessing
 from latentstem.nn.principal_components import PrincipalComponents
-from latentstem.nn.scan_scores import ScanScores, sample_with_neighbour_means
+from latentstem.nn.scan_sample import sample_values, sample_with_neighbour_means
+from latentstem.nn.scan_scores import ScanScores
 
 
 def fitted(data, *, counts=True, kind="minmax", count=24, radius=1, pattern_mask=None):
@@ -21,7 +23,7 @@ def fitted(data, *, counts=True, kind="minmax", count=24, radius=1, pattern_mask
     preprocessing = Preprocessing(kind, Detector(scan.pattern_shape))
     preprocessing.detector.set_mask(pattern_mask)
     everywhere = np.arange(scan.n_positions)
-    preprocessing.fit(scan, everywhere, counts=counts)
+    preprocessing.fit(sample_values(scan, everywhere, preprocessing.detector), counts=counts)
     components = PrincipalComponents(preprocessing, count, radius)
     single, mean = sample_with_neighbour_means(scan, everywhere, preprocessing.detector)
     components.fit(single, mean, counts=counts, seed=0)
@@ -82,7 +84,9 @@ def test_what_does_not_vary_has_no_scores(counts):
     where = np.broadcast_to(np.arange(12) >= 6, (8, 12)).astype(int)
     patterns = phases[where].round() if counts else phases[where].astype(np.float32)
     components, single, _ = fitted(patterns, counts=counts)
-    assert (components.directions.abs().amax(0) > 0).sum() <= 3  # phases, and where they are mixed at the edge
+    assert (
+        components.directions.abs().amax(0) > 0
+    ).sum() <= 3  # phases, and where they are mixed at the edge
     assert components.scores(single + 1e-3).abs().max() < 5
     components, single, _ = fitted(np.broadcast_to(patterns[0, 0], (5, 6, 9, 10)), counts=counts)
     assert not components.scores(single).any()
@@ -120,7 +124,9 @@ def test_the_noise_of_counts_is_known(specimen, recorded, kind):
 @pytest.mark.parametrize("electron", [0.37, 5e4])
 def test_the_noise_of_scaled_values_is_estimated(specimen, recorded, kind, electron):
     components, _, _ = fitted(recorded * electron, counts=False, kind=kind, count=128)
-    want = measured(components, specimen * electron, lambda rng, mean: electron * rng.poisson(mean / electron))
+    want = measured(
+        components, specimen * electron, lambda rng, mean: electron * rng.poisson(mean / electron)
+    )
     assert components.gain.item() == pytest.approx(electron, rel=0.2)
     assert (components.noise / want)[:16].mean() == pytest.approx(1, rel=0.2)
 
@@ -134,7 +140,7 @@ def test_brighter_patterns_are_noisier(recorded):
 def test_noise_is_measured_anew_on_other_data(recorded):
     components, single, _ = fitted(recorded)
     before, scores = components.noise.clone(), components.scores(single)
-    components.measure_noise(4 * single)
+    components.fit_noise(4 * single)
     torch.testing.assert_close(components.noise, 2 * before)
     assert torch.equal(components.scores(single), scores)
 

@@ -19,7 +19,7 @@ NETWORKS = ["compact", "resnet"]
 def narrow():
     """A narrow edition of the reference network: the same, but quick."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resnet, "_WIDTH", 16)
+        patch.setattr(resnet, "_CHANNELS", 16)
         yield
 
 
@@ -233,7 +233,7 @@ def test_resnet_latents_are_non_negative():
 def test_resnet_is_the_reference_size():
     """128 channels, three blocks each way: about 3.6 million parameters at 32 latents."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resnet, "_WIDTH", 128)
+        patch.setattr(resnet, "_CHANNELS", 128)
         assert 3.4e6 < count(network("resnet", latent_dim=32, initialise=False)) < 3.8e6
 
 
@@ -253,7 +253,7 @@ def test_other_axes_decode_to_the_same(k, radius, counts, seed):
         seen = inputs(net, 5, radius)
         before = net.encode_scores(seen)
         patterns = net.decode(before)
-        net.set_axes(centre, axes)
+        net.rotate_latents(centre, axes)
         after = net.encode_scores(seen)
         assert after.double() == pytest.approx((before - centre) @ axes, rel=1e-4, abs=1e-4)
         assert net.decode(after) == pytest.approx(patterns, rel=1e-3, abs=1e-3)
@@ -268,7 +268,7 @@ def test_what_is_added_has_the_gradients_of_its_formula():
     got = compact._AddInQuadrature.apply(*inputs, unit)
     change, below = x + level, background * log_factor.exp()
     added = (below**2 + change**2).sqrt()
-    want = unit * torch.where(change > 0, added, below + compact._SLOPE * change)
+    want = unit * torch.where(change > 0, added, below + compact._NEGATIVE_SLOPE * change)
     torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-6)
     assert torch.autograd.gradcheck(lambda *parts: compact._AddInQuadrature.apply(*parts, unit), inputs)
 
