@@ -11,9 +11,9 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
-from latentstem.report.report.figures import latent_maps
-from latentstem.report.report.report import write_report
-from latentstem.scan.scan.scan import Axis
+from latentstem.report.figures import latent_maps
+from latentstem.report.report import write_report
+from latentstem.scan.scan import Axis
 from typer.testing import CliRunner
 
 import latentstem
