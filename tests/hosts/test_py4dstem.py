@@ -17,7 +17,6 @@ import py4DSTEM
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from latentstem.scan.scan.scan import Axis
 
 import latentstem
 from latentstem.errors import (
@@ -28,6 +27,7 @@ from latentstem.errors import (
     UnsupportedDataError,
 )
 from latentstem.hosts.py4dstem import scan_from_datacube
+from latentstem.scan.scan import Axis
 
 AXES = (
     Axis("Rx", 7, 0.3, 0.0, "nm"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import mmap
 import pickle
 import subprocess
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from latentstem.scan.scan.validation import find_layout
 
 import latentstem
 from latentstem.errors import (
@@ -28,6 +26,7 @@ from latentstem.io import arrays, chunks
 from latentstem.io.arrays import as_pattern_source
 from latentstem.io.open import open_scan
 from latentstem.io.units import plain_units
+from latentstem.scan.validation import find_layout
 
 SHAPE = (7, 5, 32, 24)
 DATA = np.random.default_rng(0).integers(-9, 99, SHAPE).astype(np.int16)
@@ -342,10 +341,28 @@ def test_offered_scan_shapes_fit(n, ny, nx):
         return
     with pytest.raises(ScanShapeError, match=f"{n} patterns fill scan_shape=") as caught:
         find_layout((n, 8, 2001), (ny, nx))
-    offered = str(caught.value).split("patterns fill scan_shape=")[1].rstrip(".")
-    shapes = ast.literal_eval(f"[{offered}]")
+    shapes = caught.value.candidates
     assert shapes
     assert all(rows * columns == n for rows, columns in shapes)
+    assert f"scan_shape={', '.join(map(str, shapes))}." in caught.value.advice
+
+
+@pytest.mark.parametrize(
+    ("n", "scan_shape", "candidates", "hint"),
+    [
+        (36, None, [(6, 6), (4, 9), (9, 4), (3, 12)], ""),
+        (35, None, [(5, 7), (7, 5), (1, 35), (35, 1)], "That is one frame less than 6 x 6"),
+        (40, (7, 5), [(8, 5), (5, 8), (10, 4), (4, 10)], "That is one scan line more than 7 x 5"),
+    ],
+)
+def test_a_stack_that_does_not_fit_carries_the_scan_shapes_that_do(n, scan_shape, candidates, hint):
+    with pytest.raises(ScanShapeError, match="patterns") as caught:
+        find_layout((n, 32, 24), scan_shape)
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value)), caught.value.replaced(what="here")):
+        assert sorted(error.candidates) == sorted(candidates)
+        assert error.candidates[0] == candidates[0]
+        assert error.argument == "scan_shape"
+        assert error.hint.startswith(hint)
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,10 @@ from latentstem.errors import (
     UnsupportedDataError,
 )
 from latentstem.io import files
-from latentstem.io.arrays import default_axes
 from latentstem.io.files import scan_from_file
 from latentstem.io.open import open_scan
 from latentstem.io.pattern_files import write_patterns
+from latentstem.scan.scan import default_axes
 
 SHAPE = (7, 5, 32, 24)
 DATA = np.random.default_rng(0).integers(0, 99, SHAPE).astype(np.uint16)

@@ -1,4 +1,4 @@
-"""Files that a run leaves: earlier ones are kept, examples are what they claim to be."""
+"""Examples in the pictures of a run are what they claim to be."""
 
 from __future__ import annotations
 
@@ -6,98 +6,26 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from latentstem.nn.pattern_reader import PatternReader
-from latentstem.report.report.output_folder import select_examples
-from latentstem.scan.scan.scan import Scan
 
-from latentstem.io.arrays import ArraySource, default_axes
+from latentstem.inference.embedding import Embedding
+from latentstem.io.arrays import ArraySource
 from latentstem.io.open import as_scan
-from latentstem.util.folders import keep_earlier_results
-
-NAMES = ("ae.ckpt", "tb_logs")
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
-
-
-def leave_results(folder, text):
-    (folder / "tb_logs").mkdir()
-    (folder / "tb_logs" / "events").write_text(text)
-    (folder / "ae.ckpt").write_text(text)
-    (folder / "notes.txt").write_text("mine")
-
-
-def test_earlier_results_are_moved_and_other_files_stay(tmp_path):
-    leave_results(tmp_path, "first")
-    said = []
-    with keep_earlier_results(tmp_path, NAMES, said.append) as earlier:
-        assert contents(tmp_path) == {
-            "notes.txt": "mine",
-            "earlier-1/ae.ckpt": "first",
-            "earlier-1/tb_logs/events": "first",
-        }
-        assert earlier == tmp_path / "earlier-1"
-        (tmp_path / "ae.ckpt").write_text("second")
-    assert said == [
-        f"The results of an earlier run, which were in {tmp_path}, are now in {tmp_path / 'earlier-1'}."
-    ]
-    with keep_earlier_results(tmp_path, NAMES, said.append) as earlier:
-        (tmp_path / "ae.ckpt").write_text("third")
-    assert earlier == tmp_path / "earlier-2"
-    assert contents(tmp_path)["earlier-2/ae.ckpt"] == "second"
-    assert contents(tmp_path)["earlier-1/ae.ckpt"] == "first"
-    assert contents(tmp_path)["ae.ckpt"] == "third"
-
-
-def test_the_next_number_is_above_all_that_are_there(tmp_path):
-    leave_results(tmp_path, "new")
-    for name in ("earlier-7", "earlier-x"):
-        (tmp_path / name).mkdir()
-    with keep_earlier_results(tmp_path, NAMES, print) as earlier:
-        assert earlier.name == "earlier-8"
-
-
-def test_nothing_happens_in_an_empty_folder(tmp_path):
-    with keep_earlier_results(tmp_path, NAMES, pytest.fail) as earlier:
-        assert earlier is None
-    assert not list(tmp_path.iterdir())
-
-
-def test_earlier_results_come_back_if_nothing_was_written(tmp_path):
-    leave_results(tmp_path, "first")
-    before = contents(tmp_path)
-    with pytest.raises(KeyError, match="stop"), keep_earlier_results(tmp_path, NAMES, pytest.fail):
-        raise KeyError("stop")
-    assert contents(tmp_path) == before
-    assert not (tmp_path / "earlier-1").exists()
-
-
-def test_earlier_results_stay_aside_if_something_was_written(tmp_path):
-    leave_results(tmp_path, "first")
-    said = []
-
-    def half_a_run():
-        with keep_earlier_results(tmp_path, NAMES, said.append):
-            (tmp_path / "ae.ckpt").write_text("half")
-            raise KeyError("stop")
-
-    with pytest.raises(KeyError, match="stop"):
-        half_a_run()
-    assert contents(tmp_path)["ae.ckpt"] == "half"
-    assert contents(tmp_path)["earlier-1/ae.ckpt"] == "first"
-    assert len(said) == 1
+from latentstem.report.output_folder import select_examples
+from latentstem.scan.scan import Scan, default_axes
 
 
 class Flat:
     """A model that reconstructs every pattern as the same flat one."""
 
-    reader = staticmethod(PatternReader)
+    def __init__(self, pattern_shape):
+        self.pattern_shape = pattern_shape
 
-    @staticmethod
-    def reconstruct_batch(batch):
-        return torch.full_like(batch.patterns, 4.0)
+    def decode(self, latents):
+        return np.full((len(latents), *self.pattern_shape), 4.0, np.float32)
+
+
+def latents_of(scan):
+    return Embedding(np.zeros((*scan.scan_shape, 1), np.float32), scan.axes[:2])
 
 
 @pytest.mark.parametrize("excluded", [None, (5, 3)])
@@ -110,7 +38,7 @@ def test_examples_are_the_least_median_and_largest_residual(excluded):
     if excluded:
         mask[excluded] = True
     scan = as_scan(patterns, scan_mask=mask)
-    examples = select_examples(Flat(), scan)
+    examples = select_examples(Flat(scan.pattern_shape), scan, latents_of(scan))
     error = np.where(mask, np.nan, ((patterns - 4) ** 2).mean((2, 3)))
     assert list(examples.positions) == ["typical", "best", "worst"]
     assert examples.positions["best"] == (1, 2)
@@ -131,7 +59,7 @@ def test_examples_of_a_large_scan_look_at_a_part_of_it():
         read=lambda at: (reads.append(at), source.read(at))[1],
     )  # fmt: skip
     scan = Scan(counting, default_axes(shape))
-    select_examples(Flat(), scan)
+    select_examples(Flat(scan.pattern_shape), scan, latents_of(scan))
     seen = np.unique(np.concatenate(reads))
     assert 900 < len(seen) < 1300
     assert len(np.unique(seen // 2000)) == 10, "from all parts of the scan"

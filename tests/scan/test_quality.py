@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from latentstem.scan.scan.quality import measure_quality
 
 import latentstem
 from latentstem.errors import DataValueError
 from latentstem.io.open import as_scan
+from latentstem.scan.quality import measure_quality
 
 NOTHING = "No empty or outlying patterns, no hot or dead detector pixels, no saturation."
 

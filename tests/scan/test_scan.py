@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from latentstem.scan.scan.scan import Axis, PatternSource, Scan
 
 from latentstem.errors import MaskError, UnsupportedDataError
 from latentstem.io.open import as_scan
+from latentstem.scan.scan import Axis, PatternSource, Scan
 
 SHAPE = (7, 5, 32, 24)
 DATA = np.arange(np.prod(SHAPE), dtype=np.int32).reshape(SHAPE)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from latentstem.scan.scan.virtual_images import VIRTUAL_IMAGES, direct_beam, virtual_images
 
 import latentstem
+from latentstem.scan.virtual_images import VIRTUAL_IMAGES, direct_beam, virtual_images
 
 
 @pytest.fixture

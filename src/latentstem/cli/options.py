@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -15,7 +14,6 @@ __all__ = ["given", "training_options"]
 
 _SHORT = {"latent_dim": "--latent", "learning_rate": "--lr", "batch_size": "--batch"}
 _METAVAR = {"latent_dim": "NUMBER|auto", "crop": "Y0 Y1 X0 X1", "max_time": "DD:HH:MM:SS"}
-_PARAMETER = re.compile(r"^(?P<names>[a-z_, ]+) : .*\n(?P<text>(?:    .*\n)+)", re.MULTILINE)
 
 
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,14 +39,10 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _options() -> list[inspect.Parameter]:
-    described = {}
-    for entry in _PARAMETER.finditer(inspect.cleandoc(TrainingConfig.__doc__ or "") + "\n"):
-        for name in entry["names"].split(", "):
-            described[name] = " ".join(entry["text"].split()).replace("``", "").replace("`", "")
     return [
         inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, annotation=_type(name, field.annotation),
-            default=_option(name, field.default, described.get(name, "")),
+            default=_option(name, field.default, field.description or ""),
         )
         for name, field in TrainingConfig.model_fields.items()
     ]  # fmt: skip

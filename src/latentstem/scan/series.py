@@ -244,12 +244,7 @@ class located_errors:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, LatentSTEMError):
-            raise type(error)(
-                f"{error.what}, in {self._where}",
-                expected=error.expected,
-                received=error.received,
-                advice=error.advice,
-            ) from None
+            raise error.replaced(what=f"{error.what}, in {self._where}") from None
 
 
 def one_value_per_scan(what: str, values: Any, count: int) -> list[Any]:
