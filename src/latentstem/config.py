@@ -20,7 +20,7 @@ from pydantic import (
 from .errors import ArgumentError
 from .util.argument_checks import suggest
 
-__all__ = ["MAX_CONTEXT", "PRESETS", "TrainingConfig"]
+__all__ = ["FIXED_BY_WEIGHTS", "MAX_CONTEXT", "PRESETS", "RESUMABLE", "TrainingConfig"]
 
 MAX_CONTEXT = 3  # scan positions: the largest neighbourhood that an encoder may see
 _SEE = "See the parameters of latentstem.TrainingConfig."
@@ -297,3 +297,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quality": {"max_patterns": 2_000_000, "latent_dim": 64, "learning_rate": 5e-4},
     "low-memory": {"batch_size": 256, "bin": 2},
 }
+
+#: Fields that the weights of a checkpoint fix: fine-tuning takes them from there.
+FIXED_BY_WEIGHTS = ("network", "latent_dim", "preprocessing", "reconstruction", "context", "bin", "crop")
+#: Fields that may differ when a run is resumed.
+RESUMABLE = frozenset({"epochs", "max_patterns", "max_time", "device", "workers"})

@@ -293,7 +293,7 @@ def test_mixed_precision_trains(scan, precision):
 def test_resnet_sees_single_patterns_and_says_so(scan, narrow):
     model = train(scan, network="resnet", context=2, epochs=1)
     assert model.context == 0
-    assert "context=0: network='resnet' sees single patterns" in model.summary.choices
+    assert "context=0: network='resnet' takes single patterns as input" in model.summary.choices
     np.testing.assert_allclose(maps(model, scan)[3:5, 2:4], maps(model, scan[3:5, 2:4]), atol=1e-4)
     asked = train(scan, network="resnet", context=0, epochs=1)
     assert not any("context" in choice for choice in asked.summary.choices)

@@ -77,11 +77,11 @@ def sample_with_neighbour_means(
         is_valid, neighbours = neighbours_of(block)
         needed = np.unique(np.concatenate([block, neighbours[is_valid]]))
         values = detector(patterns_to_tensor(scan.read(needed)))
-        own = values[torch.from_numpy(np.searchsorted(needed, block))]
-        total = own.clone()
+        centres = values[torch.from_numpy(np.searchsorted(needed, block))]
+        total = centres.clone()
         for valid, index in zip(is_valid.T, neighbours.T, strict=True):
             total[torch.from_numpy(valid)] += values[torch.from_numpy(np.searchsorted(needed, index[valid]))]
-        place = torch.from_numpy(np.searchsorted(positions, block))
-        patterns[place] = own
-        means[place] = total / torch.from_numpy(1 + is_valid.sum(1))[:, None, None]
+        index_in_sample = torch.from_numpy(np.searchsorted(positions, block))
+        patterns[index_in_sample] = centres
+        means[index_in_sample] = total / torch.from_numpy(1 + is_valid.sum(1))[:, None, None]
     return patterns, means

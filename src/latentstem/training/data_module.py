@@ -120,7 +120,7 @@ class ScanDataModule(L.LightningDataModule):
     """Training and validation batches of a scan, with prefetch.
 
     An epoch of the trainer is `steps_per_epoch` steps; a pass over the scan may extend over several epochs. The patterns
-    of a step depend only on its number and the seed, so that a resumed run sees the same batches.
+    of a step depend only on its number and the seed, so that a resumed run gets the same batches.
 
     Parameters
     ----------

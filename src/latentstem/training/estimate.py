@@ -153,12 +153,12 @@ def _forward(autoencoder: Autoencoder, network: Network, count: int, device: str
 def _activation_bytes_per_pattern(module: Autoencoder) -> int:
     """Activation memory per pattern for the backward pass, found on the meta device."""
     network = copy.deepcopy(module.network).to("meta")
-    own = {weight.untyped_storage()._cdata for weight in [*network.parameters(), *network.buffers()]}
+    weights = {weight.untyped_storage()._cdata for weight in [*network.parameters(), *network.buffers()]}
     kept: dict[int, int] = {}
 
     def record(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in own:
+        if storage._cdata not in weights:
             kept[storage._cdata] = storage.nbytes()
         return tensor.detach()  # detach, to avoid a reference cycle
 

@@ -73,8 +73,8 @@ class ProcessGroup:
 
     def broadcast(self, make: Callable[[], T]) -> T:
         """Result of `make` on rank 0, broadcast to all ranks."""
-        made = make() if self.is_rank_zero else None
-        return made if self.fabric is None else self.fabric.broadcast(made)  # type: ignore[return-value]
+        result = make() if self.is_rank_zero else None
+        return result if self.fabric is None else self.fabric.broadcast(result)  # type: ignore[return-value]
 
     def trainer_arguments(self, unused: bool = False) -> dict[str, Any]:
         """Trainer arguments for this group; `unused`: some parameters get no gradient."""

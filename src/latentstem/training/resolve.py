@@ -100,7 +100,7 @@ def resolve(
 
     if config.context and config.network != "compact":
         chosen["context"] = 0
-        choices.append(f"context=0: network='{config.network}' sees single patterns")
+        choices.append(f"context=0: network='{config.network}' takes single patterns as input")
     if scan.n_positions == 1:
         chosen["context"] = 0
     return config.model_copy(update=chosen), choices

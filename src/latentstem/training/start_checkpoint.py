@@ -6,27 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import TrainingConfig
+from ..config import FIXED_BY_WEIGHTS, RESUMABLE, TrainingConfig
 from ..errors import ArgumentError, CheckpointError, ModelMismatchError
 from ..io.checkpoint import read_checkpoint
 from ..nn.autoencoder import Autoencoder
 from ..scan.scan import Scan
 from ..util.paths import local_path
 
-__all__ = [
-    "CHANGEABLE_ON_RESUME",
-    "FIXED_BY_WEIGHTS",
-    "LAUNCH_ARGUMENTS",
-    "StartCheckpoint",
-    "merge_config",
-]
+__all__ = ["StartCheckpoint", "merge_config"]
 
-#: fields fixed by the weights; fine-tuning takes them from the checkpoint
-FIXED_BY_WEIGHTS = ("network", "latent_dim", "preprocessing", "reconstruction", "context", "bin", "crop")
-#: fields that may differ when a run is resumed
-CHANGEABLE_ON_RESUME = {"epochs", "max_patterns", "max_time", "device", "workers"}
 #: fields always taken from the call, never from the checkpoint
-LAUNCH_ARGUMENTS = {"devices", "strategy", "num_nodes"}
+_LAUNCH_ARGUMENTS = {"devices", "strategy", "num_nodes"}
 
 
 @dataclass(frozen=True)
@@ -153,9 +143,7 @@ def merge_config(
     stored = dict(start.autoencoder.config)
     requested = arguments if config is None else config.model_dump(exclude_unset=True)
     checked = dict(TrainingConfig.from_arguments(preset, **requested))
-    fixed_fields = (
-        stored.keys() - CHANGEABLE_ON_RESUME - LAUNCH_ARGUMENTS if start.resumed else set(FIXED_BY_WEIGHTS)
-    )
+    fixed_fields = stored.keys() - RESUMABLE - _LAUNCH_ARGUMENTS if start.resumed else set(FIXED_BY_WEIGHTS)
     for name in sorted(fixed_fields & requested.keys()):
         if checked[name] not in (stored[name], "auto"):
             remedy = (
@@ -168,6 +156,6 @@ def merge_config(
                 advice=f"Leave {name} out, or {remedy}.",
             )
     if start.resumed:
-        changed_fields = (CHANGEABLE_ON_RESUME & requested.keys()) | LAUNCH_ARGUMENTS
+        changed_fields = (RESUMABLE & requested.keys()) | _LAUNCH_ARGUMENTS
         return TrainingConfig(**stored | {name: checked[name] for name in changed_fields})
     return TrainingConfig(**checked | {name: stored[name] for name in FIXED_BY_WEIGHTS})
