@@ -7,13 +7,13 @@ import re
 
 import numpy as np
 import pytest
-from latentstem.scan.scan.scan import Axis
 from sklearn.metrics import adjusted_rand_score
 from typer.testing import CliRunner
 
 import latentstem
 from latentstem.cli import app, demo
 from latentstem.inference.embedding import Embedding
+from latentstem.scan.scan import Axis
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def watch_models():
     from latentstem.nn.autoencoder import Autoencoder
 
     Autoencoder.received = 0
-    build = Autoencoder.__dict__["from_content"].__func__
+    build = Autoencoder.__dict__["from_checkpoint_dict"].__func__
     build = getattr(build, "unwatched", build)
 
     def counting(cls, *arguments):
@@ -110,7 +110,7 @@ def watch_models():
         return build(cls, *arguments)
 
     counting.unwatched = build
-    Autoencoder.from_content = classmethod(counting)
+    Autoencoder.from_checkpoint_dict = classmethod(counting)
 
 
 def count_models():

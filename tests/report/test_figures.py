@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from latentstem.scan.scan.scan import Axis
 from matplotlib.colors import PowerNorm
 
 from latentstem.errors import ArgumentError
 from latentstem.inference.embedding import Embedding
 from latentstem.report import figures as pictures
+from latentstem.scan.scan import Axis
 
 NM = (Axis("y", 7, 2.0, 0.0, "nm"), Axis("x", 5, 2.0, 0.0, "nm"))
 K = (Axis("ky", 32, 0.05, 0.0, "1/angstrom"), Axis("kx", 24, 0.05, 0.0, "1/angstrom"))
@@ -216,9 +216,9 @@ import sys
 import matplotlib
 before = matplotlib.rcParams.copy()
 import numpy as np
-from latentstem import pictures
-from latentstem.embedding import Embedding
-from latentstem.scan import Axis
+from latentstem.report import figures as pictures
+from latentstem.inference.embedding import Embedding
+from latentstem.scan.scan import Axis
 maps = np.random.default_rng(0).normal(size=(7, 5, 2)).astype(np.float32)
 pictures.latent_maps(Embedding(maps, (Axis("y", 7), Axis("x", 5))), {str(tmp_path / "m.png")!r})
 assert "matplotlib.pyplot" not in sys.modules

@@ -1,4 +1,4 @@
-"""Files that a run leaves: earlier ones are kept, examples are what they claim to be."""
+"""Examples in the pictures of a run are what they claim to be."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from latentstem.nn.pattern_reader import PatternReader
-from latentstem.report.report.output_folder import select_examples
-from latentstem.scan.scan.scan import Scan
 
-from latentstem.io.arrays import ArraySource, default_axes
+from latentstem.inference.embedding import Embedding
+from latentstem.io.arrays import ArraySource
 from latentstem.io.open import as_scan
 from latentstem.util.folders import keep_earlier_results
 
@@ -40,9 +37,7 @@ def test_earlier_results_are_moved_and_other_files_stay(tmp_path):
         }
         assert earlier == tmp_path / "earlier-1"
         (tmp_path / "ae.ckpt").write_text("second")
-    assert said == [
-        f"Results of an earlier run were moved from {tmp_path} to {tmp_path / 'earlier-1'}."
-    ]
+    assert said == [f"Results of an earlier run were moved from {tmp_path} to {tmp_path / 'earlier-1'}."]
     with keep_earlier_results(tmp_path, NAMES, said.append) as earlier:
         (tmp_path / "ae.ckpt").write_text("third")
     assert earlier == tmp_path / "earlier-2"
@@ -93,11 +88,15 @@ def test_earlier_results_stay_aside_if_something_was_written(tmp_path):
 class Flat:
     """A model that reconstructs every pattern as the same flat one."""
 
-    reader = staticmethod(PatternReader)
+    def __init__(self, pattern_shape):
+        self.pattern_shape = pattern_shape
 
-    @staticmethod
-    def reconstruct_batch(batch):
-        return torch.full_like(batch.patterns, 4.0)
+    def decode(self, latents):
+        return np.full((len(latents), *self.pattern_shape), 4.0, np.float32)
+
+
+def latents_of(scan):
+    return Embedding(np.zeros((*scan.scan_shape, 1), np.float32), scan.axes[:2])
 
 
 @pytest.mark.parametrize("excluded", [None, (5, 3)])
@@ -110,7 +109,7 @@ def test_examples_are_the_least_median_and_largest_residual(excluded):
     if excluded:
         mask[excluded] = True
     scan = as_scan(patterns, scan_mask=mask)
-    examples = select_examples(Flat(), scan)
+    examples = select_examples(Flat(scan.pattern_shape), scan, latents_of(scan))
     error = np.where(mask, np.nan, ((patterns - 4) ** 2).mean((2, 3)))
     assert list(examples.positions) == ["typical", "best", "worst"]
     assert examples.positions["best"] == (1, 2)
@@ -131,7 +130,7 @@ def test_examples_of_a_large_scan_look_at_a_part_of_it():
         read=lambda at: (reads.append(at), source.read(at))[1],
     )  # fmt: skip
     scan = Scan(counting, default_axes(shape))
-    select_examples(Flat(), scan)
+    select_examples(Flat(scan.pattern_shape), scan, latents_of(scan))
     seen = np.unique(np.concatenate(reads))
     assert 900 < len(seen) < 1300
     assert len(np.unique(seen // 2000)) == 10, "from all parts of the scan"

@@ -10,46 +10,45 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from latentstem.nn.pattern_reader import PatternReader
-from latentstem.report.report.baseline_comparison import compare
-from latentstem.report.report.baselines import svd
-from latentstem.report.report.report import evidence, write_report
-from latentstem.report.report.statistics import latent_agreement, mean_and_error, ratio_and_error, tiles
-from latentstem.report.report.virtual_image_comparison import direct_beam, survey
 from typer.testing import CliRunner
 
 import latentstem
 from latentstem.cli import app
 from latentstem.io.open import as_scan
-from latentstem.nn.preprocessing import Detector
+from latentstem.nn.preprocessing import Detector, patterns_to_tensor
+from latentstem.report.baseline_comparison import compare
+from latentstem.report.baselines import svd
+from latentstem.report.report import evidence, write_report
+from latentstem.report.statistics import latent_agreement, mean_and_error, ratio_and_error, tiles
+from latentstem.report.virtual_image_comparison import direct_beam, survey
 from latentstem.training.data_module import split_positions
 
 
 class Stub:
-    """What the comparison and the survey need of a model, with a function in place of the network."""
+    """A model with a function in place of the network; its latents are the detector values themselves."""
 
     def __init__(self, scan, restore, size, *, detector=None, another=False):
         self.config = SimpleNamespace(seed=0, latent_dim=size, validation_fraction=0.2)
         self.scan_signature = scan.signature() | ({"dtype": "other"} if another else {})
         self.detector = detector or Detector(scan.pattern_shape)
         self.restore = restore
-        self.module = self
+        self.autoencoder = self
+        self.principal_components = SimpleNamespace(count=0, radius=0)
         self.preprocessing = SimpleNamespace(detector=self.detector, shape=self.detector.shape)
-
-    def reader(self, scan, *, whole=False):
-        return PatternReader(scan, whole=whole)
 
     def values(self, patterns):
         return self.detector(patterns)
 
-    def encode(self, values, rings, members):
+    def encode(self, values, scores):
         return values
 
-    def encode_batch(self, batch):
-        return self.values(batch.patterns)
-
     def decode(self, latents):
-        return torch.from_numpy(self.restore(latents.numpy()).astype(np.float32))
+        values = latents.numpy().reshape(-1, *self.detector.shape)
+        return torch.from_numpy(self.restore(values).astype(np.float32))
+
+    def survey(self, scan, counts):
+        values = self.detector(patterns_to_tensor(scan.read(np.arange(scan.n_positions))))
+        return survey(self, scan, values.numpy(), counts)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +139,7 @@ def test_an_offset_changes_nothing(linear):
             second["methods"][name]["best"]["loss"], rel=0.02
         )
     assert first["methods"]["NMF"]["best"]["loss"] < 1.1 * first["methods"]["PCA (SVD)"]["best"]["loss"]
-    found = survey(Stub(lower, lambda values: values, 3), lower, False)
+    found = Stub(lower, lambda values: values, 3).survey(lower, False)
     centre = found.before["centre of mass, row"]
     assert np.isfinite(centre).all()
     assert (np.abs(centre - 5.5) < 3).all()
@@ -164,7 +163,7 @@ def test_masks_crop_and_bin_are_honoured(linear):
     scan = as_scan(counts, scan_mask=excluded, pattern_mask=mask)
     detector = Detector((12, 16), bin=1, crop=(2, 12, 1, 15))
     detector.set_mask(mask)
-    seen = survey(Stub(scan, lambda values: values, 3, detector=detector), scan, True)
+    seen = Stub(scan, lambda values: values, 3, detector=detector).survey(scan, True)
     assert np.isnan(seen.residual[:5]).all()
     assert np.isfinite(seen.residual[5:]).all()
     kept = np.delete(linear.counts[5:, :, 2:, 1:15], 2, axis=3)
@@ -180,7 +179,7 @@ def test_a_bias_is_found(linear):
     scan = as_scan(linear)
     clean = linear.expectation.reshape(-1, 12, 16)
     in_order = iter([clean[block] for block in scan.blocks(256)])
-    seen = survey(Stub(scan, lambda values: 0.98 * next(in_order), 3), scan, True)
+    seen = Stub(scan, lambda values: 0.98 * next(in_order), 3).survey(scan, True)
     bias = seen.bias()
     total = bias["total intensity"]
     assert total["mean"] == pytest.approx(-0.02 * total["mean_before"], rel=0.2)
@@ -193,7 +192,7 @@ def test_a_bias_is_found(linear):
 
 def test_examples_are_ranked_by_their_residual(linear):
     scan = as_scan(linear)
-    seen = survey(Stub(scan, lambda values: values.mean(0, keepdims=True) + 0 * values, 3), scan, True)
+    seen = Stub(scan, lambda values: values.mean(0, keepdims=True) + 0 * values, 3).survey(scan, True)
     places = seen.examples()
     values = {name: seen.residual[at] for name, at in places.items()}
     assert values["best"] == seen.residual.min()

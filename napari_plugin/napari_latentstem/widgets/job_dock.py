@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QProgressBar
 
-from latentstem.util.formatting import readable_duration
+from latentstem.util.formatting import format_duration
 
 from ..model.events import Event, Progress
 from .dock import Dock, Note, TextLabel
@@ -58,7 +58,7 @@ class JobDock(Dock):
     def _show_progress(self, event: Progress) -> None:
         self.progress.setRange(0, event.steps)
         self.progress.setValue(event.step)
-        left = readable_duration(event.seconds_left)
+        left = format_duration(event.seconds_left)
         self.state.setText(f"Step {event.step:,} of {event.steps:,}, {left} left")
 
     def _on_error(self, error: BaseException) -> None:

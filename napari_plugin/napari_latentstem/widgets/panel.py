@@ -8,7 +8,7 @@ from typing import Any
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QTabWidget, QWidget
 
-from latentstem.util.disk import format_bytes
+from latentstem.util.formatting import format_bytes
 
 from ..layers.scan_layers import show_scale_bar
 from .building_blocks import vertical

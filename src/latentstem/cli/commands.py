@@ -117,14 +117,12 @@ def train(
 
         from ..functions import train_autoencoder
         from ..report.output_folder import RESULT_FILES, write_results
-        from ..training.processes import is_first_process
+        from ..training.process_group import is_rank_zero
         from ..util.folders import is_inside, keep_earlier_results
         from ..util.whole_file import require_writable_folder
 
         asked = given(training_arguments)
-        if not is_first_process(
-            TrainingConfig.from_arguments(preset, **asked)
-        ):  # it has been started to help
+        if not is_rank_zero(TrainingConfig.from_arguments(preset, **asked)):  # it has been started to help
             with contextlib.suppress(KeyboardInterrupt, SystemExit):  # the first one tells of it
                 train_autoencoder(opened, preset=preset, output_dir=output_dir, progress=False, **asked)
             return

@@ -149,4 +149,4 @@ def _not_finite(fine: np.ndarray) -> DataValueError:
 
 
 def _rebuild(content: dict[str, Any], decode: bool, source: PatternSource | None) -> BlockPredictor:
-    return BlockPredictor(Autoencoder.from_content(content, "another process"), decode, source)
+    return BlockPredictor(Autoencoder.from_checkpoint_dict(content, "another process"), decode, source)

@@ -277,5 +277,5 @@ def load(path: str | Path) -> LatentModel:
 def _of_content(content: dict[str, Any], origin: str | Path) -> LatentModel:
     ours = content["latentstem"]
     stored = ours.get("summary") or {"figures": {}, "verdicts": {}, "advice": [], "choices": []}
-    autoencoder = Autoencoder.from_content(content, origin)
+    autoencoder = Autoencoder.from_checkpoint_dict(content, origin)
     return LatentModel(autoencoder, Summary(**stored), ours.get("evidence"))

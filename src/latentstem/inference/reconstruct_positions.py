@@ -7,8 +7,9 @@ import torch
 
 from ..nn.autoencoder import Autoencoder
 from ..nn.batches import PatternBatch
-from ..nn.neighbourhood import neighbour_offsets
+from ..nn.neighbourhood import NeighbourPositions
 from ..nn.preprocessing import patterns_to_tensor
+from ..nn.scan_sample import excluded_positions
 from ..nn.scan_scores import ScanScores
 from ..scan.scan import Scan
 
@@ -33,16 +34,14 @@ def reconstruct_positions(
     -------
     recorded, reconstructed : ndarray, shape (n, H, W)
     """
-    components = autoencoder.principal_components
-    (ny, nx), offsets = scan.scan_shape, neighbour_offsets(components.radius)[0]
-    rows, columns = (p[:, None] + offset for p, offset in zip(divmod(positions, nx), offsets.T, strict=True))
-    on_scan = (rows >= 0) & (rows < ny) & (columns >= 0) & (columns < nx)
-    read = np.union1d(positions, (rows * nx + columns)[on_scan])
+    components, excluded = autoencoder.principal_components, excluded_positions(scan)
+    is_valid, neighbours = NeighbourPositions(excluded, components.radius)(positions)
+    read = np.union1d(positions, neighbours[is_valid])
     patterns = scan.read(read)
     scores, variances = components(autoencoder.values(patterns_to_tensor(patterns)))
-    excluded = np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
+    count = scan.n_positions
     known = ScanScores(
-        components, _scattered(scores, read, ny * nx), _scattered(variances, read, ny * nx), excluded
+        components, _scattered(scores, read, count), _scattered(variances, read, count), excluded
     )
     recorded = patterns[np.searchsorted(read, positions)]
     batch = PatternBatch(patterns_to_tensor(recorded), known(positions))

@@ -15,7 +15,8 @@ from ..io.output_files import check_output, pattern_suffixes
 from ..io.pattern_files import chunk_scan_shape, open_patterns, write_patterns
 from ..nn.autoencoder import Autoencoder
 from ..scan.scan import Scan
-from ..util.disk import format_bytes, require_disk_space
+from ..util.disk import require_disk_space
+from ..util.formatting import format_bytes
 from ..util.paths import local_path
 from ..util.whole_file import atomic_write
 from .block_predictor import BlockPredictor

@@ -1,4 +1,4 @@
-"""Where a run starts from: what the user asked for, and what a checkpoint gives."""
+"""Start of a run: the user's arguments combined with a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from ..nn.autoencoder import Autoencoder
 from ..scan.scan import Scan
 from ..util.paths import local_path
 
-__all__ = ["Start", "requested_config"]
+__all__ = ["StartCheckpoint", "merge_config"]
 
-#: what is asked for at each call, whatever the checkpoint's run had
-_PLACE = {"devices", "strategy", "num_nodes"}
+#: fields always taken from the call, never from the checkpoint
+_LAUNCH_ARGUMENTS = {"devices", "strategy", "num_nodes"}
 
 
 @dataclass(frozen=True)
-class Start:
+class StartCheckpoint:
     """A checkpoint to start from.
 
     Parameters
     ----------
     path : Path
-        Where it is.
-    module : Autoencoder
-        What it holds.
+        Path of the checkpoint.
+    autoencoder : Autoencoder
+        Autoencoder of the checkpoint.
     resumed : bool
-        Whether its run is continued, rather than a new one started from its weights.
+        True: resume the run. False: fine-tune from its weights.
     epochs, steps : int
-        How many epochs that were validated, the last of them perhaps cut short, and steps its run has done.
+        Number of finished epochs (the last may be shortened) and steps of the run.
     """
 
     path: Path
-    module: Autoencoder
+    autoencoder: Autoencoder
     resumed: bool
     epochs: int = 0
     steps: int = 0
 
     @classmethod
-    def read(cls, init_from: str | Path | None, resume_from: str | Path | None) -> Start | None:
-        """The checkpoint that is asked for, if any.
+    def read(cls, init_from: str | Path | None, resume_from: str | Path | None) -> StartCheckpoint | None:
+        """Read the requested checkpoint, if any.
 
         Raises
         ------
         ArgumentError
-            If two are asked for.
+            If two are requested.
         CheckpointError
-            If it cannot be read, or holds a finished model where a run is to be resumed.
+            If it cannot be read, or is a saved model where a run is to be resumed.
         """
         if init_from is not None and resume_from is not None:
             raise ArgumentError(
@@ -72,36 +72,40 @@ class Start:
                 received=f"'{resume_from}', a saved model",
                 advice="Use init_from to start afresh from its weights.",
             )
-        module = Autoencoder.from_content(content, resume_from)
+        autoencoder = Autoencoder.from_checkpoint_dict(content, resume_from)
         groups = content["optimizer_states"][0]["param_groups"]
-        if (module.network.optimiser == "muon") != ("matrices" in groups[0]):
+        if (autoencoder.network.optimiser == "muon") != ("matrices" in groups[0]):
             raise CheckpointError(
                 "the run cannot be resumed",
-                expected=f"a run that was trained with {module.network.optimiser}, as this version does",
-                received=f"'{resume_from}', of version {module.versions['latentstem']}, with another optimiser",
+                expected=f"a run that was trained with {autoencoder.network.optimiser}, as this version does",
+                received=f"'{resume_from}', of version {autoencoder.versions['latentstem']}, with another optimiser",
                 advice="Use init_from to start afresh from its weights.",
             )
         epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-        return cls(Path(resume_from), module, True, epochs, content["global_step"])
+        return cls(Path(resume_from), autoencoder, True, epochs, content["global_step"])
 
     def check(self, scan: Scan) -> None:
-        """Refuse a scan that the run cannot go on with, or whose patterns the weights cannot take.
+        """Raise if the scan does not fit the run to resume, or its patterns do not fit the weights.
 
         Raises
         ------
         ModelMismatchError
+            If shapes differ.
         """
-        shape, stored = self.module.preprocessing.detector.pattern_shape, self.module.hyper_parameters["scan"]
+        shape, stored = (
+            self.autoencoder.preprocessing.detector.pattern_shape,
+            self.autoencoder.hyper_parameters["scan"],
+        )
         if self.resumed and list(scan.scan_shape) + list(scan.pattern_shape) != (
             stored["scan_shape"] + stored["pattern_shape"]
         ):
             raise ModelMismatchError(
                 "the scan differs from the one of the run to resume",
-                expected=_shown(stored["scan_shape"], stored["pattern_shape"]),
-                received=_shown(scan.scan_shape, scan.pattern_shape),
+                expected=_describe_shape(stored["scan_shape"], stored["pattern_shape"]),
+                received=_describe_shape(scan.scan_shape, scan.pattern_shape),
                 advice="Give the data of that run, or use init_from to start afresh from the weights.",
             )
-        if not self.module.network.shape_independent and shape != scan.pattern_shape:
+        if not self.autoencoder.network.shape_independent and shape != scan.pattern_shape:
             raise ModelMismatchError(
                 "the pattern shape differs from the checkpoint's",
                 expected=f"patterns of {shape[0]} x {shape[1]} pixels, which the network was made for",
@@ -111,14 +115,14 @@ class Start:
             )
 
 
-def _shown(scan_shape: Any, pattern_shape: Any) -> str:
+def _describe_shape(scan_shape: Any, pattern_shape: Any) -> str:
     return "a {} x {} scan of {} x {} pixels".format(*scan_shape, *pattern_shape)
 
 
-def requested_config(
-    start: Start | None, preset: str, config: TrainingConfig | None, arguments: dict[str, Any]
+def merge_config(
+    start: StartCheckpoint | None, preset: str, config: TrainingConfig | None, arguments: dict[str, Any]
 ) -> TrainingConfig:
-    """The configuration that is asked for, with what a checkpoint fixes taken from there.
+    """Requested configuration, with fixed fields taken from the checkpoint.
 
     Raises
     ------
@@ -136,11 +140,11 @@ def requested_config(
         )
     if start is None:
         return config or TrainingConfig.from_arguments(preset, **arguments)
-    stored = dict(start.module.config)
-    asked = arguments if config is None else config.model_dump(exclude_unset=True)
-    checked = dict(TrainingConfig.from_arguments(preset, **asked))
-    fixed = stored.keys() - RESUMABLE - _PLACE if start.resumed else set(FIXED_BY_WEIGHTS)
-    for name in sorted(fixed & asked.keys()):
+    stored = dict(start.autoencoder.config)
+    requested = arguments if config is None else config.model_dump(exclude_unset=True)
+    checked = dict(TrainingConfig.from_arguments(preset, **requested))
+    fixed_fields = stored.keys() - RESUMABLE - _LAUNCH_ARGUMENTS if start.resumed else set(FIXED_BY_WEIGHTS)
+    for name in sorted(fixed_fields & requested.keys()):
         if checked[name] not in (stored[name], "auto"):
             remedy = (
                 "use init_from to start afresh from the weights" if start.resumed else "train from scratch"
@@ -148,10 +152,10 @@ def requested_config(
             raise ModelMismatchError(
                 f"{name} differs from the checkpoint's",
                 expected=f"{name}={stored[name]!r}, which the checkpoint was trained with",
-                received=f"{name}={asked[name]!r}",
+                received=f"{name}={requested[name]!r}",
                 advice=f"Leave {name} out, or {remedy}.",
             )
     if start.resumed:
-        taken = (RESUMABLE & asked.keys()) | _PLACE
-        return TrainingConfig(**stored | {name: checked[name] for name in taken})
+        changed_fields = (RESUMABLE & requested.keys()) | _LAUNCH_ARGUMENTS
+        return TrainingConfig(**stored | {name: checked[name] for name in changed_fields})
     return TrainingConfig(**checked | {name: stored[name] for name in FIXED_BY_WEIGHTS})

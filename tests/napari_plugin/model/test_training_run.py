@@ -248,7 +248,7 @@ def test_embedding_ends_with_latents_or_the_error_or_nothing(scan):
 def test_stop_ends_the_search_for_a_number_of_latents(scan, monkeypatch, tmp_path):
     import h5py
 
-    monkeypatch.setattr("latentstem.training.run._TRIAL", 1000)  # steps for each number
+    monkeypatch.setattr("latentstem.training.run._TRIAL_STEPS", 1000)  # steps for each number
     stop, steps = threading.Event(), []
     original = Autoencoder.training_step
 

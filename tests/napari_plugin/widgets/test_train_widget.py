@@ -264,7 +264,7 @@ def test_removing_the_scan_stops_training(widget, session, viewer, qtbot):
 
 
 def test_the_number_of_latents_can_be_found(widget, session, viewer, qtbot, monkeypatch):
-    monkeypatch.setattr("latentstem.training.run._TRIAL", 4)
+    monkeypatch.setattr("latentstem.training.run._TRIAL_STEPS", 4)
     widget.form.set_value("latent_dim", "auto")
     widget.start()
     assert widget.state.text() == "Preparing: searching for the number of latents …"

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from latentstem.nn.pattern_reader import PatternReader
 from pytorch_lightning import Callback
 
 import latentstem
@@ -20,9 +19,11 @@ from latentstem.config import TrainingConfig
 from latentstem.errors import ArgumentError, DataValueError, TrainingError
 from latentstem.io.open import as_scan
 from latentstem.nn.autoencoder import Autoencoder
-from latentstem.training import processes
+from latentstem.nn.scan_scores import ScanScores
+from latentstem.training import process_group
 from latentstem.training.data_module import ScanDataModule, split_positions
-from latentstem.training.processes import is_first_process, processes_of
+from latentstem.training.process_group import choose_strategy, is_rank_zero
+from latentstem.training.training_module import TrainingModule
 
 SCRIPT = '''
 import json, os, sys, time
@@ -32,7 +33,7 @@ from pytorch_lightning import Callback
 import latentstem
 from latentstem.training import run
 
-run._TRIAL = 4  # steps of each short training that chooses the number of latents
+run._TRIAL_STEPS = 4  # steps of each short training that chooses the number of latents
 scan = latentstem.simulate((12, 10), (16, 20), dose=300, n_grains=3).counts
 rank = int(os.environ.get("LOCAL_RANK", 0))
 told = {}
@@ -58,7 +59,7 @@ class Poison(Callback):
     """What the second process reads is of no use, from its second step on."""
     def on_train_batch_start(self, trainer, module, batch, *_):
         if trainer.global_rank == 1 and trainer.global_step == 2:
-            module.network.decode = lambda latents: torch.full((len(latents), 16, 20), torch.nan, requires_grad=True)
+            module.autoencoder.network.decode = lambda latents: torch.full((len(latents), 16, 20), torch.nan, requires_grad=True)
 
 train(scan, "plain", output_dir="out", realtime_metrics=True, progress=True)
 train(scan, "resumed", epochs=4, output_dir="out", resume_from="out/checkpoints/last.ckpt")
@@ -121,11 +122,12 @@ def test_two_processes_do_what_one_does(ran, scan):
 def test_validation_is_that_of_one_process(ran, scan):
     folder, _, (told, _) = ran
     best = Autoencoder.load_from_checkpoint(folder / "out" / "checkpoints" / "best.ckpt")
-    reader = PatternReader(as_scan(scan), best.context, best.preprocessing.detector, whole=True)
-    parts = split_positions(as_scan(scan), 0.1, 0)
-    held_out = ScanDataModule(reader, *parts, batch_size=16, steps_per_epoch=1).validation
+    view = as_scan(scan)
+    scores = ScanScores.measure(view, best.principal_components, best.preprocessing.detector)
+    parts = split_positions(view, 0.1, 0)
+    held_out = ScanDataModule(view, scores, *parts, batch_size=16, steps_per_epoch=1).validation
     measured = told["plain"]["history"]["val/loss"] + told["resumed"]["history"]["val/loss"]
-    assert best.validation_loss(held_out) == pytest.approx(min(measured), rel=1e-5)
+    assert TrainingModule(best).validation_loss(held_out) == pytest.approx(min(measured), rel=1e-5)
 
 
 def test_runs_end_together(ran):
@@ -135,7 +137,7 @@ def test_runs_end_together(ran):
     assert told["limited"]["history"]["epoch"][-1] < 9999
     assert len(told["resumed"]["history"]["val/loss"]) == 4
     assert told["streamed"]["config"]["latent_dim"] in (2, 4, 8, 16, 32, 64)
-    assert "workers=0: each of the processes reads ahead by itself" in told["streamed"]["choices"]
+    assert "workers=0: each process prefetches in a thread" in told["streamed"]["choices"]
     assert done.stdout.count("rank 0 was told: training became unstable") == 1
     assert "rank 1" not in done.stdout
     assert "Traceback" not in done.stderr
@@ -194,31 +196,31 @@ def test_an_error_of_one_process_ends_all(scan):
 
 def test_auto_takes_what_works_and_says_so(monkeypatch):
     config = TrainingConfig(devices=2)
-    assert processes_of(TrainingConfig(), "cpu") == ("none", "")
-    assert processes_of(TrainingConfig(strategy="ddp"), "cpu") == ("none", "")
-    monkeypatch.setattr(processes, "_can_be_run_again", lambda: True)
-    assert processes_of(config, "cpu")[0] == "ddp"
-    monkeypatch.setattr(processes, "_can_be_run_again", lambda: False)
+    assert choose_strategy(TrainingConfig(), "cpu") == ("none", "")
+    assert choose_strategy(TrainingConfig(strategy="ddp"), "cpu") == ("none", "")
+    monkeypatch.setattr(process_group, "_is_script", lambda: True)
+    assert choose_strategy(config, "cpu")[0] == "ddp"
+    monkeypatch.setattr(process_group, "_is_script", lambda: False)
     for strategy in ("auto", "ddp"):
-        chosen, why = processes_of(TrainingConfig(devices=2, strategy=strategy), "cpu")
+        chosen, why = choose_strategy(TrainingConfig(devices=2, strategy=strategy), "cpu")
         assert chosen == "ddp_notebook"
-        assert "no script to run again" in why
+        assert "no script to rerun" in why
     with pytest.raises(ArgumentError, match=r"processes cannot be forked.*num_nodes=2"):
-        processes_of(TrainingConfig(devices=2, num_nodes=2), "cpu")
-    monkeypatch.setattr(processes.multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+        choose_strategy(TrainingConfig(devices=2, num_nodes=2), "cpu")
+    monkeypatch.setattr(process_group.multiprocessing, "get_all_start_methods", lambda: ["spawn"])
     with pytest.raises(ArgumentError, match=r"expected a script, or one machine"):
-        processes_of(config, "cpu")
+        choose_strategy(config, "cpu")
 
 
 def test_a_notebook_has_no_script(monkeypatch):
     monkeypatch.setattr(sys, "ps1", "In [1]: ", raising=False)
-    assert not processes._can_be_run_again()
+    assert not process_group._is_script()
     monkeypatch.delattr(sys, "ps1")
     monkeypatch.setattr(sys, "argv", ["-c"])
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
-    assert not processes._can_be_run_again()
+    assert not process_group._is_script()
     monkeypatch.setattr(sys, "argv", [__file__])
-    assert processes._can_be_run_again()
+    assert process_group._is_script()
 
 
 @pytest.mark.parametrize(
@@ -237,8 +239,8 @@ def test_which_process_is_the_first(variables, first, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert is_first_process(TrainingConfig(devices=2)) == first
-    assert is_first_process(TrainingConfig())
+    assert is_rank_zero(TrainingConfig(devices=2)) == first
+    assert is_rank_zero(TrainingConfig())
 
 
 def test_devices_are_asked_for_at_each_call(scan, tmp_path):
