@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from latentstem.scan.scan.scan import Axis
 
 import latentstem
 from latentstem.errors import (
@@ -26,6 +25,7 @@ from latentstem.errors import (
 )
 from latentstem.hosts.hyperspy_signals import scan_from_signal
 from latentstem.hosts.latent_maps import LatentMaps, LazyLatentMaps
+from latentstem.scan.scan import Axis
 
 AXES = (
     Axis("y", 7, 0.5, 1.0, "nm"),

@@ -17,7 +17,6 @@ import py4DSTEM
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from latentstem.scan.scan.scan import Axis
 
 import latentstem
 from latentstem.errors import (
@@ -28,6 +27,7 @@ from latentstem.errors import (
     UnsupportedDataError,
 )
 from latentstem.hosts.py4dstem import scan_from_datacube
+from latentstem.scan.scan import Axis
 
 AXES = (
     Axis("Rx", 7, 0.3, 0.0, "nm"),
@@ -230,7 +230,7 @@ def test_embedding_again_replaces_the_latents(cube, model, embedding, tmp_path):
 def test_other_nodes_are_not_replaced(cube, model):
     probe = emdfile.Array(np.zeros((32, 24)), name="probe")
     cube.attach(probe)
-    with pytest.raises(ArgumentError, match="received 'probe', a Array that is there already"):
+    with pytest.raises(ArgumentError, match="received 'probe', which is already a Array"):
         cube.embed(model, name="probe")
     assert cube.tree("probe") is probe
     for name in ("", "my/latents"):

@@ -6,11 +6,11 @@ import hyperspy.api as hs
 import numpy as np
 import py4DSTEM
 import pytest
-from latentstem.scan.scan.scan import Axis
 
 import latentstem
 from latentstem import as_scan
 from latentstem.errors import MaskError
+from latentstem.scan.scan import Axis
 
 AXES = (
     Axis("time", 3, 2.0, 10.0, "s"),

@@ -36,10 +36,10 @@ __all__ = [
 
 scan_from_object = scan_from_signal
 
-_HYPERSPY_NAMES = {"scan_mask": "navigation_mask", "pattern_mask": "signal_mask"}
+_ARGUMENT_ALIASES = {"scan_mask": "navigation_mask", "pattern_mask": "signal_mask"}
 
 
-@reject_unknown_kwargs(training_argument_names, _HYPERSPY_NAMES)
+@reject_unknown_kwargs(training_argument_names, _ARGUMENT_ALIASES)
 def train_autoencoder(
     signal: Any,
     *,
@@ -55,8 +55,8 @@ def train_autoencoder(
     scan_shape : (int, int), optional
         Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
     navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
-        True excludes the scan position. Arrays in the order of ``signal.data``; of a series, a signal with three
-        navigation axes, shape (T, Ny, Nx).
+        True excludes the scan position. Axis order as in ``signal.data``; for a series (three navigation axes),
+        shape (T, Ny, Nx).
     signal_mask : array of bool, shape (H, W), or signal of that shape, optional
         True excludes the detector pixel.
     **training_arguments
@@ -77,7 +77,7 @@ def train_autoencoder(
     )
 
 
-@reject_unknown_kwargs(meant=_HYPERSPY_NAMES)
+@reject_unknown_kwargs(meant=_ARGUMENT_ALIASES)
 def embed(
     signal: Any,
     model: Any,
@@ -99,24 +99,24 @@ def embed(
     navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
         True excludes the scan position; its latents are NaN. For a series, of shape (T, Ny, Nx).
     smooth : int, optional
-        Radius, in scan positions, over which latents are smoothed where neighbours are alike; by default that of the
-        context the model was trained with. 0: each position's own latents.
+        Smoothing radius in scan positions: latents are averaged over similar neighbours only. Default: the model's
+        `context`. 0: no smoothing.
     client : distributed.Client, optional
-        Whose workers do it.
+        Compute on the workers of this cluster.
     progress : bool
         Show a progress bar.
 
     Returns
     -------
     LatentMaps
-        Latents on the navigation axis, the scan axes as signal axes. In memory, also for a lazy signal. Of a series,
-        a signal with three navigation axes, the slowest of them is the second navigation axis.
+        Latents on the navigation axis, the scan axes as signal axes. In memory, also for a lazy signal. For a series
+        (three navigation axes), the slowest navigation axis becomes the second navigation axis.
     """
     from .latent_maps import LatentMaps
 
     mask = _mask_array(navigation_mask)
-    how = {"smooth": smooth, "client": client, "progress": progress}
-    embedding = embed_data(signal, model, scan_shape=scan_shape, scan_mask=mask, **how)
+    options = {"smooth": smooth, "client": client, "progress": progress}
+    embedding = embed_data(signal, model, scan_shape=scan_shape, scan_mask=mask, **options)
     navigation = signal.axes_manager.navigation_axes[::-1]
     if isinstance(embedding, list):
         series = [axis.get_axis_dictionary() for axis in navigation]
@@ -128,7 +128,7 @@ def embed(
     return LatentMaps.from_embedding(embedding, (y, x), title_of(signal))
 
 
-@reject_unknown_kwargs(meant=_HYPERSPY_NAMES)
+@reject_unknown_kwargs(meant=_ARGUMENT_ALIASES)
 def reconstruct(
     signal: Any,
     model: Any,
@@ -140,7 +140,7 @@ def reconstruct(
     client: Any = None,
     progress: bool = False,
 ) -> Any:
-    """The signal as the model sees it: denoised, in the signal's own units.
+    """Reconstruct the patterns with the model: denoised, in the signal's units.
 
     Parameters
     ----------
@@ -156,7 +156,8 @@ def reconstruct(
     overwrite : bool
         Replace a file that is there. The file that this signal is read from is never replaced.
     client : distributed.Client, optional
-        Whose workers do it; for a lazy signal, with `out`. Else it is computed as its user's dask is set up.
+        Compute on this cluster's workers. For a lazy signal only with `out`; without `out` the result is a lazy signal,
+        computed by the active dask scheduler.
     progress : bool
         Show a progress bar; a lazy signal shows its own when it is computed.
 
@@ -166,30 +167,30 @@ def reconstruct(
         Same shape, axes and metadata, float32; lazy if this signal is, and then computed block by block. With `out`,
         the lazy signal in that file.
     """
+    from ..inference.blockwise import reconstruct_dask
     from ..inference.reconstruction import reconstruct as reconstruct_scan
-    from ..inference.reconstruction import write
+    from ..inference.reconstruction import write_reconstruction
 
     mask, model = _mask_array(navigation_mask), as_model(model)
     if is_series(signal):
-        _refuse_one_file(signal, out)
+        _refuse_series_output(signal, out)
         data = _reconstruct_series(signal, model, mask, client, progress)
         return signal._deepcopy_with_new_data(data)
     scan = model.open_matching_scan(signal, scan_shape, mask)
     if out is not None:
-        how = {"overwrite": overwrite, "client": client, "progress": progress}
-        return _opened(write(model.autoencoder, scan, out, **how, like=signal), signal)
+        options = {"overwrite": overwrite, "client": client, "progress": progress}
+        path = write_reconstruction(model.autoencoder, scan, out, **options, template=signal)
+        return _open_result(path, signal)
     if signal._lazy and client is None:
-        from ..inference.lazy import reconstruct_lazily
-
         excluded = np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
-        data = reconstruct_lazily(model.autoencoder, signal.data.reshape(scan.source.shape), excluded)
+        data = reconstruct_dask(model.autoencoder, signal.data.reshape(scan.source.shape), excluded)
     else:
         data = reconstruct_scan(model.autoencoder, scan, client=client, progress=progress)
     return signal._deepcopy_with_new_data(data.reshape(signal.data.shape))
 
 
 def _mask_array(mask: Any) -> Any:
-    """A mask as an array, whether it came as one or as a HyperSpy signal, eager or lazy; a list, one by one."""
+    """Convert a mask (array, signal or lazy signal, or a list of them) to arrays."""
     if mask is None:
         return None
     if isinstance(mask, (list, tuple)) and any(hasattr(m, "shape") or m is None for m in mask):
@@ -197,21 +198,21 @@ def _mask_array(mask: Any) -> Any:
     return np.asarray(mask.data if hasattr(mask, "axes_manager") else mask)
 
 
-def _opened(path: Path, like: Any) -> Any:
-    """The lazy signal in a file of reconstructions; of a file without metadata, with those of another signal."""
+def _open_result(path: Path, template: Any) -> Any:
+    """Open a file of reconstructions as a lazy signal; formats without metadata take it from `template`."""
     host = host_that_writes(path.suffix.lower())
     if host is not None and host.library == "hyperspy":
         from hyperspy.io import load
 
         return load(str(path), lazy=True)
-    signal = like._deepcopy_with_new_data(lazy_patterns(path).reshape(like.data.shape))
+    signal = template._deepcopy_with_new_data(lazy_patterns(path).reshape(template.data.shape))
     return signal if signal._lazy else signal.as_lazy()
 
 
-def _refuse_one_file(signal: Any, out: Any) -> None:
+def _refuse_series_output(signal: Any, out: Any) -> None:
     if out is not None:
         raise ArgumentError(
-            "a series goes to several files",
+            "out cannot be given for a series",
             expected="the signal of one scan, where out is given",
             received=repr(signal),
             advice="Reconstruct one scan after the other: signal.inav[:, :, i].reconstruct(model, out=...).",
@@ -222,16 +223,16 @@ def _reconstruct_series(signal: Any, model: Any, mask: Any, client: Any, progres
     """Reconstructions of all scans of a series, as an array of the signal's shape; lazy if the signal is."""
     scans, masks = scans_of(signal), one_value_per_scan("navigation_mask", mask, len(signal.data))
     lazy = signal._lazy and client is None
-    every: Any = [] if lazy else np.empty(signal.data.shape, np.float32)
-    for number, (scan, own) in enumerate(zip(scans, masks, strict=True)):
-        with located_errors(number, len(scans)):
-            data = reconstruct(scan, model, navigation_mask=own, client=client, progress=progress).data
+    results: Any = [] if lazy else np.empty(signal.data.shape, np.float32)
+    for i, (scan, scan_mask) in enumerate(zip(scans, masks, strict=True)):
+        with located_errors(i, len(scans)):
+            data = reconstruct(scan, model, navigation_mask=scan_mask, client=client, progress=progress).data
         if lazy:
-            every.append(data)
+            results.append(data)
         else:
-            every[number] = data
+            results[i] = data
     if lazy:
         import dask.array as da
 
-        return da.stack(every)
-    return every
+        return da.stack(results)
+    return results

@@ -87,33 +87,33 @@ def embed(
     model : LatentModel or path
         A trained model, or its checkpoint.
     name : str
-        Name of the node; latents that are there from before are replaced.
+        Name of the node; existing latents of this name are replaced.
     scan_shape : (int, int), optional
         Scan rows and columns (Rx, Ry) where the datacube holds one row of patterns.
     scan_mask : array of bool, shape (Rx, Ry), optional
         True excludes the scan position; its latents are NaN.
     smooth : int, optional
-        Radius, in scan positions, over which latents are smoothed where neighbours are alike; by default that of the
-        context the model was trained with. 0: each position's own latents.
+        Smoothing radius in scan positions: latents are averaged over similar neighbours only. Default: the model's
+        `context`. 0: no smoothing.
     client : distributed.Client, optional
-        Whose workers do it.
+        Compute on the workers of this cluster.
     progress : bool
         Show a progress bar.
 
     Returns
     -------
     emdfile.Array, shape (k, Rx, Ry), float32
-        Calibrated like the scan; ``metadata["latentstem"]`` says which model made it. It is saved with the
-        datacube and can be read without LatentSTEM.
+        Calibrated like the scan; ``metadata["latentstem"]`` holds the provenance. Saved with the datacube, readable
+        without LatentSTEM.
 
     Raises
     ------
     ArgumentError
         If the datacube's tree has something else under `name`.
     """
-    _check_name(datacube, name)
-    how = {"smooth": smooth, "client": client, "progress": progress}
-    embedding = embed_data(datacube, model, scan_shape=scan_shape, scan_mask=scan_mask, **how)
+    _check_node_name(datacube, name)
+    options = {"smooth": smooth, "client": client, "progress": progress}
+    embedding = embed_data(datacube, model, scan_shape=scan_shape, scan_mask=scan_mask, **options)
     same_scan = embedding.maps.shape[:2] == datacube.Rshape
     units = datacube.calibration.get_R_pixel_units() if same_scan else "pixels"
     latents = latents_array(embedding, name, units)
@@ -133,7 +133,7 @@ def reconstruct(
     client: Any = None,
     progress: bool = False,
 ) -> Any:
-    """The datacube as the model sees it: denoised, in the datacube's own units.
+    """Reconstruct the patterns with the model: denoised, in the datacube's units.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def reconstruct(
     overwrite : bool
         Replace a file that is there. The file that this datacube is read from is never replaced.
     client : distributed.Client, optional
-        Whose workers do it.
+        Compute on the workers of this cluster.
     progress : bool
         Show a progress bar.
 
@@ -161,28 +161,30 @@ def reconstruct(
         array of ``.zspy``.
     """
     from ..inference.reconstruction import reconstruct as reconstruct_scan
-    from ..inference.reconstruction import write
+    from ..inference.reconstruction import write_reconstruction
 
     model = as_model(model)
     scan = model.open_matching_scan(datacube, scan_shape, scan_mask)
     if out is None:
         data = reconstruct_scan(model.autoencoder, scan, client=client, progress=progress)
     else:
-        how = {"overwrite": overwrite, "client": client, "progress": progress}
-        path = write(model.autoencoder, scan, out, **how, like=datacube)
+        options = {"overwrite": overwrite, "client": client, "progress": progress}
+        path = write_reconstruction(model.autoencoder, scan, out, **options, template=datacube)
         data = lazy_patterns(path) if path.suffix.lower() == ".zspy" else open_patterns(path)
     return with_data(datacube, data.reshape(datacube.data.shape) if isinstance(data, np.ndarray) else data)
 
 
-def _check_name(datacube: Any, name: str) -> None:
-    """Whether latents may be stored under this name: it is free, or latents are there already."""
-    named = isinstance(name, str) and bool(name) and "/" not in name
-    present = datacube.tree(name) if named and name in datacube.treekeys else None
-    if not named or (present is not None and PROVENANCE not in present.metadata):
-        what = "no name of a node" if present is None else f"a {type(present).__name__} that is there already"
+def _check_node_name(datacube: Any, name: str) -> None:
+    """Check that the node name is free or holds latents."""
+    is_valid = isinstance(name, str) and bool(name) and "/" not in name
+    present = datacube.tree(name) if is_valid and name in datacube.treekeys else None
+    if not is_valid or (present is not None and PROVENANCE not in present.metadata):
+        reason = (
+            "not a valid node name" if present is None else f"which is already a {type(present).__name__}"
+        )
         raise ArgumentError(
             "name of the latents",
             expected="a name that is free on the datacube's tree, without slashes",
-            received=f"{name!r}, {what}",
+            received=f"{name!r}, {reason}",
             advice="Choose another name, for example datacube.embed(model, name='latents').",
         )

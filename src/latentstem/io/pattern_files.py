@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import FileError
-from ..scan.scan import Box, Scan
+from ..scan.scan import Block, Scan
 from .host_table import host_that_writes
 from .output_files import pattern_suffixes
 
@@ -49,13 +49,13 @@ def storage_tile(path: Path, scan_shape: tuple[int, int], pattern_shape: tuple[i
 
 
 def write_patterns(
-    blocks: Iterable[tuple[Box, np.ndarray]], scan: Scan, path: Path, like: Any = None
+    blocks: Iterable[tuple[Block, np.ndarray]], scan: Scan, path: Path, like: Any = None
 ) -> None:
     """Write patterns as they come.
 
     Parameters
     ----------
-    blocks : iterable of (Box, ndarray)
+    blocks : iterable of (Block, ndarray)
         Patterns (ny, nx, H, W) and their place; in the order of the scan for ``.npz``.
     scan : Scan
         What they are of; its axes go into the file where the format has axes.
@@ -77,8 +77,8 @@ def write_patterns(
         tile = storage_tile(path, scan.scan_shape, scan.pattern_shape)
         opened = host.functions.pattern_file(path, scan, like, tile)
     with opened as target:
-        for box, values in blocks:
-            _put(target, box, values, scan.scan_shape)
+        for block, values in blocks:
+            _put(target, block, values, scan.scan_shape)
 
 
 def open_patterns(path: Path) -> Any:
@@ -126,14 +126,14 @@ class _ByPath:
         return np.array(open_patterns(Path(self.path))[where])
 
 
-def _put(target: Target, box: Box, values: np.ndarray, scan_shape: tuple[int, int]) -> None:
+def _put(target: Target, block: Block, values: np.ndarray, scan_shape: tuple[int, int]) -> None:
     """Put a block into its place, also where the target has the scan in one row."""
-    y0, y1, x0, x1 = box
+    rows, columns = block
     if target.shape[:2] == scan_shape:
-        target[y0:y1, x0:x1] = values.reshape(y1 - y0, x1 - x0, *target.shape[2:])
+        target[rows, columns] = values.reshape(*values.shape[:2], *target.shape[2:])
         return
-    for y, row in zip(range(y0, y1), values, strict=True):
-        first = y * scan_shape[1] + x0
+    for y, row in zip(range(rows.start, rows.stop), values, strict=True):
+        first = y * scan_shape[1] + columns.start
         target[first : first + len(row)] = row.reshape(len(row), *target.shape[1:])
 
 
@@ -164,7 +164,7 @@ def _npy(path: Path, shape: tuple[int, ...]) -> Iterator[Target]:
 
 
 def _write_npz(
-    blocks: Iterable[tuple[Box, np.ndarray]], shape: tuple[int, ...], scan: Scan, path: Path
+    blocks: Iterable[tuple[Block, np.ndarray]], shape: tuple[int, ...], scan: Scan, path: Path
 ) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         with archive.open("axes.npy", "w") as entry:
