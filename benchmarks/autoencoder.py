@@ -10,7 +10,7 @@ import pytorch_lightning as L
 import torch
 from latentstem.nn.pattern_reader import Batch, PatternReader
 from latentstem.scan.scan.scan import Scan
-from latentstem.simulation.simulate.simulate import SimulatedScan
+from latentstem.simulation.simulate import SimulatedScan
 from pytorch_lightning.callbacks import WeightAveraging
 
 import latentstem

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from latentstem.scan.scan.scan import Scan
-from latentstem.simulation.simulate.simulate import SimulatedScan, simulate
+from latentstem.simulation.simulate import SimulatedScan, simulate
 
 from latentstem.io.open import as_scan
 

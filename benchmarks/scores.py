@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from latentstem.simulation.simulate.simulate import SimulatedScan
+from latentstem.simulation.simulate import SimulatedScan
 from threadpoolctl import threadpool_limits
 
 STRAIN = ("strain_xx", "strain_yy", "strain_xy")

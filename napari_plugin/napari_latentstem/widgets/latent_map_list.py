@@ -10,7 +10,7 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem
 
-from latentstem.inference.latent_importance import carried, spread
+from latentstem.inference.latent_importance import by_decoding, by_variance
 
 from ..model.map_contrast import robust_limits
 from ..model.pattern_display import apply_colormap, normalised
@@ -26,9 +26,9 @@ _THUMBNAIL = 64  # pixels
 
 def latent_importance(model: LatentModel | None, embedding: Embedding) -> Iterator[tuple[np.ndarray, str]]:
     """Share of each latent, and what it is a share of: first of the variance, then of the model's decoded patterns."""
-    yield spread(embedding), "in the variance of all latents"
+    yield by_variance(embedding), "in the variance of all latents"
     if model is not None:
-        yield carried(model, embedding), "in the differences between decoded patterns"
+        yield by_decoding(model, embedding), "in the differences between decoded patterns"
 
 
 class LatentMapList(QListWidget):

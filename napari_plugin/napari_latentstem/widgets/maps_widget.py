@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
     QSpinBox,
 )
 
-from latentstem.inference.smoothing import MAX_SMOOTH
+from latentstem.inference.smoothing import MAX_RADIUS
 from latentstem.io.output_files import latent_suffixes, pattern_suffixes
 from latentstem.scan.virtual_images import VIRTUAL_IMAGES
 
@@ -55,7 +55,7 @@ class MapsWidget(ScanDock):
         self.clip = QDoubleSpinBox(value=0.5, minimum=0, maximum=20, singleStep=0.5, decimals=1, suffix=" %")
         self.clip.setToolTip("Percentage of scan positions that are saturated at each end of the contrast")
         self.clip.valueChanged.connect(self._on_clip)
-        self.smooth = QSpinBox(minimum=0, maximum=MAX_SMOOTH)
+        self.smooth = QSpinBox(minimum=0, maximum=MAX_RADIUS)
         self.smooth.setSpecialValueText("not")
         self.smooth.setToolTip(
             "Radius, in scan positions, within which latents of similar neighbours are averaged"

@@ -163,7 +163,7 @@ def embed(
     written: list[Path] = []
     with plain_messages(kept=lambda: _whole(written)):
         from ..hosts.latent_files import save_latents
-        from ..inference.cluster import connected
+        from ..inference.cluster import connect_scheduler
         from ..io.output_files import latent_suffixes
 
         opened = open_data(data, scan, scan_mask)
@@ -172,7 +172,7 @@ def embed(
         from ..inference.model import load
 
         loaded = load(model)
-        with connected(scheduler) as client:
+        with connect_scheduler(scheduler) as client:
             for path, part in outputs:
                 embedding = loaded.embed(part, smooth=smooth, client=client, progress=True)
                 save_latents(embedding, path)
@@ -195,7 +195,7 @@ def reconstruct(
     """Write the denoised diffraction patterns of a scan, block by block."""
     written: list[Path] = []
     with plain_messages(kept=lambda: _whole(written)):
-        from ..inference.cluster import connected
+        from ..inference.cluster import connect_scheduler
         from ..io.output_files import pattern_suffixes
 
         opened = open_data(data, scan, scan_mask)
@@ -204,7 +204,7 @@ def reconstruct(
         from ..inference.model import load
 
         loaded = load(model)
-        with connected(scheduler) as client:
+        with connect_scheduler(scheduler) as client:
             for path, part in outputs:
                 loaded.reconstruct(part, out=path, overwrite=overwrite, client=client, progress=True)
                 written.append(path)
