@@ -100,7 +100,7 @@ def _series_of_signal(signal: Any) -> Series:
     axis = signal.axes_manager.navigation_axes[2]
     series_axis = _calibrated(Axis("step", len(scans)), axis) if axis.is_uniform else None
     name = get_title(signal) or "scan"
-    return make_series(scans, series_axis).renamed(name, {})
+    return make_series(scans, series_axis).renamed(name, {}, _original_file(signal))
 
 
 def _calibrated(default: Axis, axis: Any) -> Axis:

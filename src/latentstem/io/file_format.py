@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,31 +47,25 @@ class FileFormat:
             return file.read(len(self.magic)) == self.magic
 
 
-def find_scan_array(shapes: dict[str, tuple[int, ...]], path: Path) -> str:
-    """Name of the only 4-D array, or else of the only 3-D array, unless one is called ``data`` or ``counts``.
-
-    Parameters
-    ----------
-    shapes : dict of str to tuple of int
-        Shapes of the arrays in a file.
-    path : Path
-        The file.
+def find_scan_array(names: Collection[str], shape_of: Callable[[str], tuple[int, ...]], path: Path) -> str:
+    """Name of the array ``data`` or ``counts`` in a file, else of the only 4-D array, else of the only 3-D array.
 
     Raises
     ------
     FileError
-        If it cannot be told which array is the scan.
+        If none is the scan, or several may be.
     """
-    preferred = [name for name in ("data", "counts") if name in shapes]
+    preferred = [name for name in ("data", "counts") if name in names]
     if preferred:
         return preferred[0]
+    shapes = {name: shape_of(name) for name in names}
     if len(shapes) == 1:
         return next(iter(shapes))
     for n in (4, 3):
-        names = [name for name, shape in shapes.items() if len(shape) == n]
-        if len(names) == 1:
-            return names[0]
-        if names:
+        fitting = [name for name, shape in shapes.items() if len(shape) == n]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
             break
     arrays = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:8])
     raise FileError(

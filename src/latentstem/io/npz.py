@@ -62,7 +62,7 @@ def _read_npz(path: Path, scan_shape: ScanShape) -> Scan:
         raise OSError("not a complete zip archive")
     with np.load(path, allow_pickle=False) as arrays:
         names = list(arrays)
-    name = find_scan_array({name: npz_header(path, name)[0] for name in names}, path)
+    name = find_scan_array(names, lambda name: npz_header(path, name)[0], path)
     scan = scan_from_array(npz_array(path, name), scan_shape)
     return _with_stored_axes(scan, npz_array(path, "axes")) if "axes" in names else scan
 

@@ -28,8 +28,7 @@ def _read(path: Path, scan_shape: ScanShape) -> Scan:
         ) from error
     tensors = content if isinstance(content, dict) else {"tensor": content}
     tensors = {str(key): value for key, value in tensors.items() if isinstance(value, torch.Tensor)}
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    tensor = tensors[find_scan_array(shapes, path)]
+    tensor = tensors[find_scan_array(tensors, lambda name: tuple(tensors[name].shape), path)]
     if (
         tensor.layout is torch.strided
         and tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes()
