@@ -431,7 +431,7 @@ def test_errors(held, model, tmp_path, monkeypatch):
             call()
         assert held.state() == before
     with monkeypatch.context() as patch:  # in the midst of it
-        patch.setattr(type(model.autoencoder), "encode_batch", _failing)
+        patch.setattr(type(model.autoencoder.network), "encode_scores", _failing)
         for verb in (embedded, reconstructed, reconstructed_to_file):
             with pytest.raises(RuntimeError, match="broken"):
                 verb(held.data, model, tmp_path)

@@ -6,13 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..scan.passes import read_blocks
 from ..scan.scan import Scan
 from .batches import ScoreBatch
 from .detector import Detector
 from .neighbourhood import NeighbourPositions
 from .preprocessing import patterns_to_tensor
 from .principal_components import N_COMPARED, PrincipalComponents
-from .scan_sample import excluded_positions, patterns_per_read
+from .scan_sample import excluded_positions
 
 __all__ = ["ScanScores"]
 
@@ -41,16 +42,12 @@ class ScanScores:
     @classmethod
     def measure(cls, scan: Scan, components: PrincipalComponents, detector: Detector) -> ScanScores:
         """Compute the scores of a whole scan, in one pass over its storage."""
-        scores = torch.zeros(scan.n_positions, components.count)
-        variances = torch.zeros(scan.n_positions, min(components.count, N_COMPARED))
-        batch_size = patterns_per_read(scan)
-        for block in scan.blocks(batch_size) if components.count else ():
-            for start in range(0, len(block), batch_size):  # storage chunks may be large
-                positions = block[start : start + batch_size]
-                index = torch.from_numpy(positions)
-                scores[index], variances[index] = components(
-                    detector(patterns_to_tensor(scan.read(positions)))
-                )
+        scores = torch.zeros(scan.n_positions, components.count, dtype=torch.float32)
+        variances = torch.zeros(scan.n_positions, min(components.count, N_COMPARED), dtype=torch.float32)
+        positions = np.arange(scan.n_positions if components.count else 0)
+        for block, patterns in read_blocks(scan, positions):
+            index = torch.from_numpy(block)
+            scores[index], variances[index] = components(detector(patterns_to_tensor(patterns)))
         return cls(components, scores, variances, excluded_positions(scan))
 
     def __call__(self, positions: np.ndarray) -> ScoreBatch:
