@@ -50,7 +50,7 @@ def command_line(given):
 #: what is called, and the function in which it is stopped
 VERBS = {
     "train": (lambda g: train(g.scan), "training.training_module.TrainingModule.training_step"),
-    "train, at the start": (lambda g: train(g.scan), "training.fit.measure_quality"),
+    "train, at the start": (lambda g: train(g.scan), "training.run.measure_quality"),
     "train, asking for patterns": (
         lambda g: train(g.scan),
         "training.data_module.ScanDataModule.train_dataloader",
@@ -61,7 +61,7 @@ VERBS = {
     ),
     "train, writing": (
         lambda g: train(g.scan, output_dir=tempfile.mkdtemp(dir=g.folder)),
-        "training.callbacks.write_checkpoint",
+        "training.checkpoint_callback.write_checkpoint",
     ),
     "train with a loader process": (
         lambda g: train(g.scan, epochs=1, workers=1),
@@ -75,7 +75,7 @@ VERBS = {
     "save": (lambda g: g.model.save(g.folder / "again.ckpt"), "io.checkpoint.atomic_write"),
     "load": (lambda g: latentstem.load(g.path), "nn.autoencoder.build_network"),
     "report": (lambda g: write_report(g.model, g.scan, g.folder / "report.html"), "report.report.compare"),
-    "simulate": (lambda g: latentstem.simulate((3, 4), (16, 18)), "simulation.simulate._detect"),
+    "simulate": (lambda g: latentstem.simulate((3, 4), (16, 18)), "simulation.diffraction._draw_disks"),
     "as_scan": (lambda g: latentstem.as_scan(g.folder / "scan.npy"), None),
     "HyperSpy": (lambda g: g.signal.embed(g.model), "nn.principal_components.PrincipalComponents.forward"),
     "py4DSTEM": (lambda g: g.datacube.reconstruct(g.model), "nn.autoencoder.Autoencoder.decode_patterns"),

@@ -80,7 +80,7 @@ except latentstem.errors.TrainingError as error:
 '''
 
 
-def python(script: Path, *, seconds: float = 150) -> subprocess.CompletedProcess[str]:
+def python(script: Path, *, seconds: float = 290) -> subprocess.CompletedProcess[str]:
     """Run a script as a user does; it does not hang."""
     return subprocess.run(
         [sys.executable, "-W", "ignore", script.name], cwd=script.parent, capture_output=True, text=True,

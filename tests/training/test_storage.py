@@ -84,7 +84,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(scan, small_disk, monkeypatc
 
 def test_a_disk_that_is_full_before_is_told_before_any_work(scan, small_disk, monkeypatch):
     fill(small_disk)
-    monkeypatch.setattr(latentstem.training.fit, "measure_quality", pytest.fail)
+    monkeypatch.setattr(latentstem.training.run, "measure_quality", pytest.fail)
     with pytest.raises(
         StorageError, match=r"cannot be written.*small_disk|cannot be written.*disk.*No space"
     ):
@@ -112,7 +112,7 @@ def test_the_command_line_says_so_without_a_traceback(scan, small_disk, tmp_path
 @pytest.mark.parametrize("where", ["file", "file/below"])
 def test_a_file_in_the_way_is_told_before_any_work(scan, tmp_path, monkeypatch, where):
     (tmp_path / "file").write_text("mine")
-    monkeypatch.setattr(latentstem.training.fit, "measure_quality", pytest.fail)
+    monkeypatch.setattr(latentstem.training.run, "measure_quality", pytest.fail)
     with pytest.raises(StorageError, match=r"cannot be written.*(File exists|Not a directory)"):
         train(scan, output_dir=tmp_path / where)
     assert (tmp_path / "file").read_text() == "mine"
@@ -120,7 +120,7 @@ def test_a_file_in_the_way_is_told_before_any_work(scan, tmp_path, monkeypatch, 
 
 def test_a_folder_without_rights_is_told_before_any_work(scan, small_disk, monkeypatch):
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    monkeypatch.setattr(latentstem.training.fit, "measure_quality", pytest.fail)
+    monkeypatch.setattr(latentstem.training.run, "measure_quality", pytest.fail)
     for output in (small_disk, small_disk / "run"):
         with pytest.raises(StorageError, match=r"cannot be written.*Read-only file system"):
             train(scan, output_dir=output)

@@ -13,19 +13,14 @@ from .detector import Detector
 from .neighbourhood import NeighbourPositions
 from .preprocessing import patterns_to_tensor
 
-__all__ = ["excluded_positions", "patterns_per_read", "sample_values", "sample_with_neighbour_means"]
+__all__ = ["excluded_positions", "sample_values", "sample_with_neighbour_means"]
 
 _MAX_SAMPLE_PATTERNS = 4096
 _MAX_SAMPLE_VALUES = 2**26  # limit on sampled detector values (at least 16 patterns are used)
 _MAX_BATCH_VALUES = 2**23  # detector values that are read together
 _MEAN_RADIUS = 2  # radius of the neighbour means, in scan positions
-_MAX_READ_PATTERNS = 512  # patterns that are read together ...
-_MAX_READ_VALUES = 2**24  # ... and detector values
-
-
-def patterns_per_read(scan: Scan) -> int:
-    """Number of patterns per read, to stay below about 0.2 GB."""
-    return max(1, min(_MAX_READ_PATTERNS, _MAX_READ_VALUES // int(np.prod(scan.pattern_shape))))
+_MAX_READ_PATTERNS = 1024  # patterns of a block and its neighbours ...
+_MAX_READ_VALUES = 2**25  # ... and their detector values
 
 
 def excluded_positions(scan: Scan) -> np.ndarray:
@@ -73,7 +68,8 @@ def sample_with_neighbour_means(
     """
     neighbours_of = NeighbourPositions(excluded_positions(scan), _MEAN_RADIUS)
     patterns, means = (torch.empty(len(positions), *detector.shape, dtype=torch.float32) for _ in range(2))
-    for block in scan.blocks_of(positions, max(1, 2 * patterns_per_read(scan) // (1 + neighbours_of.count))):
+    n_read = min(_MAX_READ_PATTERNS, _MAX_READ_VALUES // int(np.prod(scan.pattern_shape)))
+    for block in scan.blocks_of(positions, max(1, n_read // (1 + neighbours_of.count))):
         is_valid, neighbours = neighbours_of(block)
         needed = np.unique(np.concatenate([block, neighbours[is_valid]]))
         values = detector(patterns_to_tensor(scan.read(needed)))

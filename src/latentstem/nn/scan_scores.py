@@ -42,8 +42,8 @@ class ScanScores:
     @classmethod
     def measure(cls, scan: Scan, components: PrincipalComponents, detector: Detector) -> ScanScores:
         """Compute the scores of a whole scan, in one pass over its storage."""
-        scores = torch.zeros(scan.n_positions, components.count)
-        variances = torch.zeros(scan.n_positions, min(components.count, N_COMPARED))
+        scores = torch.zeros(scan.n_positions, components.count, dtype=torch.float32)
+        variances = torch.zeros(scan.n_positions, min(components.count, N_COMPARED), dtype=torch.float32)
         positions = np.arange(scan.n_positions if components.count else 0)
         for block, patterns in read_blocks(scan, positions):
             index = torch.from_numpy(block)

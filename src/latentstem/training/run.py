@@ -64,12 +64,15 @@ class TrainingResult(NamedTuple):
 
 
 def read_scan(group: ProcessGroup, scan: Scan) -> tuple[Scan, Quality, float]:
-    """Load a scan into memory, if it fits; returns it with its quality and the seconds of one pass over it."""
-    start = time.perf_counter()
-    quality: Quality = group.broadcast(lambda: measure_quality(scan))
-    seconds = time.perf_counter() - start
+    """Load a scan into memory, if it fits, and measure its quality there, so that files are read once.
+
+    Returns the scan, its quality, and the seconds that reading took.
+    """
     fits = group.broadcast(lambda: fits_in_memory(scan, group.world_size // group.nodes))
-    return in_memory(scan) if fits else scan, quality, seconds
+    start = time.perf_counter()
+    scan = in_memory(scan) if fits else scan
+    quality: Quality = group.broadcast(lambda: measure_quality(scan))
+    return scan, quality, time.perf_counter() - start
 
 
 class TrainingRun:

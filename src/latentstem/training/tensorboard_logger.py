@@ -42,9 +42,9 @@ class EventFileLogger(Logger):
         return self._folder.name
 
     @property
-    def version(self) -> str:
-        """Name of the run's subfolder, empty before the first value."""
-        return "" if self._file is None else self._file.parent.name
+    def version(self) -> int:
+        """Number of the run's subfolder; 0 before the first value."""
+        return 0 if self._file is None else int(self._file.parent.name[8:])
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
