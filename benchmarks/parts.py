@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from latentstem.report.report.statistics import latent_agreement
+from latentstem.report.statistics import latent_agreement
 
 from latentstem.io.open import as_scan
 

@@ -18,8 +18,8 @@ from helpers import train
 from latentstem.cli import app
 from latentstem.cli.messages import visible
 from latentstem.errors import CheckpointError, FileError, StorageError
-from latentstem.report.figures import latent_maps
-from latentstem.report.report import write_report
+from latentstem.report import write_report
+from latentstem.report.figures import draw_latent_maps
 from latentstem.scan.scan import Axis
 
 MARKUP = "<script>alert(1)</script>\"'><img src=http://a.b/c onerror=x>&amp;"
@@ -74,7 +74,7 @@ def test_page(model, scan, tmp_path):
 def test_pictures(tmp_path, units, scale):
     axes = tuple(Axis(units, size, scale, units=units) for size in (7, 5))
     maps = np.random.default_rng(0).normal(size=(7, 5, 2)).astype(np.float32)
-    assert latent_maps(latentstem.Embedding(maps, axes), tmp_path / "a.png").stat().st_size > 1000
+    assert draw_latent_maps(latentstem.Embedding(maps, axes), tmp_path / "a.png").stat().st_size > 1000
 
 
 def write_scan(path, scan, text):

@@ -273,7 +273,7 @@ def demo(
     with plain_messages(kept=lambda: f"What was written so far is in {output_dir}."):
         from .demo import run_demo
 
-        agreement = run_demo(output_dir, seed=seed, say=note)
+        agreement = run_demo(output_dir, seed=seed, report=note)
         typer.echo(f"Grains in the latents agree with the true ones: adjusted Rand index {agreement:.3f}")
         _list_files(output_dir)
         typer.echo(f"Open {(output_dir / 'report.html').resolve().as_uri()} to see all of it.")
