@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import latentstem
 from helpers import train
 from latentstem.cli import app
-from latentstem.cli.messages import visible
+from latentstem.cli.messages import escape_control_characters
 from latentstem.errors import CheckpointError, FileError, StorageError
 from latentstem.report import write_report
 from latentstem.report.figures import draw_latent_maps
@@ -106,9 +106,9 @@ def test_terminal(model, scan, tmp_path, text):
     assert "\nerror: none" not in result.output
 
 
-def test_visible():
-    assert visible("3 Å^-1, µ [bold]") == "3 Å^-1, µ [bold]"
-    assert visible("\x1b[2J\n\udcff") == r"\x1b[2J\n\udcff"
+def test_escape_control_characters():
+    assert escape_control_characters("3 Å^-1, µ [bold]") == "3 Å^-1, µ [bold]"
+    assert escape_control_characters("\x1b[2J\n\udcff") == r"\x1b[2J\n\udcff"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FileError
+from ..errors import ArgumentText, FileError
 from ..scan.scan import Axis, Scan
 from .host_table import HOSTS
 from .source_files import source_files
@@ -64,7 +64,8 @@ def check_output(path: Path, kinds: dict[str, str], overwrite: bool, inputs: Seq
     elif not path.parent.is_dir():
         problem, advice = "is in a folder that does not exist", f"Make the folder {path.parent} first."
     elif path.exists() and not overwrite:
-        problem, advice = "exists already", "Choose another name, or give overwrite=True."
+        problem = "exists already"
+        advice = ArgumentText("Choose another name, or give {overwrite}.", overwrite=True)
     if problem:
         raise FileError(
             "the output cannot be written",

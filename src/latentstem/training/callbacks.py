@@ -15,7 +15,7 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, Timer, TQDMProgressBar
 from torch import Tensor
 
-from ..errors import CheckpointError, StorageError
+from ..errors import ArgumentText, CheckpointError, StorageError
 from ..io.checkpoint import read_checkpoint, write_checkpoint
 from ..util.whole_file import atomic_write, remove_partial_files
 from .training_module import TrainingModule
@@ -145,7 +145,10 @@ class Checkpoints(Checkpoint):
     def _advice(self) -> str:
         if not self.last.is_file():
             return "Make room, or choose another output_dir; there is no checkpoint to go on from."
-        return f"Make room, then go on from the last good checkpoint with resume_from='{self.last}'."
+        return ArgumentText(
+            "Make room, then go on from the last good checkpoint with {resume_from}.",
+            resume_from=str(self.last),
+        )
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
