@@ -73,7 +73,7 @@ def test_scan_has_the_patterns_and_the_calibration(kind, counts, request):
     assert scan.scan_shape == (7, 5)
     assert scan.pattern_shape == (32, 24)
     assert scan.axes == AXES
-    assert (scan.name, scan.host, scan.dtype) == ("a scan", "hyperspy", np.uint16)
+    assert (scan.name, scan.dtype) == ("a scan", np.uint16)
     np.testing.assert_array_equal(scan.read([34, 0, 6]), counts[[6, 0, 1], [4, 0, 1]])
 
 

@@ -141,7 +141,7 @@ def test_addresses_are_no_paths(model, scan, address):
         (lambda: model.save(address), StorageError),
         (lambda: write_report(model, scan, address), StorageError),
     ):
-        with pytest.raises(error, match=r"an address is no path.*nothing is fetched"):
+        with pytest.raises(error, match=r"a URL instead of a path.*nothing is read from or written to the network"):
             call()
 
 

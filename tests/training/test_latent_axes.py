@@ -78,9 +78,7 @@ def test_latents_that_are_all_the_same_stay_so():
 
 def test_latents_that_are_not_finite_have_no_axes(grains, model, tmp_path):
     spoilt, scan = latentstem.load(model.save(tmp_path / "ae.ckpt")), latentstem.as_scan(grains)
-    reader = PatternReader(
-        scan, spoilt.autoencoder.context, spoilt.autoencoder.preprocessing.detector, whole=True
-    )
+    reader = PatternReader(scan, spoilt.autoencoder.context, spoilt.autoencoder.preprocessing.detector, whole=True)
     everywhere = np.arange(scan.n_positions)
     assert latent_axes(spoilt.autoencoder, reader, everywhere, 0) is not None
     with torch.no_grad():

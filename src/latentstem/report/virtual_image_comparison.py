@@ -10,7 +10,7 @@ import torch
 
 from ..nn.preprocessing import patterns_to_tensor
 from ..scan.scan import Scan
-from ..scan.virtual_images import DISK_REACH, direct_beam
+from ..scan.virtual_images import BRIGHT_FIELD_RADII, detector_masks, direct_beam
 from .baselines import noise_variance
 from .statistics import block_numbers, mean_and_error
 
@@ -54,7 +54,7 @@ class VirtualImageComparison:
     @property
     def bright_field_radius(self) -> float:
         """Radius of the bright-field mask in detector pixels."""
-        return DISK_REACH * self.direct_beam[2]
+        return BRIGHT_FIELD_RADII * self.direct_beam[2]
 
     def bias(self) -> dict[str, dict[str, float]]:
         """Mean difference of each image, reconstructed minus recorded, with its standard error from blocks of the scan.
@@ -99,23 +99,23 @@ def compare_virtual_images(
 
     mean = values(scan.read(sample)).mean(0)
     beam = direct_beam(mean.reshape(detector.shape), used.reshape(detector.shape))
-    masks = _detector_masks(detector.shape, beam, used)
+    weights = _pixel_weights(used.reshape(detector.shape), beam)
     variance = None if counts else noise_variance(scan, values)[used]
     floor = float(np.abs(mean).mean()) if counts else 0.0
     offset = min(0.0, float(mean[used].min()))
-    images = {name: np.full((2, scan.n_positions), np.nan) for name in masks}
+    images = {name: np.full((2, scan.n_positions), np.nan) for name in weights}
     residual = np.full(scan.n_positions, np.nan)
     for positions in scan.blocks_of(included, _PATTERNS_PER_BATCH):
         recorded = values(scan.read(positions))
         reconstructed = _flat(autoencoder.decode(torch.from_numpy(latents[positions]))) * used
         for source, patterns in enumerate((recorded, reconstructed)):
-            for name, sums in _masked_sums(patterns, masks, offset).items():
+            for name, sums in _weighted_sums(patterns, weights, offset).items():
                 images[name][source, positions] = sums
         expected = np.maximum(reconstructed, 0)[:, used] if variance is None else variance
-        weight = 1 / (expected + floor)
+        inverse = 1 / (expected + floor)
         squared_residual = (recorded - reconstructed)[:, used] ** 2
-        norm = np.broadcast_to(expected * weight, squared_residual.shape).sum(1)
-        residual[positions] = (squared_residual * weight).sum(1) / norm
+        norm = np.broadcast_to(expected * inverse, squared_residual.shape).sum(1)
+        residual[positions] = (squared_residual * inverse).sum(1) / norm
     maps = {name: values.reshape(2, *scan.scan_shape) for name, values in images.items()}
     for axis, name in enumerate(("centre of mass, row", "centre of mass, column")):
         maps[name] = maps[name] * detector.bin + detector.region[2 * axis] + (detector.bin - 1) / 2
@@ -128,24 +128,23 @@ def compare_virtual_images(
     )
 
 
-def _detector_masks(
-    shape: tuple[int, int], beam: tuple[float, float, float], used: np.ndarray
+def _pixel_weights(used: np.ndarray, beam: tuple[float, float, float]) -> dict[str, np.ndarray]:
+    """Weights (h * w,) of the pixels (h, w) for each image."""
+    y, x = np.mgrid[: used.shape[0], : used.shape[1]]
+    total, bright, dark = detector_masks(used, beam).values()
+    weights = dict(zip(IMAGE_UNITS, (bright, dark, total, total * y, total * x), strict=True))
+    return {name: weight.ravel().astype(np.float32) for name, weight in weights.items() if weight.any()}
+
+
+def _weighted_sums(
+    patterns: np.ndarray, weights: dict[str, np.ndarray], offset: float
 ) -> dict[str, np.ndarray]:
-    """Weights (h * w,) of the pixels for each image."""
-    y, x = (grid.ravel().astype(np.float32) for grid in np.mgrid[: shape[0], : shape[1]])
-    bright = np.hypot(y - beam[0], x - beam[1]) <= DISK_REACH * beam[2]
-    weights = (used & bright, used & ~bright, used, used * y, used * x)
-    masks = dict(zip(IMAGE_UNITS, weights, strict=True))
-    return {name: mask.astype(np.float32) for name, mask in masks.items() if mask.any()}
-
-
-def _masked_sums(patterns: np.ndarray, masks: dict[str, np.ndarray], offset: float) -> dict[str, np.ndarray]:
-    """Masked sums of patterns (n, p); centres of mass after subtracting a negative detector offset."""
-    sums = {name: patterns @ mask for name, mask in masks.items()}
-    total = sums["total intensity"] - offset * masks["total intensity"].sum()
+    """Weighted sums of patterns (n, p); centres of mass after subtracting a negative detector offset."""
+    sums = {name: patterns @ weight for name, weight in weights.items()}
+    total = sums["total intensity"] - offset * weights["total intensity"].sum()
     for name in sums:
         if name.startswith("centre"):
-            moment = sums[name] - offset * masks[name].sum()
+            moment = sums[name] - offset * weights[name].sum()
             sums[name] = np.divide(moment, total, out=np.full_like(total, np.nan), where=total > 0)
     return sums
 

@@ -1,4 +1,4 @@
-"""Output folders: results of earlier runs are moved aside."""
+"""Output folders: results of an earlier run are kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["is_inside", "keep_earlier_results"]
 
 
 def is_inside(path: str | Path, folder: str | Path) -> bool:
-    """Whether a file is somewhere in a folder."""
+    """Whether a file is in a folder or below."""
     return Path(path).resolve().is_relative_to(Path(folder).resolve())
 
 
