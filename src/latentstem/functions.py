@@ -106,7 +106,7 @@ def train_autoencoder(
         If nothing can be written to `output_dir`, or its disk is full. It says what is kept.
     """
     from .inference.model import LatentModel
-    from .report.report import evidence
+    from .report import evidence
     from .training.fit import fit
 
     def compare(trained: Any, scan: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from latentstem.inference.reconstruct_positions import reconstruct_positions
-from latentstem.report.figures import residual
+from latentstem.report.examples import residual
 from latentstem.scan.scan import Scan
 
 if TYPE_CHECKING:

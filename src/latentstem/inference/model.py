@@ -40,7 +40,7 @@ class LatentModel:
     summary : Summary
         Results of training: figures, criteria and advice.
     evidence : dict, optional
-        What `latentstem.report.report.evidence` measured, in plain values.
+        What `latentstem.report.evidence` measured, in plain values.
     """
 
     def __init__(

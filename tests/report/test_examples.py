@@ -10,7 +10,7 @@ import pytest
 from latentstem.inference.embedding import Embedding
 from latentstem.io.arrays import ArraySource
 from latentstem.io.open import as_scan
-from latentstem.report.output_folder import select_examples
+from latentstem.report.examples import example_positions, sampled_residuals
 from latentstem.scan.scan import Scan, default_axes
 
 
@@ -38,16 +38,15 @@ def test_examples_are_the_least_median_and_largest_residual(excluded):
     if excluded:
         mask[excluded] = True
     scan = as_scan(patterns, scan_mask=mask)
-    examples = select_examples(Flat(scan.pattern_shape), scan, latents_of(scan))
+    residuals = sampled_residuals(Flat(scan.pattern_shape), scan, latents_of(scan))
+    np.testing.assert_array_equal(np.isnan(residuals), mask)
+    examples = example_positions(residuals)
     error = np.where(mask, np.nan, ((patterns - 4) ** 2).mean((2, 3)))
-    assert list(examples.positions) == ["typical", "best", "worst"]
-    assert examples.positions["best"] == (1, 2)
-    assert examples.positions["worst"] == np.unravel_index(np.nanargmax(error), (7, 5))
-    below = (error < error[examples.positions["typical"]]).sum()
+    assert list(examples) == ["typical", "best", "worst"]
+    assert examples["best"] == (1, 2)
+    assert examples["worst"] == np.unravel_index(np.nanargmax(error), (7, 5))
+    below = (error < error[examples["typical"]]).sum()
     assert below == np.isfinite(error).sum() // 2
-    for pattern, position in zip(examples.patterns, examples.positions.values(), strict=True):
-        np.testing.assert_array_equal(pattern, patterns[position])
-    assert examples.reconstructed.shape == (3, 32, 24)
 
 
 def test_examples_of_a_large_scan_look_at_a_part_of_it():
@@ -59,7 +58,8 @@ def test_examples_of_a_large_scan_look_at_a_part_of_it():
         read=lambda at: (reads.append(at), source.read(at))[1],
     )  # fmt: skip
     scan = Scan(counting, default_axes(shape))
-    select_examples(Flat(scan.pattern_shape), scan, latents_of(scan))
+    residuals = sampled_residuals(Flat(scan.pattern_shape), scan, latents_of(scan))
     seen = np.unique(np.concatenate(reads))
+    np.testing.assert_array_equal(np.flatnonzero(np.isfinite(residuals)), seen)
     assert 900 < len(seen) < 1300
     assert len(np.unique(seen // 2000)) == 10, "from all parts of the scan"
