@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from latentstem.simulation.simulate.diffraction import draw
-from latentstem.simulation.simulate.simulate import SimulatedScan, _generators
-from latentstem.simulation.simulate.specimen import specimen
+
+from latentstem.simulation.diffraction import draw
+from latentstem.simulation.simulate import SimulatedScan, _generators
+from latentstem.simulation.specimen import specimen
 
 from .scores import LEAST, STRAIN
 
