@@ -43,6 +43,11 @@ class Interruptible:
         self.array, self.chunks = source.array, source.chunks
         self.active = True
 
+    @property
+    def files(self) -> set[str]:
+        """Paths of the files that patterns are read from."""
+        return self._source.files
+
     def is_set(self) -> bool:
         """Whether it is asked for, as `unless_stopped` wants to know."""
         return self.active and self._stop.is_set()

@@ -7,31 +7,44 @@ Every error is a `ValueError` or a `TypeError`, so code that catches those keeps
 from __future__ import annotations
 
 import re
+from typing import Any
 
 
 class LatentSTEMError(Exception):
-    """Base of all errors raised on purpose.
+    """Base class of all LatentSTEM errors.
 
     Parameters
     ----------
     what : str
         What went wrong, in one clause.
     expected, received, advice : str
-        What was expected, what came instead, and what the user can do.
+        What was expected, what was received, and what to do.
+    **data
+        Values for code that handles the error, kept as attributes of these names: ``argument``, or what a subclass has.
+
+    Attributes
+    ----------
+    argument : str or None
+        Name of the argument that is wrong, where it is one.
     """
 
-    def __init__(self, what: str, *, expected: str, received: str, advice: str) -> None:
+    argument: str | None = None
+
+    def __init__(self, what: str, *, expected: str, received: str, advice: str, **data: Any) -> None:
         self.what, self.expected, self.received, self.advice = what, expected, received, advice
+        vars(self).update(data)
         super().__init__(f"{what}: expected {expected}; received {received}. {advice}")
 
+    def replaced(self, **fields: Any) -> LatentSTEMError:
+        """A copy of the error with other parameters or data."""
+        return _unpickle(type(self), {**vars(self), **fields})
+
     def __reduce__(self) -> tuple[object, ...]:  # keyword-only arguments do not survive default pickling
-        return _rebuild, (type(self), self.what, self.expected, self.received, self.advice)
+        return _unpickle, (type(self), dict(vars(self)))
 
 
-def _rebuild(
-    kind: type[LatentSTEMError], what: str, expected: str, received: str, advice: str
-) -> LatentSTEMError:
-    return kind(what, expected=expected, received=received, advice=advice)
+def _unpickle(kind: type[LatentSTEMError], fields: dict[str, Any]) -> LatentSTEMError:
+    return kind(**fields)
 
 
 class ArgumentError(LatentSTEMError, ValueError):
@@ -39,15 +52,27 @@ class ArgumentError(LatentSTEMError, ValueError):
 
 
 class UnsupportedDataError(LatentSTEMError, TypeError):
-    """An object or file of a kind that is not read."""
+    """The type of object or file is not supported."""
 
 
 class ScanDimensionError(LatentSTEMError, ValueError):
-    """The data has not two scan dimensions followed by two diffraction dimensions."""
+    """The data does not have two scan axes followed by two diffraction axes."""
 
 
 class ScanShapeError(LatentSTEMError, ValueError):
-    """`scan_shape` does not fit the number of diffraction patterns."""
+    """`scan_shape` does not fit the number of diffraction patterns.
+
+    Attributes
+    ----------
+    candidates : tuple of (int, int)
+        Scan shapes (Ny, Nx) that fit the data, the closest to the request first; without a request, the closest to a
+        square. Empty where the shape of the data leaves none.
+    hint : str
+        A sentence on what may be wrong with the number of patterns (flyback frames); empty where there is none.
+    """
+
+    candidates: tuple[tuple[int, int], ...] = ()
+    hint: str = ""
 
 
 class PatternShapeError(LatentSTEMError, ValueError):
@@ -59,7 +84,7 @@ class DataTypeError(LatentSTEMError, TypeError):
 
 
 class DataValueError(LatentSTEMError, ValueError):
-    """The data holds values that cannot be used: NaN, infinity, or one constant."""
+    """The data contain values that cannot be used: NaN, infinity, or one constant."""
 
 
 class MaskError(LatentSTEMError, ValueError):
@@ -67,11 +92,11 @@ class MaskError(LatentSTEMError, ValueError):
 
 
 class FileError(LatentSTEMError, ValueError):
-    """A file is missing, damaged, or does not hold a scan."""
+    """A file is missing, damaged, or does not contain a scan."""
 
 
 class CheckpointError(LatentSTEMError, ValueError):
-    """A checkpoint is damaged, of another format, or cannot be used for what was asked."""
+    """A checkpoint is damaged, of another format, or does not fit the request."""
 
 
 class ModelMismatchError(LatentSTEMError, ValueError):
@@ -83,7 +108,7 @@ class StorageError(LatentSTEMError, OSError, ValueError):
 
 
 class ClusterError(LatentSTEMError, ValueError):
-    """The workers of a cluster cannot do what they were asked."""
+    """A task failed on the cluster's workers."""
 
 
 class TrainingError(LatentSTEMError, ValueError):
@@ -91,7 +116,7 @@ class TrainingError(LatentSTEMError, ValueError):
 
 
 def format_exception(error: BaseException) -> str:
-    """What another library says in an error, on one line, as a part of ours."""
+    """Message of another library's exception on one line, for use in our own message."""
     if hasattr(error, "error_count"):  # of pydantic
         first = error.errors(include_url=False)[0]  # type: ignore[attr-defined]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"[:200]

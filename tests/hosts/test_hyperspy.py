@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from latentstem.scan.scan.scan import Axis
 
 import latentstem
 from latentstem.errors import (
@@ -26,6 +25,7 @@ from latentstem.errors import (
 )
 from latentstem.hosts.hyperspy_signals import scan_from_signal
 from latentstem.hosts.latent_maps import LatentMaps, LazyLatentMaps
+from latentstem.scan.scan import Axis
 
 AXES = (
     Axis("y", 7, 0.5, 1.0, "nm"),
@@ -73,7 +73,7 @@ def test_scan_has_the_patterns_and_the_calibration(kind, counts, request):
     assert scan.scan_shape == (7, 5)
     assert scan.pattern_shape == (32, 24)
     assert scan.axes == AXES
-    assert (scan.name, scan.host, scan.dtype) == ("a scan", "hyperspy", np.uint16)
+    assert (scan.name, scan.dtype) == ("a scan", np.uint16)
     np.testing.assert_array_equal(scan.read([34, 0, 6]), counts[[6, 0, 1], [4, 0, 1]])
 
 

@@ -17,7 +17,6 @@ import py4DSTEM
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from latentstem.scan.scan.scan import Axis
 
 import latentstem
 from latentstem.errors import (
@@ -28,6 +27,7 @@ from latentstem.errors import (
     UnsupportedDataError,
 )
 from latentstem.hosts.py4dstem import scan_from_datacube
+from latentstem.scan.scan import Axis
 
 AXES = (
     Axis("Rx", 7, 0.3, 0.0, "nm"),
@@ -85,7 +85,7 @@ def test_scan_has_the_patterns_and_the_calibration(any_data, counts):
     assert scan.scan_shape == (7, 5)
     assert scan.pattern_shape == (32, 24)
     assert scan.axes == AXES
-    assert (scan.name, scan.host, scan.dtype) == ("a cube", "py4dstem", np.uint16)
+    assert (scan.name, scan.dtype) == ("a cube", np.uint16)
     np.testing.assert_array_equal(scan.read([34, 0, 6]), counts[[6, 0, 1], [4, 0, 1]])
 
 
@@ -230,7 +230,7 @@ def test_embedding_again_replaces_the_latents(cube, model, embedding, tmp_path):
 def test_other_nodes_are_not_replaced(cube, model):
     probe = emdfile.Array(np.zeros((32, 24)), name="probe")
     cube.attach(probe)
-    with pytest.raises(ArgumentError, match="received 'probe', a Array that is there already"):
+    with pytest.raises(ArgumentError, match="received 'probe', which is already a Array"):
         cube.embed(model, name="probe")
     assert cube.tree("probe") is probe
     for name in ("", "my/latents"):

@@ -6,11 +6,11 @@ import hyperspy.api as hs
 import numpy as np
 import py4DSTEM
 import pytest
-from latentstem.scan.scan.scan import Axis
 
 import latentstem
 from latentstem import as_scan
 from latentstem.errors import MaskError
+from latentstem.scan.scan import Axis
 
 AXES = (
     Axis("time", 3, 2.0, 10.0, "s"),
@@ -53,7 +53,7 @@ def navigation(signal):
 
 def test_scans_of_a_signal(signal, movie):
     whole = as_scan(signal)
-    assert whole.step == AXES[0]
+    assert whole.series_axis == AXES[0]
     assert [scan.name for scan in whole.scans] == ["a movie_0", "a movie_1", "a movie_2"]
     for number, scan in enumerate(whole.scans):
         assert scan.axes == AXES[1:]
@@ -98,7 +98,7 @@ def test_files_of_hyperspy(movie, tmp_path, suffix):
     signal_of(movie).save(path)
     for data in (path, hs.load(path, lazy=True)):
         whole = as_scan(data)
-        assert whole.step == AXES[0]
+        assert whole.series_axis == AXES[0]
         assert whole.scans[2].axes == AXES[1:]
         for number, scan in enumerate(whole.scans):
             np.testing.assert_array_equal(scan.read(np.arange(35)).reshape(7, 5, 32, 24), movie[number])

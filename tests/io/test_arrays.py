@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import mmap
 import pickle
 import subprocess
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from latentstem.scan.scan.validation import find_layout
 
 import latentstem
 from latentstem.errors import (
@@ -27,7 +25,8 @@ from latentstem.errors import (
 from latentstem.io import arrays, chunks
 from latentstem.io.arrays import as_pattern_source
 from latentstem.io.open import open_scan
-from latentstem.io.units import plain_units
+from latentstem.io.units import normalise_units
+from latentstem.scan.validation import find_layout
 
 SHAPE = (7, 5, 32, 24)
 DATA = np.random.default_rng(0).integers(-9, 99, SHAPE).astype(np.int16)
@@ -145,7 +144,7 @@ def test_dask_chunks_are_computed_once_in_a_streamed_pass():
 
 
 def test_large_chunks_are_read_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks, "_SLAB_BYTES", 10 * 32 * 24 * 2)
+    monkeypatch.setattr(chunks, "_MAX_READ_BYTES", 10 * 32 * 24 * 2)
     dataset = in_hdf5(DATA, tmp_path / "a.h5", chunks=SHAPE)
     source = as_pattern_source(dataset)
     assert source.chunks[0] * source.chunks[1] <= 10
@@ -153,7 +152,7 @@ def test_large_chunks_are_read_in_parts(tmp_path, monkeypatch):
 
 
 def test_decompressed_chunks_are_kept_within_bounds(tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks, "_CACHE_BYTES", 2 * 5 * 32 * 24 * 2)
+    monkeypatch.setattr(chunks, "_CHUNK_CACHE_BYTES", 2 * 5 * 32 * 24 * 2)
     source = as_pattern_source(in_hdf5(DATA, tmp_path / "a.h5", chunks=(1, 5, 32, 24)))
     np.testing.assert_array_equal(source.read(np.arange(35)), flat(DATA))
     assert len(source._cache) == 2
@@ -197,7 +196,7 @@ def resident(path):
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="pages are counted in /proc")
 @pytest.mark.parametrize("order", ["<u2", ">u2"])
 def test_pages_of_a_mapped_file_are_given_back(tmp_path, order, monkeypatch):
-    monkeypatch.setattr(arrays, "_MAPPED_BYTES", 2**20)
+    monkeypatch.setattr(arrays, "_MAX_RESIDENT_BYTES", 2**20)
     data = np.random.default_rng(0).integers(0, 9, (16, 64, 64, 64)).astype(order)
     np.save(tmp_path / "a.npy", data)
     source = as_pattern_source(np.asarray(np.load(tmp_path / "a.npy", mmap_mode="r"))[1:])
@@ -208,7 +207,7 @@ def test_pages_of_a_mapped_file_are_given_back(tmp_path, order, monkeypatch):
 
 @pytest.mark.parametrize("mode", ["c", "r+"])
 def test_what_was_written_into_a_map_stays(tmp_path, mode, monkeypatch):
-    monkeypatch.setattr(arrays, "_MAPPED_BYTES", 1)
+    monkeypatch.setattr(arrays, "_MAX_RESIDENT_BYTES", 1)
     np.save(tmp_path / "a.npy", DATA)
     held = np.load(tmp_path / "a.npy", mmap_mode=mode)
     held[2, 3] = 77
@@ -342,10 +341,28 @@ def test_offered_scan_shapes_fit(n, ny, nx):
         return
     with pytest.raises(ScanShapeError, match=f"{n} patterns fill scan_shape=") as caught:
         find_layout((n, 8, 2001), (ny, nx))
-    offered = str(caught.value).split("patterns fill scan_shape=")[1].rstrip(".")
-    shapes = ast.literal_eval(f"[{offered}]")
+    shapes = caught.value.candidates
     assert shapes
     assert all(rows * columns == n for rows, columns in shapes)
+    assert f"scan_shape={', '.join(map(str, shapes))}." in caught.value.advice
+
+
+@pytest.mark.parametrize(
+    ("n", "scan_shape", "candidates", "hint"),
+    [
+        (36, None, [(6, 6), (4, 9), (9, 4), (3, 12)], ""),
+        (35, None, [(5, 7), (7, 5), (1, 35), (35, 1)], "That is one frame less than 6 x 6"),
+        (40, (7, 5), [(8, 5), (5, 8), (10, 4), (4, 10)], "That is one scan line more than 7 x 5"),
+    ],
+)
+def test_a_stack_that_does_not_fit_carries_the_scan_shapes_that_do(n, scan_shape, candidates, hint):
+    with pytest.raises(ScanShapeError, match="patterns") as caught:
+        find_layout((n, 32, 24), scan_shape)
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value)), caught.value.replaced(what="here")):
+        assert sorted(error.candidates) == sorted(candidates)
+        assert error.candidates[0] == candidates[0]
+        assert error.argument == "scan_shape"
+        assert error.hint.startswith(hint)
 
 
 @pytest.mark.parametrize(
@@ -411,14 +428,14 @@ def test_simulated_scans_are_calibrated():
     ],
 )
 def test_units_have_one_spelling(units, plain):
-    assert plain_units(units) == plain
-    assert plain_units(plain) == plain
+    assert normalise_units(units) == plain
+    assert normalise_units(plain) == plain
 
 
 def test_reading_arrays_imports_no_host():
     code = (
-        "import sys, numpy; from latentstem.adapters import open_scan; open_scan(numpy.ones((3, 3, 9, 8)));"
-        "found = {'torch', 'hyperspy', 'py4DSTEM', 'emdfile', 'dask', 'zarr', 'h5py'} & set(sys.modules);"
+        "import sys, numpy; from latentstem.io.open import open_scan; open_scan(numpy.ones((3, 3, 9, 8)));"
+        "found = {'torch', 'hyperspy', 'py4DSTEM', 'emdfile', 'dask', 'zarr'} & set(sys.modules);"
         "sys.exit(str(found) if found else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

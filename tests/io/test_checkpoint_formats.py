@@ -41,7 +41,8 @@ def test_it_gives_the_same_latents_and_reconstructions(kept):
     assert not rebuilt[2:4, 4:6].any()  # the detector pixels that were masked, in their bins
     module = latentstem.Autoencoder.load_from_checkpoint(path)
     assert all(
-        torch.equal(value, model.autoencoder.state_dict()[name]) for name, value in module.state_dict().items()
+        torch.equal(value, model.autoencoder.state_dict()[name])
+        for name, value in module.state_dict().items()
     )
 
 

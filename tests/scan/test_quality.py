@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from latentstem.scan.scan.quality import measure_quality
 
 import latentstem
 from latentstem.errors import DataValueError
 from latentstem.io.open import as_scan
+from latentstem.scan.quality import measure_quality
 
 NOTHING = "No empty or outlying patterns, no hot or dead detector pixels, no saturation."
 
@@ -195,7 +195,7 @@ def test_saturation():
 
 
 def test_saturation_found_block_by_block(monkeypatch):
-    monkeypatch.setattr("latentstem.scan.quality._BLOCK_VALUES", 32 * 24)
+    monkeypatch.setattr("latentstem.scan.passes._BLOCK_VALUES", 32 * 24)
     data = np.minimum(counts((12, 10), dose=400), 380)
     data[:6] = np.minimum(data[:6], 100)
     assert measure_quality(as_scan(data)).saturated == np.count_nonzero(data == 380)

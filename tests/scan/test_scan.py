@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from latentstem.scan.scan.scan import Axis, PatternSource, Scan
 
 from latentstem.errors import MaskError, UnsupportedDataError
 from latentstem.io.open import as_scan
+from latentstem.scan.passes import iterate_passes, read_blocks, run_passes
+from latentstem.scan.scan import Axis, PatternSource, Scan
 
 SHAPE = (7, 5, 32, 24)
 DATA = np.arange(np.prod(SHAPE), dtype=np.int32).reshape(SHAPE)
@@ -22,6 +24,7 @@ class Source:
 
     dtype = np.dtype(np.uint16)
     array = None
+    files = frozenset()
 
     def __init__(self, shape, chunks):
         self.shape, self.chunks = shape, chunks
@@ -103,3 +106,61 @@ def test_signature_is_plain():
 def test_other_objects():
     with pytest.raises(UnsupportedDataError, match=r"received builtins.dict"):
         as_scan({})
+
+
+class Sums:
+    """Total intensity of each pattern, and how many blocks there were."""
+
+    def __init__(self, scan):
+        self.blocks, self.totals = 0, np.zeros(scan.n_positions)
+
+    def process(self, positions, patterns):
+        self.blocks += 1
+        self.totals[positions] += patterns.sum((1, 2))
+
+    def result(self):
+        return self.totals
+
+
+@pytest.mark.parametrize("chunks", [None, (3, 2, 32, 24)])
+def test_passes_share_one_reading(chunks, monkeypatch):
+    monkeypatch.setattr("latentstem.scan.passes._BLOCK_VALUES", 8 * 32 * 24)
+    dask = pytest.importorskip("dask.array")
+    mask = np.zeros((7, 5), bool)
+    mask[2, 1:3] = True
+    scan = as_scan(DATA if chunks is None else dask.from_array(DATA, chunks=chunks), scan_mask=mask)
+    read = []
+    source = replace(scan, source=Counting(scan.source, read))
+    first, second = Sums(scan), Sums(scan)
+    totals = run_passes(source, first, second)
+    for each in totals:
+        np.testing.assert_array_equal(each.reshape(7, 5), np.where(mask, 0, DATA.sum((2, 3))))
+    np.testing.assert_array_equal(np.sort(np.concatenate(read)), np.flatnonzero(~mask))
+    assert first.blocks == second.blocks == len(read)
+    *_, last = fractions = list(iterate_passes(source, [Sums(scan)]))
+    assert last == 1
+    assert fractions == sorted(fractions)
+
+
+@pytest.mark.parametrize("most", [1, 4, 512])
+def test_blocks_are_read_up_to_a_size(most):
+    scan = as_scan(DATA)
+    positions = np.array([33, 4, 20, 21])
+    blocks = list(read_blocks(scan, positions, most))
+    assert all(len(block) <= most for block, _ in blocks)
+    np.testing.assert_array_equal(np.concatenate([block for block, _ in blocks]), np.sort(positions))
+    np.testing.assert_array_equal(
+        np.concatenate([patterns for _, patterns in blocks]), DATA.reshape(-1, 32, 24)[np.sort(positions)]
+    )
+
+
+class Counting:
+    """A source that notes what is read."""
+
+    def __init__(self, source, read):
+        self.source, self.noted = source, read
+        self.shape, self.dtype, self.array, self.chunks = source.shape, source.dtype, None, source.chunks
+
+    def read(self, indices):
+        self.noted.append(indices)
+        return self.source.read(indices)

@@ -13,10 +13,6 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from latentstem.nn.pattern_reader import _neighbours, neighbourhood
-from latentstem.report.report.report import evidence
-from latentstem.scan.scan.quality import measure_quality
-from latentstem.scan.scan.series import Series, make_series, require_single_scan
 
 import latentstem
 from helpers import train
@@ -31,6 +27,11 @@ from latentstem.errors import (
     ScanShapeError,
     UnsupportedDataError,
 )
+from latentstem.nn.neighbourhood import neighbour_offsets
+from latentstem.nn.scan_scores import _neighbours
+from latentstem.report.report import evidence
+from latentstem.scan.quality import measure_quality
+from latentstem.scan.series import Series, make_series, require_single_scan
 from latentstem.training.data_module import in_memory, split_positions
 
 SHAPE = (7, 5, 32, 24)
@@ -81,12 +82,13 @@ def test_the_canvas_is_the_scans(scans, most, fraction):
     assert len(np.unique(every)) == len(every) == sum(scan.n_positions for scan in scans)
     between = np.setdiff1d(np.arange(whole.n_positions), every)
     assert whole.scan_mask.ravel()[between].all()
+    offsets, _ = neighbour_offsets(3)
     for region, scan in zip(whole.regions, scans, strict=True):
         np.testing.assert_array_equal(region.crop(whole.scan_mask), scan.scan_mask)
         inside = region.crop(np.arange(whole.n_positions).reshape(whole.scan_shape)).ravel()
-        exists, near = _neighbours(whole.scan_shape, whole.scan_mask, inside, neighbourhood(3)[0])
+        exists, near = _neighbours(whole.scan_mask, inside, offsets)
         assert np.isin(near[exists], inside).all()
-        alone, _ = _neighbours(scan.scan_shape, scan.scan_mask, np.arange(len(inside)), neighbourhood(3)[0])
+        alone, _ = _neighbours(scan.scan_mask, np.arange(len(inside)), offsets)
         np.testing.assert_array_equal(exists, alone)
     parts = split_positions(whole, fraction, 3)
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.flatnonzero(~whole.scan_mask))

@@ -18,8 +18,6 @@ import pytest
 import pytorch_lightning as L
 import torch
 import zarr
-from latentstem.report.report.report import write_report
-from latentstem.scan.scan.scan import Scan
 from typer.testing import CliRunner
 
 import latentstem
@@ -27,6 +25,8 @@ from helpers import train
 from latentstem import TrainingConfig
 from latentstem.cli import app
 from latentstem.errors import FileError, LatentSTEMError
+from latentstem.report.report import write_report
+from latentstem.scan.scan import Scan
 
 
 class Held(NamedTuple):
@@ -273,8 +273,7 @@ def looked_at(data, model, results):
 
 def opened_in_the_panel(data, model, results):
     """Its session, and what its widgets ask of a scan, without a window."""
-    from latentstem.scan.scan.virtual_images import virtual_images
-
+    from latentstem.scan.virtual_images import virtual_images
     from napari_latentstem.reader import open_session
 
     session = open_session(lambda: latentstem.as_scan(data), "scan")
@@ -432,7 +431,7 @@ def test_errors(held, model, tmp_path, monkeypatch):
             call()
         assert held.state() == before
     with monkeypatch.context() as patch:  # in the midst of it
-        patch.setattr(type(model.autoencoder), "encode_batch", _failing)
+        patch.setattr(type(model.autoencoder.network), "encode_scores", _failing)
         for verb in (embedded, reconstructed, reconstructed_to_file):
             with pytest.raises(RuntimeError, match="broken"):
                 verb(held.data, model, tmp_path)

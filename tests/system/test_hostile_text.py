@@ -11,9 +11,6 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
-from latentstem.report.report.figures import latent_maps
-from latentstem.report.report.report import write_report
-from latentstem.scan.scan.scan import Axis
 from typer.testing import CliRunner
 
 import latentstem
@@ -21,6 +18,9 @@ from helpers import train
 from latentstem.cli import app
 from latentstem.cli.messages import visible
 from latentstem.errors import CheckpointError, FileError, StorageError
+from latentstem.report.figures import latent_maps
+from latentstem.report.report import write_report
+from latentstem.scan.scan import Axis
 
 MARKUP = "<script>alert(1)</script>\"'><img src=http://a.b/c onerror=x>&amp;"
 ESCAPES = "\x1b]0;title\x07\x1b[2J\x9b31m[bold red]\u202egnp.\x00\r\n"
@@ -141,7 +141,7 @@ def test_addresses_are_no_paths(model, scan, address):
         (lambda: model.save(address), StorageError),
         (lambda: write_report(model, scan, address), StorageError),
     ):
-        with pytest.raises(error, match=r"an address is no path.*nothing is fetched"):
+        with pytest.raises(error, match=r"a URL instead of a path.*nothing is read from or written to the network"):
             call()
 
 

@@ -161,7 +161,7 @@ def test_a_run_moves_the_files_of_an_earlier_one(scan, tmp_path, caplog):
     (tmp_path / "ae.ckpt").write_text("mine")
     with caplog.at_level(logging.WARNING, "latentstem"):
         second = train(scan, output_dir=tmp_path, init_from=best, learning_rate=1e-4)
-    assert "The results of an earlier run" in caplog.text
+    assert "Results of an earlier run" in caplog.text
     earlier = tmp_path / "earlier-1"
     np.testing.assert_array_equal(
         maps(latentstem.load(earlier / "checkpoints" / "best.ckpt"), scan), maps(first, scan)

@@ -1,4 +1,4 @@
-"""Hosts: the libraries whose objects users hold. Each is one line here, and a module that knows it."""
+"""Hosts: the libraries whose objects users have. Each is an entry here, and a module with its functions."""
 
 from __future__ import annotations
 

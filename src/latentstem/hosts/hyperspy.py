@@ -15,7 +15,7 @@ from ..io.pattern_files import lazy_patterns
 from ..scan.series import located_errors, one_value_per_scan
 from ..util.argument_checks import reject_unknown_kwargs
 from .hyperspy_files import open_pattern_file, pattern_file, save_latents, scan_from_file
-from .hyperspy_signals import is_series, scan_from_signal, scans_of, title_of
+from .hyperspy_signals import get_title, is_series_signal, scan_from_signal, split_series
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,10 +36,10 @@ __all__ = [
 
 scan_from_object = scan_from_signal
 
-_HYPERSPY_NAMES = {"scan_mask": "navigation_mask", "pattern_mask": "signal_mask"}
+_ARGUMENT_ALIASES = {"scan_mask": "navigation_mask", "pattern_mask": "signal_mask"}
 
 
-@reject_unknown_kwargs(training_argument_names, _HYPERSPY_NAMES)
+@reject_unknown_kwargs(training_argument_names, _ARGUMENT_ALIASES)
 def train_autoencoder(
     signal: Any,
     *,
@@ -55,7 +55,7 @@ def train_autoencoder(
     scan_shape : (int, int), optional
         Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
     navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
-        True excludes the scan position. Arrays in the order of ``signal.data``; of a series, a signal with three
+        True excludes the scan position. Axis order as in ``signal.data``; for a series, a signal with three
         navigation axes, shape (T, Ny, Nx).
     signal_mask : array of bool, shape (H, W), or signal of that shape, optional
         True excludes the detector pixel.
@@ -77,7 +77,7 @@ def train_autoencoder(
     )
 
 
-@reject_unknown_kwargs(meant=_HYPERSPY_NAMES)
+@reject_unknown_kwargs(aliases=_ARGUMENT_ALIASES)
 def embed(
     signal: Any,
     model: Any,
@@ -99,36 +99,36 @@ def embed(
     navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
         True excludes the scan position; its latents are NaN. For a series, of shape (T, Ny, Nx).
     smooth : int, optional
-        Radius, in scan positions, over which latents are smoothed where neighbours are alike; by default that of the
-        context the model was trained with. 0: each position's own latents.
+        Smoothing radius in scan positions: latents are averaged over similar neighbours only. Default: the model's
+        ``context``. 0: no smoothing.
     client : distributed.Client, optional
-        Whose workers do it.
+        Compute on the workers of this cluster.
     progress : bool
         Show a progress bar.
 
     Returns
     -------
     LatentMaps
-        Latents on the navigation axis, the scan axes as signal axes. In memory, also for a lazy signal. Of a series,
-        a signal with three navigation axes, the slowest of them is the second navigation axis.
+        Latents on the navigation axis, the scan axes as signal axes. In memory, also for a lazy signal. For a
+        series (three navigation axes), the slowest navigation axis becomes the second navigation axis.
     """
     from .latent_maps import LatentMaps
 
     mask = _mask_array(navigation_mask)
-    how = {"smooth": smooth, "client": client, "progress": progress}
-    embedding = embed_data(signal, model, scan_shape=scan_shape, scan_mask=mask, **how)
+    options = {"smooth": smooth, "client": client, "progress": progress}
+    embedding = embed_data(signal, model, scan_shape=scan_shape, scan_mask=mask, **options)
     navigation = signal.axes_manager.navigation_axes[::-1]
     if isinstance(embedding, list):
         series = [axis.get_axis_dictionary() for axis in navigation]
-        return LatentMaps.from_series(embedding, series, title_of(signal))
+        return LatentMaps.from_series(embedding, series, get_title(signal))
     if len(navigation) == 2:
         y, x = (axis.get_axis_dictionary() for axis in navigation)
     else:
         y, x = (axis.as_dict() for axis in embedding.axes)
-    return LatentMaps.from_embedding(embedding, (y, x), title_of(signal))
+    return LatentMaps.from_embedding(embedding, (y, x), get_title(signal))
 
 
-@reject_unknown_kwargs(meant=_HYPERSPY_NAMES)
+@reject_unknown_kwargs(aliases=_ARGUMENT_ALIASES)
 def reconstruct(
     signal: Any,
     model: Any,
@@ -140,7 +140,7 @@ def reconstruct(
     client: Any = None,
     progress: bool = False,
 ) -> Any:
-    """The signal as the model sees it: denoised, in the signal's own units.
+    """Reconstruct the patterns with the model: denoised, in the signal's units.
 
     Parameters
     ----------
@@ -154,9 +154,10 @@ def reconstruct(
         File to write block by block, never whole in memory: ``.zspy`` or ``.hspy``, or ``.npy``, ``.npz``, ``.h5``
         (py4DSTEM), which do not keep the metadata.
     overwrite : bool
-        Replace a file that is there. The file that this signal is read from is never replaced.
+        Replace an existing file. The file that this signal is read from is never replaced.
     client : distributed.Client, optional
-        Whose workers do it; for a lazy signal, with `out`. Else it is computed as its user's dask is set up.
+        Compute on this cluster's workers. For a lazy signal only with `out`; without `out` the result is a lazy signal,
+        computed by the active dask scheduler.
     progress : bool
         Show a progress bar; a lazy signal shows its own when it is computed.
 
@@ -170,14 +171,14 @@ def reconstruct(
     from ..inference.reconstruction import write
 
     mask, model = _mask_array(navigation_mask), as_model(model)
-    if is_series(signal):
-        _refuse_one_file(signal, out)
+    if is_series_signal(signal):
+        _refuse_series_output(signal, out)
         data = _reconstruct_series(signal, model, mask, client, progress)
         return signal._deepcopy_with_new_data(data)
     scan = model.open_matching_scan(signal, scan_shape, mask)
     if out is not None:
-        how = {"overwrite": overwrite, "client": client, "progress": progress}
-        return _opened(write(model.autoencoder, scan, out, **how, like=signal), signal)
+        options = {"overwrite": overwrite, "client": client, "progress": progress}
+        return _open_result(write(model.autoencoder, scan, out, **options, like=signal), signal)
     if signal._lazy and client is None:
         from ..inference.lazy import reconstruct_lazily
 
@@ -189,7 +190,7 @@ def reconstruct(
 
 
 def _mask_array(mask: Any) -> Any:
-    """A mask as an array, whether it came as one or as a HyperSpy signal, eager or lazy; a list, one by one."""
+    """Convert a mask (array, signal or lazy signal, or a list of them) to arrays."""
     if mask is None:
         return None
     if isinstance(mask, (list, tuple)) and any(hasattr(m, "shape") or m is None for m in mask):
@@ -197,21 +198,21 @@ def _mask_array(mask: Any) -> Any:
     return np.asarray(mask.data if hasattr(mask, "axes_manager") else mask)
 
 
-def _opened(path: Path, like: Any) -> Any:
-    """The lazy signal in a file of reconstructions; of a file without metadata, with those of another signal."""
+def _open_result(path: Path, template: Any) -> Any:
+    """Open a file of reconstructions as a lazy signal; formats without metadata take it from `template`."""
     host = host_that_writes(path.suffix.lower())
     if host is not None and host.library == "hyperspy":
         from hyperspy.io import load
 
         return load(str(path), lazy=True)
-    signal = like._deepcopy_with_new_data(lazy_patterns(path).reshape(like.data.shape))
+    signal = template._deepcopy_with_new_data(lazy_patterns(path).reshape(template.data.shape))
     return signal if signal._lazy else signal.as_lazy()
 
 
-def _refuse_one_file(signal: Any, out: Any) -> None:
+def _refuse_series_output(signal: Any, out: Any) -> None:
     if out is not None:
         raise ArgumentError(
-            "a series goes to several files",
+            "out cannot be given for a series",
             expected="the signal of one scan, where out is given",
             received=repr(signal),
             advice="Reconstruct one scan after the other: signal.inav[:, :, i].reconstruct(model, out=...).",
@@ -220,18 +221,18 @@ def _refuse_one_file(signal: Any, out: Any) -> None:
 
 def _reconstruct_series(signal: Any, model: Any, mask: Any, client: Any, progress: bool) -> Any:
     """Reconstructions of all scans of a series, as an array of the signal's shape; lazy if the signal is."""
-    scans, masks = scans_of(signal), one_value_per_scan("navigation_mask", mask, len(signal.data))
+    scans, masks = split_series(signal), one_value_per_scan("navigation_mask", mask, len(signal.data))
     lazy = signal._lazy and client is None
-    every: Any = [] if lazy else np.empty(signal.data.shape, np.float32)
-    for number, (scan, own) in enumerate(zip(scans, masks, strict=True)):
-        with located_errors(number, len(scans)):
-            data = reconstruct(scan, model, navigation_mask=own, client=client, progress=progress).data
+    results: Any = [] if lazy else np.empty(signal.data.shape, np.float32)
+    for scan_index, (scan, mask) in enumerate(zip(scans, masks, strict=True)):
+        with located_errors(scan_index, len(scans)):
+            data = reconstruct(scan, model, navigation_mask=mask, client=client, progress=progress).data
         if lazy:
-            every.append(data)
+            results.append(data)
         else:
-            every[number] = data
+            results[scan_index] = data
     if lazy:
         import dask.array as da
 
-        return da.stack(every)
-    return every
+        return da.stack(results)
+    return results

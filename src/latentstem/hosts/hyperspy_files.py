@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from ..errors import FileError
-from ..io.files import READ
+from ..io.files import SUPPORTED_FORMATS
 from ..scan.scan import Scan
 from .hyperspy_signals import scan_from_signal
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["open_pattern_file", "pattern_file", "save_latents", "scan_from_file"]
 
 _FLOAT = np.dtype("<f4")
-#: readers of HyperSpy that have been looked through: none runs anything that a file holds. Not among them are
-#: netCDF, which evaluates text, and HSPY and ZSPY, whose axes may be expressions that sympy evaluates.
-_REVIEWED = {
+#: HyperSpy readers that were reviewed and execute nothing from the file. Left out: netCDF, which evaluates text, and
+#: HSPY and ZSPY, whose axes may contain expressions evaluated by sympy.
+_SAFE_HYPERSPY_READERS = {
     "Blockfile",
     "DENS",
     "DigitalMicrograph",
@@ -46,20 +46,20 @@ _REVIEWED = {
 
 
 def scan_from_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan:
-    """The one scan in a file that HyperSpy reads, by a reader that runs nothing that the file holds."""
+    """The scan in a file that HyperSpy reads, by a reader that executes nothing from the file."""
     import hyperspy.api as hs
     from rsciio import IO_PLUGINS
 
-    path, options = _hyperspy_reader(path, hs.load)
+    path, options = _hyperspy_load_arguments(path, hs.load)
     readers = {
         plugin["name"] for plugin in IO_PLUGINS if path.suffix[1:].lower() in plugin["file_extensions"]
     }
     if not readers:
         raise OSError(f"files with the suffix {path.suffix!r} are not known")
-    if not options and not readers <= _REVIEWED:
+    if not options and not readers <= _SAFE_HYPERSPY_READERS:
         raise FileError(
-            "file is of a kind that may run code",
-            expected=READ,
+            "file format can execute code",
+            expected=SUPPORTED_FORMATS,
             received=f"{path}, which HyperSpy opens as {', '.join(sorted(readers))}",
             advice="If you trust its source, load it with hyperspy.api.load and give the signal.",
         )
@@ -80,10 +80,10 @@ def scan_from_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan:
     )
 
 
-def _hyperspy_reader(path: Path, load: Any) -> tuple[Path, dict[str, Any]]:
-    """The file that HyperSpy wants for this one, and the reader where the suffix does not tell."""
+def _hyperspy_load_arguments(path: Path, load: Any) -> tuple[Path, dict[str, Any]]:
+    """Path to pass to HyperSpy, and arguments naming the reader if the suffix is ambiguous."""
     suffix = path.suffix.lower()
-    if suffix == ".raw":  # EMPAD: the header is a file of its own
+    if suffix == ".raw":  # EMPAD keeps its header in a separate .xml file
         headers = [file for file in path.parent.glob("*.xml") if path.name in file.read_text(errors="ignore")]
         path, suffix = (headers[0], ".xml") if len(headers) == 1 else (path, suffix)
     if suffix == ".xml":
@@ -94,16 +94,16 @@ def _hyperspy_reader(path: Path, load: Any) -> tuple[Path, dict[str, Any]]:
 
 
 @contextmanager
-def pattern_file(path: Path, scan: Scan, like: Any, tile: tuple[int, int]) -> Iterator[Any]:
-    """The dataset of a file that HyperSpy wrote without the data."""
+def pattern_file(path: Path, scan: Scan, template: Any, chunk: tuple[int, int]) -> Iterator[Any]:
+    """Let HyperSpy write a file without data, and yield its dataset."""
     shape = (*scan.scan_shape, *scan.pattern_shape)
-    if hasattr(like, "axes_manager"):
-        shape = like.data.shape
-        signal = like._deepcopy_with_new_data(da.zeros(shape, dtype=_FLOAT, chunks=-1))
+    if hasattr(template, "axes_manager"):
+        shape = template.data.shape
+        signal = template._deepcopy_with_new_data(da.zeros(shape, dtype=_FLOAT, chunks=-1))
     else:
-        signal = _signal(da.zeros(shape, dtype=_FLOAT, chunks=-1), scan)
+        signal = _make_signal(da.zeros(shape, dtype=_FLOAT, chunks=-1), scan)
     signal = signal if signal._lazy else signal.as_lazy()
-    chunks = (tile[0] * tile[1], *shape[1:]) if len(shape) == 3 else (*tile, *shape[2:])
+    chunks = (chunk[0] * chunk[1], *shape[1:]) if len(shape) == 3 else (*chunk, *shape[2:])
     options = {"shape": shape, "dtype": _FLOAT, "chunks": chunks}
     if path.suffix.lower() == ".zspy":
         import numcodecs
@@ -122,11 +122,11 @@ def pattern_file(path: Path, scan: Scan, like: Any, tile: tuple[int, int]) -> It
         yield group.create_dataset("data", compression="gzip", shuffle=True, **options)
 
 
-def _signal(data: Any, scan: Scan) -> Any:
+def _make_signal(data: Any, scan: Scan) -> Any:
     from hyperspy.signals import Signal2D
 
-    described = [{**axis.as_dict(), "navigate": n < 2} for n, axis in enumerate(scan.axes)]
-    signal = Signal2D(data, axes=described)
+    axes = [{**axis.as_dict(), "navigate": n < 2} for n, axis in enumerate(scan.axes)]
+    signal = Signal2D(data, axes=axes)
     signal.metadata.General.title = scan.name
     return signal
 

@@ -1,22 +1,23 @@
 """HyperSpy signals as scans.
 
 The array axes of a signal are its navigation axes, then its signal axes, each from slow to fast; HyperSpy
-counts them the other way round. Axes are therefore taken by their position in the array, never by their name.
+lists them from fast to slow. Axes are therefore taken by their position in the array, never by their name.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
 from ..errors import ScanDimensionError, UnsupportedDataError
 from ..io.arrays import as_pattern_source
-from ..io.navigation_axes import TWO_AND_TWO, axes_error, axes_text
-from ..io.units import plain_units
+from ..io.navigation_axes import TWO_AND_TWO, axes_error, describe_axes
+from ..io.units import normalise_units
 from ..scan.scan import Axis, Scan, default_axes
 from ..scan.series import Series, located_errors, make_series
 
-__all__ = ["is_series", "scan_from_signal", "scans_of", "title_of"]
+__all__ = ["get_title", "is_series_signal", "scan_from_signal", "split_series"]
 
 
 def scan_from_signal(signal: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
@@ -41,7 +42,7 @@ def scan_from_signal(signal: Any, scan_shape: tuple[int, int] | None = None) -> 
         For a ragged signal or a non-uniform axis.
     """
     manager = signal.axes_manager
-    if is_series(signal):
+    if is_series_signal(signal):
         return _series_of_signal(signal)
     if signal.ragged:
         raise UnsupportedDataError(
@@ -58,16 +59,16 @@ def scan_from_signal(signal: Any, scan_shape: tuple[int, int] | None = None) -> 
         raise ScanDimensionError(
             "the navigation axes are not the first axes of the data array",
             expected=TWO_AND_TWO + " in this order",
-            received=axes_text(manager.navigation_dimension, manager.signal_dimension, repr(signal)),
+            received=describe_axes(manager.navigation_dimension, manager.signal_dimension, repr(signal)),
             advice="Align them with signal.transpose(navigation_axes=(0, 1), signal_axes=(2, 3)).",
         )
     stored = (*manager.navigation_axes[::-1], *manager.signal_axes[::-1])
-    bent = [str(axis.name) for axis in stored if not axis.is_uniform]
-    if bent:
+    non_uniform = [str(axis.name) for axis in stored if not axis.is_uniform]
+    if non_uniform:
         raise UnsupportedDataError(
             "non-uniform axis",
             expected="uniform axes, with one scale and one offset",
-            received=f"non-uniform {', '.join(bent)}",
+            received=f"non-uniform {', '.join(non_uniform)}",
             advice="Interpolate with signal.interpolate_on_axis, or convert_to_uniform_axis() of the axis.",
         )
     source = as_pattern_source(signal.data, scan_shape)
@@ -75,39 +76,47 @@ def scan_from_signal(signal: Any, scan_shape: tuple[int, int] | None = None) -> 
     if manager.navigation_dimension == 2:
         y, x = _calibrated(y, stored[0]), _calibrated(x, stored[1])
     axes = (y, x, _calibrated(ky, stored[-2]), _calibrated(kx, stored[-1]))
-    return Scan(source, axes, name=title_of(signal) or "scan", host="hyperspy")
+    return Scan(source, axes, name=get_title(signal) or "scan", loaded_from=_original_file(signal))
 
 
-def is_series(signal: Any) -> bool:
+def is_series_signal(signal: Any) -> bool:
     """Whether a signal has three navigation axes, before two signal axes."""
     manager = signal.axes_manager
     dimensions = manager.navigation_dimension, manager.signal_dimension
     return dimensions == (3, 2) and manager.axes_are_aligned_with_data and not signal.ragged
 
 
-def scans_of(signal: Any) -> list[Any]:
+def split_series(signal: Any) -> list[Any]:
     """The signals along the slowest navigation axis of a series, as views."""
-    return [signal.inav[:, :, number] for number in range(len(signal.data))]
+    return [signal.inav[:, :, scan_index] for scan_index in range(len(signal.data))]
 
 
 def _series_of_signal(signal: Any) -> Series:
     """The scans along the slowest navigation axis."""
     scans = []
-    for number, part in enumerate(scans_of(signal)):
-        with located_errors(number, len(signal.data)):
+    for scan_index, part in enumerate(split_series(signal)):
+        with located_errors(scan_index, len(signal.data)):
             scans.append(scan_from_signal(part))
     axis = signal.axes_manager.navigation_axes[2]
-    step = _calibrated(Axis("step", len(scans)), axis) if axis.is_uniform else None
-    name = title_of(signal) or "scan"
-    return make_series(scans, step).renamed(name, "hyperspy", {})
+    series_axis = _calibrated(Axis("step", len(scans)), axis) if axis.is_uniform else None
+    name = get_title(signal) or "scan"
+    return make_series(scans, series_axis).renamed(name, {}, _original_file(signal))
 
 
 def _calibrated(default: Axis, axis: Any) -> Axis:
     name = str(axis.name) if isinstance(axis.name, str) else default.name
-    units = plain_units(axis.units)
+    units = normalise_units(axis.units)
     return replace(default, name=name, scale=float(axis.scale), offset=float(axis.offset), units=units)
 
 
-def title_of(signal: Any) -> str:
+def _original_file(signal: Any) -> frozenset[str]:
+    """Path of the file that a signal was loaded from."""
+    folder, name, extension = (
+        signal.tmp_parameters.get_item(key, "") for key in ("folder", "filename", "extension")
+    )
+    return frozenset({os.path.join(folder, f"{name}.{extension.lstrip('.')}")} if name else ())
+
+
+def get_title(signal: Any) -> str:
     """The title in its metadata, or nothing."""
     return str(signal.metadata.get_item("General.title", ""))

@@ -21,5 +21,5 @@ def save_latents(embedding: Embedding, path: Path) -> None:
     if host is None:
         embedding.save(path)
         return
-    with atomic_write(path) as beside:
-        host.functions.save_latents(embedding, beside)
+    with atomic_write(path) as temporary:
+        host.functions.save_latents(embedding, temporary)

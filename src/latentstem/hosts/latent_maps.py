@@ -14,12 +14,12 @@ __all__ = ["LatentMaps", "LazyLatentMaps"]
 
 
 class LatentMaps(Signal2D):
-    """Latent maps of a scan: one image per latent, what ``signal.embed(model)`` gives.
+    """Latent maps of a scan, one image per latent: the result of ``signal.embed(model)``.
 
     The latents lie on the navigation axis, named ``latent``; the two signal axes are the scan axes of the
     embedded signal, with their calibration. ``data`` has the shape (k, Ny, Nx), float32, NaN where a scan
-    position was excluded. It is a `Signal2D` and is saved, plotted and sliced like one. Of a series, a signal with
-    three navigation axes, the slowest one follows ``latent``, and ``data`` has the shape (T, k, Ny, Nx).
+    position was excluded. It is a `Signal2D` and is saved, plotted and sliced like one. For a series,
+    ``data`` has shape (T, k, Ny, Nx), and the slowest navigation axis follows ``latent``.
 
     Examples
     --------
@@ -29,8 +29,7 @@ class LatentMaps(Signal2D):
     >>> maps.plot()  # doctest: +SKIP
     >>> third = maps.inav[2]  # doctest: +SKIP
 
-    HyperSpy's clustering, in the space of the latents. It wants the scan on the navigation axes, which the
-    transposed signal has:
+    HyperSpy's clustering in latent space. It needs the scan on the navigation axes, hence the transpose:
 
     >>> signal.cluster_analysis(cluster_source=maps.T, n_clusters=4)  # doctest: +SKIP
     >>> grains = signal.get_cluster_labels()  # doctest: +SKIP
@@ -55,7 +54,7 @@ class LatentMaps(Signal2D):
         axes : tuple of two dict
             The two scan axes, rows first, as ``get_axis_dictionary()`` of a HyperSpy axis gives them.
         title : str
-            Title of what was embedded.
+            Title of the embedded signal.
         """
         latent = {"name": "latent", "size": embedding.latent_dim, "navigate": True}
         maps = cls(
@@ -79,14 +78,18 @@ class LatentMaps(Signal2D):
         axes : list of dict
             The axis along the series, then the two scan axes, rows first.
         title : str
-            Title of what was embedded.
+            Title of the embedded signal.
         """
-        step, y, x = axes
+        series_axis, y, x = axes
         parts = [cls.from_embedding(embedding, (y, x), title) for embedding in embeddings]
         latent = {"name": "latent", "size": embeddings[0].latent_dim, "navigate": True}
         maps = cls(
             np.stack([part.data for part in parts]),
-            axes=[{**step, "navigate": True}, latent, *({**axis, "navigate": False} for axis in (y, x))],
+            axes=[
+                {**series_axis, "navigate": True},
+                latent,
+                *({**axis, "navigate": False} for axis in (y, x)),
+            ],
             metadata=parts[0].metadata.as_dictionary(),
         )
         applied_to = [embedding.provenance.get("applied_to") for embedding in embeddings]
@@ -96,7 +99,7 @@ class LatentMaps(Signal2D):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What the model is and which scan it was applied to; kept in ``metadata.LatentSTEM``."""
+        """The model and the scan it was applied to; kept in ``metadata.LatentSTEM``."""
         return dict(json.loads(self.metadata.get_item("LatentSTEM.provenance", "{}")))
 
     def as_loadings(self) -> np.ndarray:

@@ -12,7 +12,7 @@ from ..functions import embed as embed_data
 from ..functions import train_autoencoder as train
 from ..io.pattern_files import lazy_patterns, open_patterns
 from ..util.argument_checks import reject_unknown_kwargs
-from .py4dstem_datacubes import PROVENANCE, latents_array, scan_from_datacube, with_data
+from .py4dstem_datacubes import METADATA_NAME, datacube_like, latents_node, scan_from_datacube
 from .py4dstem_files import open_pattern_file, pattern_file, save_latents, scan_from_file
 
 if TYPE_CHECKING:
@@ -87,36 +87,36 @@ def embed(
     model : LatentModel or path
         A trained model, or its checkpoint.
     name : str
-        Name of the node; latents that are there from before are replaced.
+        Name of the node; existing latents of this name are replaced.
     scan_shape : (int, int), optional
         Scan rows and columns (Rx, Ry) where the datacube holds one row of patterns.
     scan_mask : array of bool, shape (Rx, Ry), optional
         True excludes the scan position; its latents are NaN.
     smooth : int, optional
-        Radius, in scan positions, over which latents are smoothed where neighbours are alike; by default that of the
-        context the model was trained with. 0: each position's own latents.
+        Smoothing radius in scan positions: latents are averaged over similar neighbours only. Default: the model's
+        ``context``. 0: no smoothing.
     client : distributed.Client, optional
-        Whose workers do it.
+        Compute on the workers of this cluster.
     progress : bool
         Show a progress bar.
 
     Returns
     -------
     emdfile.Array, shape (k, Rx, Ry), float32
-        Calibrated like the scan; ``metadata["latentstem"]`` says which model made it. It is saved with the
-        datacube and can be read without LatentSTEM.
+        Calibrated like the scan; ``metadata["latentstem"]`` holds the provenance. Saved with the datacube, readable
+        without LatentSTEM.
 
     Raises
     ------
     ArgumentError
         If the datacube's tree has something else under `name`.
     """
-    _check_name(datacube, name)
-    how = {"smooth": smooth, "client": client, "progress": progress}
-    embedding = embed_data(datacube, model, scan_shape=scan_shape, scan_mask=scan_mask, **how)
+    _check_node_name(datacube, name)
+    options = {"smooth": smooth, "client": client, "progress": progress}
+    embedding = embed_data(datacube, model, scan_shape=scan_shape, scan_mask=scan_mask, **options)
     same_scan = embedding.maps.shape[:2] == datacube.Rshape
     units = datacube.calibration.get_R_pixel_units() if same_scan else "pixels"
-    latents = latents_array(embedding, name, units)
+    latents = latents_node(embedding, name, units)
     datacube.attach(latents)
     return latents
 
@@ -133,7 +133,7 @@ def reconstruct(
     client: Any = None,
     progress: bool = False,
 ) -> Any:
-    """The datacube as the model sees it: denoised, in the datacube's own units.
+    """Reconstruct the patterns with the model: denoised, in the datacube's units.
 
     Parameters
     ----------
@@ -147,9 +147,9 @@ def reconstruct(
         File to write block by block, never whole in memory: ``.h5`` for py4DSTEM, or ``.npy``, ``.npz``, ``.hspy``,
         ``.zspy``.
     overwrite : bool
-        Replace a file that is there. The file that this datacube is read from is never replaced.
+        Replace an existing file. The file that this datacube is read from is never replaced.
     client : distributed.Client, optional
-        Whose workers do it.
+        Compute on the workers of this cluster.
     progress : bool
         Show a progress bar.
 
@@ -168,18 +168,20 @@ def reconstruct(
     if out is None:
         data = reconstruct_scan(model.autoencoder, scan, client=client, progress=progress)
     else:
-        how = {"overwrite": overwrite, "client": client, "progress": progress}
-        path = write(model.autoencoder, scan, out, **how, like=datacube)
+        options = {"overwrite": overwrite, "client": client, "progress": progress}
+        path = write(model.autoencoder, scan, out, **options, like=datacube)
         data = lazy_patterns(path) if path.suffix.lower() == ".zspy" else open_patterns(path)
-    return with_data(datacube, data.reshape(datacube.data.shape) if isinstance(data, np.ndarray) else data)
+    return datacube_like(
+        datacube, data.reshape(datacube.data.shape) if isinstance(data, np.ndarray) else data
+    )
 
 
-def _check_name(datacube: Any, name: str) -> None:
-    """Whether latents may be stored under this name: it is free, or latents are there already."""
+def _check_node_name(datacube: Any, name: str) -> None:
+    """Check that the node name is free or holds latents."""
     named = isinstance(name, str) and bool(name) and "/" not in name
     present = datacube.tree(name) if named and name in datacube.treekeys else None
-    if not named or (present is not None and PROVENANCE not in present.metadata):
-        what = "no name of a node" if present is None else f"a {type(present).__name__} that is there already"
+    if not named or (present is not None and METADATA_NAME not in present.metadata):
+        what = "not a valid node name" if present is None else f"which is already a {type(present).__name__}"
         raise ArgumentError(
             "name of the latents",
             expected="a name that is free on the datacube's tree, without slashes",

@@ -15,16 +15,16 @@ from emdfile import Array, Metadata
 
 from ..errors import UnsupportedDataError
 from ..io.arrays import as_pattern_source
-from ..io.units import plain_units
+from ..io.integrity import check_file_open
+from ..io.units import normalise_units
 from ..scan.scan import Axis, Scan, default_axes
-from ..scan.validation import check_file_open
 
 if TYPE_CHECKING:
     from ..inference.embedding import Embedding
 
-__all__ = ["PROVENANCE", "latents_array", "scan_from_datacube", "with_data"]
+__all__ = ["METADATA_NAME", "datacube_like", "latents_node", "scan_from_datacube"]
 
-PROVENANCE = "latentstem"  # name of the metadata that tells our nodes from others
+METADATA_NAME = "latentstem"  # name of the metadata that marks nodes written by us
 
 
 def scan_from_datacube(datacube: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
@@ -64,11 +64,11 @@ def scan_from_datacube(datacube: Any, scan_shape: tuple[int, int] | None = None)
     if source.shape == datacube.data.shape:
         rx, ry = _calibrated("Rx", rx, r_size, r_units), _calibrated("Ry", ry, r_size, r_units)
     qx, qy = _calibrated("Qx", qx, q_size, q_units), _calibrated("Qy", qy, q_size, q_units)
-    return Scan(source, (rx, ry, qx, qy), name=datacube.name, host="py4dstem")
+    return Scan(source, (rx, ry, qx, qy), name=datacube.name)
 
 
-def with_data(datacube: Any, data: Any) -> Any:
-    """A datacube of these data, with the name and a copy of the calibration of another."""
+def datacube_like(datacube: Any, data: Any) -> Any:
+    """A datacube of `data` with the name and a copy of the calibration of `datacube`."""
     from py4DSTEM.datacube.datacube import DataCube
 
     calibration = datacube.calibration.copy()
@@ -76,7 +76,7 @@ def with_data(datacube: Any, data: Any) -> Any:
     return DataCube(data, name=datacube.name, calibration=calibration)
 
 
-def latents_array(embedding: Embedding, name: str, units: str) -> Array:
+def latents_node(embedding: Embedding, name: str, units: str) -> Array:
     """Latent maps as a node of a tree.
 
     Parameters
@@ -102,9 +102,9 @@ def latents_array(embedding: Embedding, name: str, units: str) -> Array:
         dim_names=["latent", "Rx", "Ry"],
         dim_units=["", units, units],
     )
-    latents.metadata = Metadata(PROVENANCE, {"provenance": json.dumps(embedding.provenance)})
+    latents.metadata = Metadata(METADATA_NAME, {"provenance": json.dumps(embedding.provenance)})
     return latents
 
 
 def _calibrated(name: str, axis: Axis, size: Any, units: Any) -> Axis:
-    return replace(axis, name=name, scale=1.0 if size is None else float(size), units=plain_units(units))
+    return replace(axis, name=name, scale=1.0 if size is None else float(size), units=normalise_units(units))

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from ..scan.scan import Axis, Scan
-from .py4dstem_datacubes import latents_array, scan_from_datacube, with_data
+from .py4dstem_datacubes import datacube_like, latents_node, scan_from_datacube
 
 if TYPE_CHECKING:
     from ..inference.embedding import Embedding
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["open_pattern_file", "pattern_file", "save_latents", "scan_from_file"]
 
 _FLOAT = np.dtype("<f4")
-_READS = {
+_PY4DSTEM_SUFFIXES = {
     ".h5",
     ".hdf5",
     ".emd",
@@ -37,7 +37,7 @@ _READS = {
 
 def scan_from_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan | None:
     """The scan in a file; None where py4DSTEM does not know its suffix."""
-    if path.suffix.lower() not in _READS:
+    if path.suffix.lower() not in _PY4DSTEM_SUFFIXES:
         return None
     import py4DSTEM
 
@@ -45,18 +45,22 @@ def scan_from_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan | Non
 
 
 @contextmanager
-def pattern_file(path: Path, scan: Scan, like: Any, tile: tuple[int, int]) -> Iterator[Any]:
-    """The dataset of a tree that py4DSTEM wrote around an array of two by two patterns."""
+def pattern_file(path: Path, scan: Scan, template: Any, chunk: tuple[int, int]) -> Iterator[Any]:
+    """Let py4DSTEM write a small datacube, replace its dataset by one of full size, and yield it."""
     import py4DSTEM
 
     shape: tuple[int, ...] = (*scan.scan_shape, *scan.pattern_shape)
-    if isinstance(like, py4DSTEM.DataCube):
-        shape = like.data.shape
+    if isinstance(template, py4DSTEM.DataCube):
+        shape = template.data.shape
     small = np.zeros([min(n, 2) for n in shape], _FLOAT)  # axes are stored as their first two values
-    cube = with_data(like, small) if isinstance(like, py4DSTEM.DataCube) else _datacube(small, scan)
+    cube = (
+        datacube_like(template, small)
+        if isinstance(template, py4DSTEM.DataCube)
+        else _make_datacube(small, scan)
+    )
     py4DSTEM.save(str(path), cube, mode="o")
     with h5py.File(path, "a") as file:
-        group = _cube_of(file)
+        group = _find_datacube(file)
         attributes = dict(group["data"].attrs)
         del group["data"]
         dataset = group.create_dataset("data", shape, _FLOAT)  # contiguous, so that it can be mapped
@@ -67,7 +71,7 @@ def pattern_file(path: Path, scan: Scan, like: Any, tile: tuple[int, int]) -> It
 def open_pattern_file(path: Path) -> np.memmap:
     """A memory map of the patterns in a file."""
     with h5py.File(path, "r") as file:
-        dataset = _cube_of(file)["data"]
+        dataset = _find_datacube(file)["data"]
         return np.memmap(path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
 
 
@@ -76,26 +80,26 @@ def save_latents(embedding: Embedding, path: Path) -> None:
     import py4DSTEM
 
     units = embedding.axes[0].units or "pixels"
-    py4DSTEM.save(str(path), latents_array(embedding, "latents", units), mode="w")
+    py4DSTEM.save(str(path), latents_node(embedding, "latents", units), mode="w")
 
 
-def _cube_of(file: Any) -> Any:
+def _find_datacube(file: Any) -> Any:
     """The one datacube in a tree of py4DSTEM."""
     (root,) = file.values()
     return next(group for group in root.values() if group.attrs.get("python_class") == "DataCube")
 
 
-def _datacube(patterns: np.ndarray, scan: Scan) -> Any:
-    """A DataCube. It has one pixel size for both scan axes, and one for both detector axes."""
+def _make_datacube(patterns: np.ndarray, scan: Scan) -> Any:
+    """A DataCube with the scan's calibration; py4DSTEM has one pixel size per pair of axes."""
     from py4DSTEM import DataCube
 
     cube = DataCube(patterns, name=scan.name.replace("/", "-"))  # a group of the file
     calibration = cube.calibration
-    step, units = _common(scan.axes[:2])
+    step, units = _shared_scale(scan.axes[:2])
     if units:
         calibration.set_R_pixel_size(step)
         calibration.set_R_pixel_units(units)
-    step, units = _common(scan.axes[2:])
+    step, units = _shared_scale(scan.axes[2:])
     known = {"1/angstrom": ("A^-1", 1.0), "1/nm": ("A^-1", 0.1), "mrad": ("mrad", 1.0)}
     if units in known:
         units, factor = known[units]
@@ -104,7 +108,7 @@ def _datacube(patterns: np.ndarray, scan: Scan) -> Any:
     return cube
 
 
-def _common(axes: tuple[Axis, ...]) -> tuple[float, str]:
+def _shared_scale(axes: tuple[Axis, ...]) -> tuple[float, str]:
     """Scale and units, if two axes share them; units are empty if not."""
     y, x = axes
     same = y.units == x.units and np.isclose(y.scale, x.scale)

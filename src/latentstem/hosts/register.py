@@ -1,7 +1,7 @@
 """Adds ``train_autoencoder``, ``embed`` and ``reconstruct`` to the hosts' classes, in either order of import.
 
-A host that is there already gets the methods at once. For one that comes later, a finder on ``sys.meta_path``
-lets the import take its course and adds the methods when the host's module has run; nothing else is changed.
+A host that is already imported gets the methods at once. For a later import, a finder on ``sys.meta_path`` adds the
+methods after the host's module has been executed; nothing else is changed.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _warned: set[str] = set()
 
 
 def install() -> None:
-    """Put the hooks in place; a second call changes nothing."""
-    if not any(_is_ours(finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _AfterImport())
+    """Install the import hook; safe to call twice."""
+    if not any(_is_hook(finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _HostImportHook())
     for host in HOSTS:
         if host.class_module in sys.modules:
             add_methods(
@@ -37,10 +37,10 @@ def install() -> None:
 
 
 def add_methods(module: ModuleType) -> None:
-    """Add the methods to a host module's class, beside whatever the class has under these names."""
+    """Add the methods to a host module's class, unless the class has others of these names."""
     host = next(host for host in HOSTS if host.class_module == module.__name__)
     host_class = getattr(module, host.class_name, None)
-    if host_class is None:  # not finished, or a host whose layout is not known
+    if host_class is None:  # still importing, or an unknown version of the host
         return
     functions = host.functions
     for name in METHODS:
@@ -49,16 +49,16 @@ def add_methods(module: ModuleType) -> None:
             setattr(host_class, name, getattr(functions, name))
         elif (label := f"{host.class_name}.{name}") not in _warned:
             _warned.add(label)
-            call = "data" if name == "train_autoencoder" else "data, model"
+            arguments = "data" if name == "train_autoencoder" else "data, model"
             warnings.warn(
                 f"{label} already exists with another meaning and is left alone; "
-                f"call latentstem.{name}({call}) instead.",
+                f"call latentstem.{name}({arguments}) instead.",
                 stacklevel=2,
             )
 
 
-class _AfterImport(MetaPathFinder):
-    """Finds the hosts' modules as the finders after it do, and acts once they have been executed."""
+class _HostImportHook(MetaPathFinder):
+    """Import hook: delegates to the other finders and adds the methods after execution."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -69,12 +69,12 @@ class _AfterImport(MetaPathFinder):
             spec = finder.find_spec(fullname, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    _then_add_methods(spec.loader)
+                    _patch_loader(spec.loader)
                 return spec
         return None
 
 
-def _then_add_methods(loader: Any) -> None:
+def _patch_loader(loader: Any) -> None:
     execute = loader.exec_module
 
     def exec_module(module: ModuleType) -> None:
@@ -84,5 +84,5 @@ def _then_add_methods(loader: Any) -> None:
     loader.exec_module = exec_module
 
 
-def _is_ours(finder: Any) -> bool:
-    return (type(finder).__module__, type(finder).__qualname__) == (__name__, _AfterImport.__qualname__)
+def _is_hook(finder: Any) -> bool:
+    return (type(finder).__module__, type(finder).__qualname__) == (__name__, _HostImportHook.__qualname__)

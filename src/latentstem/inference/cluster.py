@@ -21,8 +21,6 @@ from uuid import uuid4
 import numpy as np
 
 from ..errors import ArgumentError, ClusterError, FileError
-from ..io.chunks import array_library
-from ..io.source_files import source_files
 from ..scan.scan import Box
 from .block_predictor import BlockPredictor, Call, Run
 
@@ -61,7 +59,7 @@ def on_workers(
     _check(client)
     from .dask_plugin import Carrier
 
-    in_files = _in_files(work.source)
+    in_files = getattr(work.source, "is_read_by_path", False)
     carrier = Carrier(f"latentstem-{uuid4().hex}", work if in_files else work.without_source())
     with _plain_errors():
         client.register_plugin(carrier)
@@ -164,14 +162,6 @@ def _plain_errors() -> Iterator[None]:
             received=str(error),
             advice="Install latentstem, in the same version, where the workers run.",
         ) from error
-
-
-def _in_files(source: Any) -> bool:
-    """Whether a source can be sent as path and key, without its patterns."""
-    store = getattr(source, "_store", None)
-    if store is not None:
-        return array_library(store) != "dask" and bool(source_files(source))
-    return getattr(source, "_file", None) is not None
 
 
 def _check_installed() -> None:

@@ -12,7 +12,7 @@ import psutil
 
 from ..errors import ArgumentError, StorageError
 from ..io.output_files import check_output, pattern_suffixes
-from ..io.pattern_files import open_patterns, storage_tile, write_patterns
+from ..io.pattern_files import chunk_scan_shape, open_patterns, write_patterns
 from ..nn.autoencoder import Autoencoder
 from ..scan.scan import Scan
 from ..util.disk import format_bytes, require_disk_space
@@ -72,13 +72,13 @@ def write(
     Path
     """
     path = local_path(out, StorageError).expanduser()
-    check_output(path, pattern_suffixes(), overwrite, [scan, like])
+    check_output(path, pattern_suffixes(), overwrite, [scan])
     require_disk_space(path, _size(scan))
     if _size(scan) > _LARGE:
         told = f"{path} will take {format_bytes(_size(scan))} on the disk, less where the format compresses."
         print(told) if progress else log.info(told)
     work = BlockPredictor(autoencoder, decode=True, source=scan.source)
-    tile = storage_tile(path, scan.scan_shape, scan.pattern_shape)
+    tile = chunk_scan_shape(path, scan.scan_shape, scan.pattern_shape)
     with (
         atomic_write(path) as beside,
         closing(applied(work, scan, tile=tile, client=client, progress=progress)) as blocks,

@@ -1,6 +1,6 @@
 """Arrays as pattern sources: numpy, memory maps, torch, h5py, zarr and dask.
 
-Nothing is copied before it is asked for, and nothing the user holds is ever changed.
+Data are copied only when read; the user's arrays are never changed.
 """
 
 from __future__ import annotations
@@ -13,59 +13,71 @@ import numpy as np
 
 from ..errors import UnsupportedDataError
 from ..scan.scan import PatternSource
-from ..scan.validation import check_dataset_integrity, check_dtype, find_layout
-from .chunks import ChunkedSource, array_library, dask_source
+from ..scan.validation import check_dtype, find_layout
+from .array_library import array_library
+from .chunks import ChunkedSource
+from .dask_arrays import dask_source
+from .integrity import check_dataset_integrity
+from .source_files import stored_files
 
 __all__ = ["ArraySource", "as_pattern_source", "memmap_hdf5"]
 
-_MAPPED_BYTES = 128 * 2**20  # that are read of a memory map before its pages are given back
+_MAX_RESIDENT_BYTES = 128 * 2**20  # read from a memory map before its pages are released
 
 
 class ArraySource:
-    """Patterns in memory or in a memory map: read at random.
+    """Patterns in memory or in a memory map, with fast random access.
 
     Parameters
     ----------
     array : ndarray, shape (Ny, Nx, H, W)
         Any strides and byte order. ``source.array`` is this array, or None if its byte order is not native.
-    file : tuple, optional
-        Arguments of `np.memmap` that map the stored array again in another process.
+    memmap_args : tuple, optional
+        Arguments of `np.memmap`, to open the file again in another process.
     """
 
     chunks = (1, 1)
 
-    def __init__(self, array: np.ndarray, file: tuple[Any, ...] | None = None) -> None:
-        self._array, self._file = array, file
+    def __init__(self, array: np.ndarray, memmap_args: tuple[Any, ...] | None = None) -> None:
+        self._array, self._memmap_args = array, memmap_args
         self.shape: tuple[int, int, int, int] = array.shape  # type: ignore[assignment]
         self.dtype = array.dtype.newbyteorder("=")
         self.array = array if array.dtype.isnative else None
-        self._mapping, self._mapped = _mapping_of(array), 0
+        self._mmap, self._bytes_read = _read_only_mmap(array), 0
+
+    @property
+    def files(self) -> set[str]:
+        """Path of the memory-mapped file; empty for data in memory."""
+        return stored_files(self._array)
+
+    @property
+    def is_read_by_path(self) -> bool:
+        """Whether the pickled source holds a path, not patterns: another process maps the file."""
+        return self._memmap_args is not None
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Patterns at flat scan positions, a copy of shape (n, H, W) in native byte order."""
         rows, columns = np.divmod(indices, self.shape[1])
         patterns = self._array[rows, columns].astype(self.dtype, copy=False)
-        if (
-            self._mapping is not None
-        ):  # what was read of a file counts as memory of this process until given back
-            self._mapped += patterns.nbytes
-            if self._mapped > _MAPPED_BYTES:
-                self._mapping.madvise(mmap.MADV_DONTNEED)
-                self._mapped = 0
+        if self._mmap is not None:  # pages read from the file count as this process's memory until released
+            self._bytes_read += patterns.nbytes
+            if self._bytes_read > _MAX_RESIDENT_BYTES:
+                self._mmap.madvise(mmap.MADV_DONTNEED)
+                self._bytes_read = 0
         return patterns
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._file is None:
+        if self._memmap_args is None:
             return ArraySource, (self._array,)
-        return _map_again, (self._file, self.shape[:2])
+        return _reopen_memmap, (self._memmap_args, self.shape[:2])
 
 
-def _map_again(file: tuple[Any, ...], scan_shape: tuple[int, int]) -> PatternSource:
-    return as_pattern_source(np.memmap(*file), scan_shape)
+def _reopen_memmap(memmap_args: tuple[Any, ...], scan_shape: tuple[int, int]) -> PatternSource:
+    return as_pattern_source(np.memmap(*memmap_args), scan_shape)
 
 
 def as_pattern_source(array: Any, scan_shape: tuple[int, int] | None = None) -> PatternSource:
-    """Patterns of any array, validated.
+    """Validate an array of any library and wrap it as a pattern source.
 
     Parameters
     ----------
@@ -84,11 +96,11 @@ def as_pattern_source(array: Any, scan_shape: tuple[int, int] | None = None) -> 
     """
     library = array_library(array)
     if library == "torch":
-        array, library = _numpy_of_tensor(array), "numpy"
+        array, library = _tensor_to_numpy(array), "numpy"
     if library is None or not hasattr(array, "dtype") or not hasattr(array, "shape"):
         raise _unsupported(array, "")
     if isinstance(array, np.ma.MaskedArray):
-        raise _unsupported(array, "Give array.data, and what is masked as scan_mask or pattern_mask.")
+        raise _unsupported(array, "Give array.data, and the mask as scan_mask or pattern_mask.")
     if any(n != n for n in array.shape):
         raise _unsupported(array, "Call array.compute_chunk_sizes() first: its shape is not known.")
     check_dtype(array.dtype)
@@ -106,7 +118,7 @@ def as_pattern_source(array: Any, scan_shape: tuple[int, int] | None = None) -> 
     stored = (
         array.reshape(*array.shape[: layout.n_scan_axes], *layout.shape[2:]) if layout.singleton else array
     )
-    return ArraySource(np.asarray(stored).reshape(layout.shape), _file_of(array))
+    return ArraySource(np.asarray(stored).reshape(layout.shape), _memmap_args(array))
 
 
 def _unsupported(data: Any, advice: str) -> UnsupportedDataError:
@@ -118,7 +130,7 @@ def _unsupported(data: Any, advice: str) -> UnsupportedDataError:
     )
 
 
-def _numpy_of_tensor(tensor: Any) -> np.ndarray:
+def _tensor_to_numpy(tensor: Any) -> np.ndarray:
     """A view of a tensor in memory; a copy only where it lives on a GPU or has a dtype that numpy lacks."""
     if str(tensor.layout) != "torch.strided":
         raise _unsupported(tensor, "Give tensor.to_dense().")
@@ -144,23 +156,23 @@ def memmap_hdf5(dataset: Any) -> np.ndarray | None:
     return np.memmap(file.filename, dataset.dtype, "r", offset, dataset.shape)
 
 
-def _file_of(array: np.ndarray) -> tuple[Any, ...] | None:
-    """Arguments that map a memory-mapped file again; None for views and copy-on-write maps."""
-    held: Any = array
-    if not (isinstance(array, np.memmap) and isinstance(held.base, mmap.mmap)) or held.mode == "c":
+def _memmap_args(array: np.ndarray) -> tuple[Any, ...] | None:
+    """Arguments of `np.memmap` that open the file again; None for views and copy-on-write maps."""
+    base: Any = array
+    if not (isinstance(array, np.memmap) and isinstance(base.base, mmap.mmap)) or base.mode == "c":
         return None
-    if held.filename is None or not os.path.isfile(held.filename):
+    if base.filename is None or not os.path.isfile(base.filename):
         return None
-    order = "C" if held.flags.c_contiguous else "F"
-    return os.fspath(held.filename), held.dtype, "r", held.offset, held.shape, order
+    order = "C" if base.flags.c_contiguous else "F"
+    return os.fspath(base.filename), base.dtype, "r", base.offset, base.shape, order
 
 
-def _mapping_of(array: np.ndarray) -> mmap.mmap | None:
-    """The map of a file that is mapped for reading only, so that its pages can be given back without loss."""
-    held: Any = array
-    while held is not None and not isinstance(held, np.memmap):
-        held = getattr(held, "base", None)
-    if held is None or held.mode != "r" or not hasattr(mmap, "MADV_DONTNEED"):
+def _read_only_mmap(array: np.ndarray) -> mmap.mmap | None:
+    """The mmap object of a read-only memory map; its pages can be released without losing data."""
+    base: Any = array
+    while base is not None and not isinstance(base, np.memmap):
+        base = getattr(base, "base", None)
+    if base is None or base.mode != "r" or not hasattr(mmap, "MADV_DONTNEED"):
         return None
-    mapping = getattr(held, "_mmap", None)
+    mapping = getattr(base, "_mmap", None)
     return mapping if isinstance(mapping, mmap.mmap) else None

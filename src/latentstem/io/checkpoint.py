@@ -37,9 +37,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             "no such checkpoint", expected="the path of a .ckpt file", received=f"'{path}'", advice=_ADVICE
         )
     try:
-        _check_sums(path)
+        _verify_checksums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its parser meets
+    except Exception as error:  # torch.load can raise any exception for damaged files
         raise CheckpointError(
             "the checkpoint cannot be read",
             expected="tensors and plain values only",
@@ -47,19 +47,22 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             advice="The file is damaged, is not a checkpoint, or holds objects that would run code. "
             + _ADVICE,
         ) from None
-    ours = content.get("latentstem") if isinstance(content, dict) else None
-    if not isinstance(ours, dict) or not {"state_dict", "hyper_parameters"} <= content.keys():
+    metadata = content.get("latentstem") if isinstance(content, dict) else None
+    if not isinstance(metadata, dict) or not {"state_dict", "hyper_parameters"} <= content.keys():
         raise CheckpointError(
             "not a latentstem checkpoint",
             expected="a checkpoint with a latentstem format version",
             received=f"'{path}', which has none",
             advice=_ADVICE,
         )
-    if not isinstance(ours.get("format_version"), int) or not 1 <= ours["format_version"] <= FORMAT_VERSION:
+    if (
+        not isinstance(metadata.get("format_version"), int)
+        or not 1 <= metadata["format_version"] <= FORMAT_VERSION
+    ):
         raise CheckpointError(
             "the checkpoint is of another format",
             expected=f"format version {FORMAT_VERSION} or older",
-            received=f"{ours.get('format_version')!r} in '{path}'",
+            received=f"{metadata.get('format_version')!r} in '{path}'",
             advice="Upgrade latentstem to read it.",
         )
     try:
@@ -70,29 +73,29 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def corrupt_checkpoint_error(path: str | Path, error: Exception) -> CheckpointError:
-    """What is said of a checkpoint whose parts do not belong together."""
+    """Error for a checkpoint whose parts do not match."""
     return CheckpointError(
-        "the checkpoint is incomplete or corrupt_checkpoint_error",
+        "the checkpoint is incomplete or altered",
         expected="hyper-parameters, weights and history that belong together",
         received=f"'{path}' ({format_exception(error)})",
         advice="Take another copy of the file, or train again.",
     )
 
 
-def _check_sums(path: Path) -> None:
-    """Whether every part of the file is as it was written; torch does not look at the check sums."""
+def _verify_checksums(path: Path) -> None:
+    """Verify the CRC checksums of the zip entries, which torch.load does not do."""
     with zipfile.ZipFile(path) as archive:
         if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
-            raise ValueError("its parts are compressed, which those of a checkpoint are not")
+            raise ValueError("its zip entries are compressed; those of a checkpoint are not")
         damaged = archive.testzip()
     if damaged:
-        raise ValueError(f"{damaged} is not as it was written")
+        raise ValueError(f"checksum mismatch in {damaged}")
 
 
 def write_checkpoint(content: dict[str, Any], path: str | Path) -> Path:
-    """Write beside the path and rename, so that a file of that name is always whole."""
+    """Write a checkpoint atomically."""
     path, buffer = Path(path), BytesIO()
-    torch.save(content, buffer)  # which hides what the system says of a full disk if it writes to a file
-    with atomic_write(path) as beside:
-        beside.write_bytes(buffer.getbuffer())
+    torch.save(content, buffer)  # to a buffer first: torch.save hides the system's disk-full error
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
     return path

@@ -1,4 +1,4 @@
-"""What a checkpoint has to hold, and in which types: nothing in there is used before it has been looked at."""
+"""Schema of a checkpoint: everything is validated before use."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["validate_content"]
 
-_LARGEST = 1_000_000  # plain values that a checkpoint may hold
-_DEEPEST = 30  # levels of values within values
+_MAX_VALUES = 1_000_000  # maximum number of plain values
+_MAX_DEPTH = 30  # maximum nesting depth
 _Shape = Annotated[list[Annotated[int, Field(ge=1, le=2**28)]], Field(min_length=2, max_length=2)]
 
 
@@ -51,51 +51,51 @@ class _Summary(_Strict):
     choices: list[str]
 
 
-class _Ours(_Strict):
+class _Metadata(_Strict):
     history: dict[str, list[float]]
     versions: dict[str, str]
     summary: _Summary | None = None
     evidence: dict[str, Any] | None = None
 
 
-class _Content(_Strict):
+class _Checkpoint(_Strict):
     state_dict: dict[str, Any]
     hyper_parameters: _HyperParameters
-    latentstem: _Ours
+    latentstem: _Metadata
 
 
 def validate_content(content: dict[str, Any]) -> None:
-    """Look at what was read from a checkpoint.
+    """Validate the content of a checkpoint.
 
     Raises
     ------
     ValueError
-        If something is missing, of another type, or not plain; if values refer to each other so that they are many
-        more than the file holds; if a tensor is larger than what is stored of it.
+        If something is missing, of another type, or not a plain value; if shared references make it much larger than
+        the file; if a tensor is larger than its storage.
     """
-    _check_plain(content)
-    _Content.model_validate(content)
+    _check_plain_values(content)
+    _Checkpoint.model_validate(content)
     for name, tensor in content["state_dict"].items():
         if not isinstance(tensor, torch.Tensor):
-            raise ValueError(f"{name} is no tensor")
+            raise ValueError(f"{name} is not a tensor")
 
 
-def _check_plain(content: dict[str, Any]) -> None:
-    waiting: list[tuple[int, Any]] = [(0, content)]
-    looked_at = 0
-    while waiting:
-        depth, value = waiting.pop()
-        looked_at += 1
-        if looked_at > _LARGEST or depth > _DEEPEST:
-            raise ValueError("too many values within values")
+def _check_plain_values(content: dict[str, Any]) -> None:
+    stack: list[tuple[int, Any]] = [(0, content)]
+    n_checked = 0
+    while stack:
+        depth, value = stack.pop()
+        n_checked += 1
+        if n_checked > _MAX_VALUES or depth > _MAX_DEPTH:
+            raise ValueError("too many or too deeply nested values")
         if isinstance(value, torch.Tensor):
             if value.layout is not torch.strided or (
                 value.numel() * value.itemsize > value.untyped_storage().nbytes()
             ):
-                raise ValueError("a tensor is larger than what is stored of it")
+                raise ValueError("a tensor is larger than its storage")
         elif isinstance(value, dict):
-            waiting += [(depth + 1, item) for pair in value.items() for item in pair]
+            stack += [(depth + 1, item) for pair in value.items() for item in pair]
         elif isinstance(value, (list, tuple)):
-            waiting += [(depth + 1, item) for item in value]
+            stack += [(depth + 1, item) for item in value]
         elif not (value is None or isinstance(value, (bool, int, float, str))):
             raise ValueError(f"a value of the type {type(value).__name__}")

@@ -1,4 +1,4 @@
-"""Frames of a DECTRIS detector (Arina, Quadro ...): a master file with links to the files of frames."""
+"""DECTRIS detectors (Arina, Quadro ...): a master file that links to the data files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..scan.scan import Scan, default_axes
 from ..scan.validation import check_dtype, find_layout
 from .chunks import ChunkedSource
 
-__all__ = ["FrameSeries", "is_dectris", "scan_from_frames"]
+__all__ = ["FrameStack", "is_dectris", "scan_from_dectris"]
 
-_FRAMES = re.compile(r"data_\d{6}")
+_FRAME_DATASET = re.compile(r"data_\d{6}")
 _PIXEL_MASK = "entry/instrument/detector/detectorSpecific/pixel_mask"
 
 
-class FrameSeries:
+class FrameStack:
     """Datasets of frames, each (n, H, W), read as one stack (N, H, W).
 
     Parameters
@@ -31,13 +31,18 @@ class FrameSeries:
         In the order of the scan.
     """
 
-    chunks = None  # each frame is stored by itself
+    chunks = None  # frames are stored one by one
 
     def __init__(self, datasets: list[h5py.Dataset]) -> None:
         self._datasets = datasets
         self._starts = np.cumsum([0, *(len(dataset) for dataset in datasets)])
         self.shape = (int(self._starts[-1]), *datasets[0].shape[1:])
         self.dtype = datasets[0].dtype
+
+    @property
+    def files(self) -> set[str]:
+        """Paths of the data files."""
+        return {dataset.file.filename for dataset in self._datasets}
 
     def __getitem__(self, selection: tuple[slice]) -> np.ndarray:
         """Frames from start to stop, shape (stop - start, H, W)."""
@@ -55,17 +60,17 @@ class FrameSeries:
         )
 
 
-def _open_frames(places: list[tuple[str, str]]) -> FrameSeries:
-    return FrameSeries([h5py.File(filename, "r")[name] for filename, name in places])
+def _open_frames(datasets: list[tuple[str, str]]) -> FrameStack:
+    return FrameStack([h5py.File(filename, "r")[name] for filename, name in datasets])
 
 
 def is_dectris(file: h5py.File) -> bool:
-    """Whether this is a master file, with links to frames."""
+    """Whether an HDF5 file is a DECTRIS master file."""
     group = file.get("entry/data")
-    return isinstance(group, h5py.Group) and any(_FRAMES.fullmatch(name) for name in group)
+    return isinstance(group, h5py.Group) and any(_FRAME_DATASET.fullmatch(name) for name in group)
 
 
-def scan_from_frames(file: h5py.File, path: Path, scan_shape: tuple[int, int] | None) -> Scan:
+def scan_from_dectris(file: h5py.File, path: Path, scan_shape: tuple[int, int] | None) -> Scan:
     """The scan that a master file describes.
 
     The detector's own mask of defective pixels becomes the pattern mask; the scan's shape and step are taken
@@ -82,38 +87,38 @@ def scan_from_frames(file: h5py.File, path: Path, scan_shape: tuple[int, int] | 
     """
     links = file["entry/data"]
     try:
-        datasets = [links[name] for name in sorted(links) if _FRAMES.fullmatch(name)]
+        datasets = [links[name] for name in sorted(links) if _FRAME_DATASET.fullmatch(name)]
     except (KeyError, OSError) as error:
         raise FileError(
             "frames are missing",
             expected="the files of frames that the master file links to, beside it",
-            received=f"{path} without {', '.join(_missing(links))}",
+            received=f"{path} without {', '.join(_missing_files(links))}",
             advice="Copy the *_data_*.h5 files into the folder of the master file.",
         ) from error
-    kinds = {(dataset.shape[1:], str(dataset.dtype)) for dataset in datasets}
-    if len(kinds) > 1:
+    shapes_and_dtypes = {(dataset.shape[1:], str(dataset.dtype)) for dataset in datasets}
+    if len(shapes_and_dtypes) > 1:
         raise UnsupportedDataError(
             "frames differ",
             expected="frames of one shape and dtype",
-            received=f"{path} with {', '.join(map(str, sorted(kinds)))}",
+            received=f"{path} with {', '.join(map(str, sorted(shapes_and_dtypes)))}",
             advice="Give the dataset of one file: h5py.File(path)['entry/data/data'].",
         )
-    frames = FrameSeries(datasets)
+    frames = FrameStack(datasets)
     check_dtype(frames.dtype)
-    stored_shape, step = _microscope(path)
+    stored_shape, step = _scan_metadata(path)
     if scan_shape is None and stored_shape and np.prod(stored_shape) == frames.shape[0]:
         scan_shape = stored_shape
     layout = find_layout(frames.shape, scan_shape)
     y, x, ky, kx = default_axes(layout.shape)
     if step:
         y, x = (replace(axis, scale=step, units="nm") for axis in (y, x))
-    bad = np.asarray(file[_PIXEL_MASK]) != 0 if _PIXEL_MASK in file else np.zeros(0, bool)
-    usable = bad.shape == layout.shape[2:] and bad.any() and not bad.all()
-    return Scan(ChunkedSource(frames, layout), (y, x, ky, kx), pattern_mask=bad if usable else None)
+    defective = np.asarray(file[_PIXEL_MASK]) != 0 if _PIXEL_MASK in file else np.zeros(0, bool)
+    usable = defective.shape == layout.shape[2:] and defective.any() and not defective.all()
+    return Scan(ChunkedSource(frames, layout), (y, x, ky, kx), pattern_mask=defective if usable else None)
 
 
-def _missing(links: h5py.Group) -> list[str]:
-    names = [name for name in sorted(links) if _FRAMES.fullmatch(name)]
+def _missing_files(links: h5py.Group) -> list[str]:
+    names = [name for name in sorted(links) if _FRAME_DATASET.fullmatch(name)]
     targets = {name: links.get(name, getlink=True) for name in names}
     folder = Path(links.file.filename).parent
     return [
@@ -123,12 +128,12 @@ def _missing(links: h5py.Group) -> list[str]:
     ]
 
 
-def _microscope(path: Path) -> tuple[tuple[int, int] | None, float]:
+def _scan_metadata(path: Path) -> tuple[tuple[int, int] | None, float]:
     """Scan shape and step in nm from the microscope's own file; (None, 0.0) where there is none."""
-    beside = path.with_name(path.name.replace("_master.h5", ".h5"))
-    if beside == path or not beside.exists() or not h5py.is_hdf5(beside):
+    metadata_path = path.with_name(path.name.replace("_master.h5", ".h5"))
+    if metadata_path == path or not metadata_path.exists() or not h5py.is_hdf5(metadata_path):
         return None, 0.0
-    with h5py.File(beside, "r") as file:
+    with h5py.File(metadata_path, "r") as file:
         stem = dict(file["STEM Metadata"].attrs) if "STEM Metadata" in file else {}
     try:
         return (int(stem["NumPixelsY"]), int(stem["NumPixelsX"])), float(np.ravel(stem["Pixel Size"])[0])

@@ -20,16 +20,17 @@ from ..scan.scan import Axis, Scan, default_axes
 from ..scan.series import Series
 from ..scan.validation import MIN_PATTERN, check_dtype, find_layout
 from .arrays import as_pattern_source
-from .dectris import is_dectris, scan_from_frames
+from .dectris import is_dectris, scan_from_dectris
+from .file_format import FileFormat
 from .hdf5_external_links import check_external_links
 from .navigation_axes import axes_error
-from .series import is_series, series_from_array
-from .units import plain_units
+from .series import is_series_array, series_from_array
+from .units import normalise_units
 
 with contextlib.suppress(ImportError):  # the compression filters of detectors, where they are installed
     import hdf5plugin  # noqa: F401
 
-__all__ = ["read_axes", "scan_from_dataset", "scan_from_hdf5", "scan_from_hyperspy_group"]
+__all__ = ["HDF5", "read_axes", "scan_from_dataset", "scan_from_hdf5", "scan_from_hyperspy_group"]
 
 
 def scan_from_hdf5(path: Path, scan_shape: tuple[int, int] | None) -> Scan | None:
@@ -43,9 +44,9 @@ def scan_from_hdf5(path: Path, scan_shape: tuple[int, int] | None) -> Scan | Non
     Raises
     ------
     FileError
-        If the file is damaged, or holds several scans.
+        If the file is damaged, or contains several scans.
     ScanDimensionError, ScanShapeError, PatternShapeError, DataTypeError
-        If what it holds is not a scan.
+        If its content is not a scan.
     """
     try:
         file = h5py.File(path, "r")
@@ -60,24 +61,24 @@ def scan_from_hdf5(path: Path, scan_shape: tuple[int, int] | None) -> Scan | Non
     if "Experiments" in file:
         return scan_from_hyperspy_group(file["Experiments"], path, scan_shape)
     if is_dectris(file):
-        return scan_from_frames(file, path, scan_shape)
+        return scan_from_dectris(file, path, scan_shape)
     if path.suffix.lower() == ".emd" and "Data" in file and "Version" in file:  # Velox
         return None
-    return scan_from_dataset(_choose(file, path, scan_shape), scan_shape)
+    return scan_from_dataset(_find_scan_dataset(file, path, scan_shape), scan_shape)
 
 
 def scan_from_dataset(dataset: Any, scan_shape: tuple[int, int] | None) -> Scan:
-    """An h5py.Dataset as a scan, or as a series of scans, with the calibration that is stored beside it."""
-    if is_series(dataset):
+    """An h5py.Dataset as a scan, or as a series of scans, with the calibration in its group."""
+    if is_series_array(dataset):
         return _series(dataset.parent, dataset)
-    source = as_pattern_source(dataset, _scan_shape_of(dataset, scan_shape))
+    source = as_pattern_source(dataset, _ebsd_scan_shape(dataset, scan_shape))
     return Scan(source, read_axes(dataset.parent, dataset.shape, source.shape))
 
 
 def scan_from_hyperspy_group(experiments: Any, path: Path, scan_shape: tuple[int, int] | None) -> Scan:
     """The one scan among the signals of a HyperSpy file.
 
-    HyperSpy itself is not asked: its axes may be expressions, which it evaluates.
+    Read without HyperSpy, because HyperSpy evaluates axes given as expressions.
 
     Raises
     ------
@@ -102,17 +103,19 @@ def scan_from_hyperspy_group(experiments: Any, path: Path, scan_shape: tuple[int
         )
     group, dataset = experiments[chosen[0]], signals[chosen[0]]
     axes = [dict(group[f"axis-{n}"].attrs) for n in range(dataset.ndim) if f"axis-{n}" in group]
-    bent = [str(axis.get("name", n)) for n, axis in enumerate(axes) if not {"scale", "offset"} <= axis.keys()]
-    if bent:
+    non_uniform = [
+        str(axis.get("name", n)) for n, axis in enumerate(axes) if not {"scale", "offset"} <= axis.keys()
+    ]
+    if non_uniform:
         raise UnsupportedDataError(
             "non-uniform axis",
             expected="uniform axes, with one scale and one offset",
-            received=f"{path} with non-uniform {', '.join(bent)}",
+            received=f"{path} with non-uniform {', '.join(non_uniform)}",
             advice="Load it with hyperspy.api.load, interpolate with signal.interpolate_on_axis, and give the signal.",
         )
     navigate = [bool(axis.get("navigate")) for axis in axes]
     stack = navigate == [True, False, False] and scan_shape is not None
-    if navigate == [True, True, True, False, False] and is_series(dataset):
+    if navigate == [True, True, True, False, False] and is_series_array(dataset):
         return _series(group, dataset)
     if not stack and navigate != [True, True, False, False]:
         counts = navigate.count(True), navigate.count(False)
@@ -123,20 +126,18 @@ def scan_from_hyperspy_group(experiments: Any, path: Path, scan_shape: tuple[int
 
 def _series(group: Any, dataset: Any) -> Series:
     """The scans of a dataset (T, Ny, Nx, H, W)."""
-    step = Axis("step", len(dataset))
+    series_axis = Axis("step", len(dataset))
     if "axis-0" in group:
         stored = group["axis-0"].attrs
-        known = {"name": "step", **_calibration(stored)}
-        step = Axis(
-            known["name"], len(dataset), float(stored["scale"]), float(stored["offset"]), known["units"]
-        )
-    return series_from_array(dataset, read_axes(group, dataset.shape, dataset.shape[1:]), step)
+        scale, offset = float(stored["scale"]), float(stored["offset"])
+        series_axis = replace(series_axis, scale=scale, offset=offset, **_axis_units_and_name(stored))
+    return series_from_array(dataset, read_axes(group, dataset.shape, dataset.shape[1:]), series_axis)
 
 
 def read_axes(
     group: Any, stored: tuple[int, ...], shape: tuple[int, int, int, int]
 ) -> tuple[Axis, Axis, Axis, Axis]:
-    """The calibrated axes of a dataset from what is stored beside it in its group.
+    """Calibrated axes, from the metadata in the dataset's group.
 
     Parameters
     ----------
@@ -153,28 +154,30 @@ def read_axes(
         Uncalibrated where nothing is stored.
     """
     axes = list(default_axes(shape))
-    for position, calibration in _stored_axes(group, stored, shape):
+    for position, calibration in _axis_calibrations(group, stored, shape):
         axes[position] = replace(axes[position], **calibration)
     metadata = group.parent.get("metadatabundle/calibration", {}) if isinstance(group, h5py.Group) else {}
     for space, positions in (("R", (0, 1)), ("Q", (2, 3))):
         if f"{space}_pixel_size" in metadata:
             scale, units = metadata[f"{space}_pixel_size"][()], metadata[f"{space}_pixel_units"][()]
             for position in positions:
-                axes[position] = replace(axes[position], scale=float(scale), units=plain_units(units))
+                axes[position] = replace(axes[position], scale=float(scale), units=normalise_units(units))
     return axes[0], axes[1], axes[2], axes[3]
 
 
-def _stored_axes(
+def _axis_calibrations(
     group: Any, stored: tuple[int, ...], shape: tuple[int, int, int, int]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Calibrations found in a group, with the axis of the scan that each belongs to."""
-    between = (None,) * (len(stored) - 4)
-    places = (0, 1, *between, 2, 3) if stored[:2] == shape[:2] else (*(None,) * (len(stored) - 2), 2, 3)
+    """Yield (scan axis, calibration) for each calibration in a group."""
+    singleton_axes = (None,) * (len(stored) - 4)
+    axis_positions = (
+        (0, 1, *singleton_axes, 2, 3) if stored[:2] == shape[:2] else (*(None,) * (len(stored) - 2), 2, 3)
+    )
     if stored[1:] == shape:  # of a series
-        places = (None, 0, 1, 2, 3)
-    first = 0 if "dim0" in group else 1  # emdfile counts from 0, older EMD files from 1
-    for i, place in enumerate(places):
-        if place is None:
+        axis_positions = (None, 0, 1, 2, 3)
+    first = 0 if "dim0" in group else 1  # emdfile numbers dims from 0, older EMD files from 1
+    for i, position in enumerate(axis_positions):
+        if position is None:
             continue
         if f"axis-{i}" in group:
             axis = group[f"axis-{i}"].attrs
@@ -184,33 +187,33 @@ def _stored_axes(
             found = {"scale": float(values[1]) - float(values[0]), "offset": float(values[0])}
         else:
             continue
-        yield place, {**found, **_calibration(axis)}
+        yield position, {**found, **_axis_units_and_name(axis)}
 
 
-def _calibration(axis: Any) -> dict[str, str]:
-    """Units of a stored axis, and its name where it has one."""
+def _axis_units_and_name(axis: Any) -> dict[str, Any]:
+    """Units of a stored axis, and its name if it has one."""
     name = axis.get("name")
     name = name.decode() if isinstance(name, bytes) else name
     named = isinstance(name, str) and name and "undefined" not in name
-    return {"units": plain_units(axis.get("units")), **({"name": name} if named else {})}
+    return {"units": normalise_units(axis.get("units")), **({"name": name} if named else {})}
 
 
-def _choose(file: h5py.File, path: Path, scan_shape: tuple[int, int] | None) -> h5py.Dataset:
-    """The one dataset that is a scan, or that comes nearest to being one."""
-    every: list[h5py.Dataset] = []
-    file.visititems(lambda _, item: every.append(item) if isinstance(item, h5py.Dataset) else None)
-    found = [item for item in every if item.ndim >= 3]
-    cubes = [item for item in found if item.parent.attrs.get("python_class") == "DataCube"]
+def _find_scan_dataset(file: h5py.File, path: Path, scan_shape: tuple[int, int] | None) -> h5py.Dataset:
+    """The only dataset that is a scan, or else the best candidate, whose error message is then shown."""
+    datasets: list[h5py.Dataset] = []
+    file.visititems(lambda _, item: datasets.append(item) if isinstance(item, h5py.Dataset) else None)
+    found = [item for item in datasets if item.ndim >= 3]
+    datacubes = [item for item in found if item.parent.attrs.get("python_class") == "DataCube"]
     scans = [item for item in found if item.ndim >= 4]
-    for candidates in (cubes, scans, [item for item in found if item.ndim == 3]):
-        fitting = [item for item in candidates if _fits(item, scan_shape)]
+    for candidates in (datacubes, scans, [item for item in found if item.ndim == 3]):
+        fitting = [item for item in candidates if _is_scan(item, scan_shape)]
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
             raise FileError(
                 "file holds several scans",
                 expected="one scan",
-                received=f"{path} with {_listed(fitting)}",
+                received=f"{path} with {_dataset_list(fitting)}",
                 advice=f"Give one of them: h5py.File({str(path)!r})[{fitting[0].name!r}].",
             )
     stacks = [
@@ -221,32 +224,38 @@ def _choose(file: h5py.File, path: Path, scan_shape: tuple[int, int] | None) -> 
     raise FileError(
         "no scan in this HDF5 file",
         expected="a 4-D dataset (Ny, Nx, H, W), or a stack of patterns (N, H, W)",
-        received=f"{path} with {_listed(every) or 'no dataset'}",
-        advice="It may be a file of metadata that belongs to another one with the patterns.",
+        received=f"{path} with {_dataset_list(datasets) or 'no dataset'}",
+        advice="This may be a metadata file whose patterns are in another file.",
     )
 
 
-def _listed(datasets: list[h5py.Dataset]) -> str:
+def _dataset_list(datasets: list[h5py.Dataset]) -> str:
     return ", ".join(f"{item.name} {item.shape}" for item in datasets[:6])
 
 
-def _fits(dataset: h5py.Dataset, scan_shape: tuple[int, int] | None) -> bool:
+def _is_scan(dataset: h5py.Dataset, scan_shape: tuple[int, int] | None) -> bool:
     try:
-        find_layout(dataset.shape, _scan_shape_of(dataset, scan_shape))
+        find_layout(dataset.shape, _ebsd_scan_shape(dataset, scan_shape))
         check_dtype(dataset.dtype)
     except LatentSTEMError:
         return False
     return True
 
 
-def _scan_shape_of(dataset: h5py.Dataset, scan_shape: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Scan rows and columns of a stack as an EBSD file states them, unless they are given."""
+def _ebsd_scan_shape(dataset: h5py.Dataset, scan_shape: tuple[int, int] | None) -> tuple[int, int] | None:
+    """`scan_shape` if given, else the scan shape from the header of an EBSD file."""
     header = dataset.parent.parent.get("Header") if dataset.parent.name != "/" else None
     if scan_shape is not None or dataset.ndim != 3 or not isinstance(header, h5py.Group):
         return scan_shape
-    plain = {re.sub(r"[^a-z]", "", name.lower()): name for name in header}
+    normalised_names = {re.sub(r"[^a-z]", "", name.lower()): name for name in header}
     rows, columns = (
-        next((int(np.ravel(header[plain[key]][()])[0]) for key in keys if key in plain), 0)
+        next(
+            (int(np.ravel(header[normalised_names[key]][()])[0]) for key in keys if key in normalised_names),
+            0,
+        )
         for keys in (("nrows",), ("ncolumns", "ncols"))
     )
     return (rows, columns) if rows * columns == len(dataset) else None
+
+
+HDF5 = FileFormat((".h5", ".hdf5", ".he5", ".hspy", ".nxs"), scan_from_hdf5, magic=b"\x89HDF\r\n\x1a\n")

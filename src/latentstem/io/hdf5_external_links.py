@@ -1,4 +1,4 @@
-"""HDF5 files that point to other files: what they point to has to lie beside them."""
+"""External links in HDF5 files: allowed only to files in the same folder."""
 
 from __future__ import annotations
 
@@ -16,59 +16,62 @@ __all__ = ["check_external_links"]
 
 
 def check_external_links(file: h5py.File, path: Path) -> None:
-    """Refuse an HDF5 file that would have others read, from outside its own folder.
+    """Refuse an HDF5 file with links to files outside its folder.
 
-    Links to files in the same folder or below, and virtual datasets of them, are how detectors write frames; those
-    files are checked too. What lies elsewhere could be any file of the user's, or a device that never ends.
+    Links and virtual datasets within the folder are common in detector files, and the linked files are checked too. A
+    link elsewhere could point to any private file or to an endless device.
 
     Raises
     ------
     FileError
     """
-    home, waiting, seen = Path(os.path.abspath(path)).parent, [Path(os.path.abspath(path))], set[Path]()
-    while waiting:
-        here = waiting.pop()
-        if here in seen:
+    folder, pending, seen = Path(os.path.abspath(path)).parent, [Path(os.path.abspath(path))], set[Path]()
+    while pending:
+        current = pending.pop()
+        if current in seen:
             continue
-        seen.add(here)
-        for name, target in _elsewhere(file if len(seen) == 1 else here):
-            for place in _places(target, here.parent):
-                if not (place.is_relative_to(home) and place.is_file()):
+        seen.add(current)
+        for name, target in _external_references(file if len(seen) == 1 else current):
+            for candidate in _candidate_paths(target, current.parent):
+                if not (candidate.is_relative_to(folder) and candidate.is_file()):
                     raise FileError(
-                        "file points to another one",
+                        "file links outside its folder",
                         expected="data in the file itself, or in files in its folder",
-                        received=f"{here}, whose {name} points to {target}",
+                        received=f"{current}, whose {name} points to {target}",
                         advice="If you trust its source, copy the data into the file (h5repack), or give the "
                         "dataset as an array.",
                     )
-                waiting.append(place)
+                pending.append(candidate)
 
 
-def _places(target: str, folder: Path) -> list[Path]:
-    """Where HDF5 would find a file of this name: as it stands, or by its last part in the folder."""
+def _candidate_paths(target: str, folder: Path) -> list[Path]:
+    """Paths HDF5 tries for a link target: as given, relative to the folder, and by file name in the folder."""
     tried = [os.path.join(base, target) for base in ("", folder)] + [folder / os.path.basename(target)]
     if "%" in target:  # the n-th file of a virtual dataset
         tried = [found for name in tried for found in glob(re.sub(r"%\d*b", "*", os.fspath(name)))]
-    return [Path(place) for place in {os.path.abspath(place) for place in tried if os.path.lexists(place)}]
+    return [
+        Path(candidate)
+        for candidate in {os.path.abspath(candidate) for candidate in tried if os.path.lexists(candidate)}
+    ]
 
 
-def _elsewhere(file: h5py.File | Path) -> Iterator[tuple[str, str]]:
-    """Names of objects whose data are in other files, with the names of those; nothing is followed."""
+def _external_references(file: h5py.File | Path) -> Iterator[tuple[str, str]]:
+    """Yield (object name, target file) for every external reference, without following it."""
     if isinstance(file, Path):
         try:
             with h5py.File(file, "r") as opened:
-                yield from _elsewhere(opened)
+                yield from _external_references(opened)
         except OSError:  # no HDF5 file: nothing can be read through it
             return
         return
     links: list[bytes] = []
     datasets: list[h5py.Dataset] = []
 
-    def note(name: bytes, info: h5py.h5l.LinkInfo) -> None:
+    def collect_links(name: bytes, info: h5py.h5l.LinkInfo) -> None:
         if info.type == h5py.h5l.TYPE_EXTERNAL:
             links.append(name)
 
-    file.id.links.visit(note, info=True)
+    file.id.links.visit(collect_links, info=True)
     for link in links:
         target, _ = file.id.links.get_val(link)
         yield os.fsdecode(link), os.fsdecode(target)

@@ -11,7 +11,7 @@ __all__ = ["HOSTS", "Host", "host_of", "host_that_writes"]
 
 @dataclass(frozen=True)
 class Host:
-    """A library whose objects users hold, and the module of ours that knows it.
+    """A library whose objects users have, and our module with its functions.
 
     Parameters
     ----------
@@ -52,11 +52,11 @@ HOSTS: list[Host] = []
 
 
 def host_of(data: Any) -> Host | None:
-    """The host of an object, told from the packages that define its class, so that nothing is imported."""
+    """The host of an object, found by the package of its class, so that nothing is imported."""
     packages = {cls.__module__.partition(".")[0] for cls in type(data).__mro__}
     return next((host for host in HOSTS if host.packages & packages), None)
 
 
 def host_that_writes(suffix: str) -> Host | None:
-    """The host whose library writes files of this suffix; None where numpy does."""
+    """The host whose library writes files of this suffix; None if it is numpy."""
     return next((host for host in HOSTS if suffix in host.writes), None)

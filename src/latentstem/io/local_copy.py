@@ -1,4 +1,4 @@
-"""A one-time copy of a scan that is slow to read, as a plain file that is read at random."""
+"""Cache of a scan that is slow to read: a one-time copy as a .npy file with fast random access."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ __all__ = ["cache_scan"]
 
 log = logging.getLogger("latentstem")
 
-_BLOCK_BYTES = 64 * 2**20  # that are written between two notes in the journal, or one storage chunk
-_COMPARED = 3  # patterns of a finished copy that are compared with the scan before it is used
+_BLOCK_BYTES = 64 * 2**20  # written per journal entry (or one storage chunk, if larger)
+_N_CHECKED = 3  # patterns of a finished copy that are compared with the scan
 
 
 def cache_scan(scan: Scan, folder: str | Path, *, progress: bool = False) -> Scan:
-    """The scan, read from a copy in `folder` in which each pattern lies by itself.
+    """Copy the scan to a .npy file in `folder`, if needed, and return the scan read from there.
 
-    The copy is made once, block by block. What an interrupted run has written is checked and kept. The name tells file,
-    date, size, dataset, shape and dtype, so that a copy of a file that has changed since is not used.
+    The copy is made once, block by block; blocks from an interrupted copy are checked and kept. The file name contains a
+    hash of source file, modification time, size, dataset, shape and dtype, so that an outdated copy is not used.
 
     Parameters
     ----------
     scan : Scan
-        One that can be read at random stays as it is, and so does one that is in no file.
+        A scan with random access, or one that is not in a file, is returned unchanged.
     folder : str or Path
-        Where the copy goes, or is.
+        Folder of the copy.
     progress : bool
         Say how large it is, and show a progress bar.
 
@@ -57,29 +57,29 @@ def cache_scan(scan: Scan, folder: str | Path, *, progress: bool = False) -> Sca
     ArgumentError
         If there is no room for it on the disk.
     StorageError
-        If it cannot be written. What is there is kept, and continued by the next call.
+        If it cannot be written. The next call continues from what was written.
     """
     if isinstance(scan, Series):
         return scan.with_scans([cache_scan(part, folder, progress=progress) for part in scan.scans])
     if scan.source.array is not None:
         return scan
-    identity = fingerprint(scan)
-    if identity is None:
+    source = fingerprint(scan)
+    if source is None:
         log.warning(
-            "cache_dir is not used: the data are in no file, so a copy could not be told from others."
+            "cache_dir is ignored: the data are not in a file, so a copy could not be identified later."
         )
         return scan
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    path = Path(folder) / f"{Path(identity['files'][0][0]).stem}-{digest}.npy"
+    digest = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:16]
+    path = Path(folder) / f"{Path(source['files'][0][0]).stem}-{digest}.npy"
     require_writable_folder(path.parent)
-    with _alone(path):
-        if not _is_copy(path, scan):
-            _Copy(path, scan).write(progress)
+    with _file_lock(path):
+        if not _is_valid_cache(path, scan):
+            _CacheWriter(path, scan).write(progress)
     return replace(scan, source=as_pattern_source(np.load(path, mmap_mode="r")))
 
 
-class _Copy:
-    """A copy in the making: ``.part`` has the patterns, ``.journal`` a line for each block that is on the disk."""
+class _CacheWriter:
+    """Writer of an unfinished copy: ``.part`` holds the patterns, ``.journal`` one line per finished block."""
 
     def __init__(self, path: Path, scan: Scan) -> None:
         self._path, self._scan = path, scan
@@ -90,24 +90,26 @@ class _Copy:
 
     def write(self, progress: bool) -> None:
         """Write what is missing, and give the file its name."""
-        done = self._checked()
-        left = self._scan.nbytes - sum(len(self._blocks[number]) for number in done) * self._pattern_bytes
-        missing = left if self._part.exists() else self._scan.nbytes
+        done = self._completed_blocks()
+        remaining = (
+            self._scan.nbytes - sum(len(self._blocks[number]) for number in done) * self._pattern_bytes
+        )
+        missing = remaining if self._part.exists() else self._scan.nbytes
         require_disk_space(self._path, missing)
-        line = f"Copying {format_bytes(left)} to {self._path}, once, so that patterns can be read at random."
+        line = f"Copying {format_bytes(remaining)} to {self._path}, once, so that patterns can be read at random."
         log.info(line)
         if progress:
             print(line)
         with storage_errors(self._path), self._open() as file, self._journal.open("a") as journal:
             start = file.tell()
-            bar = tqdm(total=self._scan.nbytes, initial=self._scan.nbytes - left, disable=not progress,
+            bar = tqdm(total=self._scan.nbytes, initial=self._scan.nbytes - remaining, disable=not progress,
                        unit="B", unit_scale=True, desc="cache")  # fmt: skip
             with bar:
                 for number, positions in enumerate(self._blocks):
                     if number in done:
                         continue
                     patterns = self._scan.read(positions)
-                    for run in _runs(positions):
+                    for run in _consecutive_slices(positions):
                         file.seek(start + int(positions[run][0]) * self._pattern_bytes)
                         file.write(np.ascontiguousarray(patterns[run]).data)
                     file.flush()
@@ -135,17 +137,17 @@ class _Copy:
                 np.lib.format.read_array_header_1_0(file)
             yield file
 
-    def _checked(self) -> set[int]:
-        """Blocks that an earlier run has written, and that are as it wrote them."""
+    def _completed_blocks(self) -> set[int]:
+        """Blocks that an earlier run has written, and whose checksums are right."""
         if not (self._part.exists() and self._journal.exists()):
             self._part.unlink(missing_ok=True)
             self._journal.unlink(missing_ok=True)
             return set()
-        noted = {}
+        journal = {}
         for line in self._journal.read_text().splitlines():
             with contextlib.suppress(ValueError):  # the last line may be torn
                 number, check = map(int, line.split())
-                noted[number] = check
+                journal[number] = check
         try:
             source = as_pattern_source(np.lib.format.open_memmap(self._part, mode="r"))
         except (ValueError, OSError):
@@ -154,20 +156,22 @@ class _Copy:
             return set()
         done = {
             number
-            for number, check in noted.items()
+            for number, check in journal.items()
             if number < len(self._blocks) and zlib.crc32(source.read(self._blocks[number]).data) == check
         }
-        log.info("%d of %d blocks of an interrupted copy are kept.", len(done), len(self._blocks))
+        log.info(
+            "Continuing an interrupted copy: %d of %d blocks are already there.", len(done), len(self._blocks)
+        )
         return done
 
 
-def _runs(positions: np.ndarray) -> list[slice]:
+def _consecutive_slices(positions: np.ndarray) -> list[slice]:
     """Stretches of consecutive positions."""
     edges = [0, *(np.flatnonzero(np.diff(positions) != 1) + 1).tolist(), len(positions)]
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
-def _is_copy(path: Path, scan: Scan) -> bool:
+def _is_valid_cache(path: Path, scan: Scan) -> bool:
     """Whether there is a finished copy, and some of its patterns are those of the scan."""
     if not path.is_file():
         return False
@@ -175,15 +179,15 @@ def _is_copy(path: Path, scan: Scan) -> bool:
         source = as_pattern_source(np.load(path, mmap_mode="r", allow_pickle=False))
     except ValueError:
         return False
-    at = np.unique(np.linspace(0, scan.n_positions - 1, _COMPARED).astype(int))
+    at = np.unique(np.linspace(0, scan.n_positions - 1, _N_CHECKED).astype(int))
     same = source.shape == scan.source.shape and source.dtype == scan.dtype
-    # NaN is alike here, so bytes are compared
+    # compare bytes, because NaN != NaN
     return same and source.read(at).tobytes() == scan.read(at).tobytes()
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """No other process makes the same copy meanwhile: it waits, and finds the finished one."""
+def _file_lock(path: Path) -> Iterator[None]:
+    """Lock: another process that needs the same copy waits until it is finished."""
     with path.with_suffix(".lock").open("w") as file:
         try:
             import fcntl

@@ -4,41 +4,41 @@ from __future__ import annotations
 
 from ..errors import ScanDimensionError
 
-__all__ = ["TWO_AND_TWO", "axes_error", "axes_text"]
+__all__ = ["TWO_AND_TWO", "axes_error", "describe_axes"]
 
 TWO_AND_TWO = "2 navigation axes (the scan) and 2 signal axes (the diffraction pattern)"
 
 
-def axes_error(navigation: int, signal: int, shown: str) -> ScanDimensionError:
-    """What is wrong with so many navigation and signal axes, and how to get two of each."""
+def axes_error(navigation: int, signal: int, description: str) -> ScanDimensionError:
+    """Error for a wrong number of navigation or signal axes, with advice how to get two of each."""
     return ScanDimensionError(
         "navigation and signal axes",
         expected=TWO_AND_TWO,
-        received=axes_text(navigation, signal, shown),
+        received=describe_axes(navigation, signal, description),
         advice=_advice(navigation, signal),
     )
 
 
-def axes_text(navigation: int, signal: int, shown: str) -> str:
+def describe_axes(navigation: int, signal: int, description: str) -> str:
     """``1 navigation and 2 signal axes, <Signal2D, title: , dimensions: (35|24, 32)>``."""
-    return f"{navigation} navigation and {signal} signal axes, {shown}"
+    return f"{navigation} navigation and {signal} signal axes, {description}"
 
 
 def _advice(navigation: int, signal: int) -> str:
-    """How to give a signal two navigation and two signal axes; every command named here has been tried."""
+    """How to give a signal two navigation and two signal axes; the commands are covered by tests."""
     dimensions = navigation + signal
     patterns_last = "signal.transpose(signal_axes=2), which makes the last two axes of the data the pattern"
-    in_two_steps = signal != 2
+    needs_transpose = signal != 2
     if dimensions == 4:
         return f"Use {patterns_last}."
     if dimensions == 3:
-        first = f"Use {patterns_last}; then give" if in_two_steps else "Give"
+        first = f"Use {patterns_last}; then give" if needs_transpose else "Give"
         return (
             f"{first} scan_shape=(Ny, Nx), scan rows and columns, or make a signal with "
             "hs.signals.Signal2D(signal.data.reshape(Ny, Nx, H, W))."
         )
     if dimensions > 4:
         colons = ", ".join([":", ":"] + ["0"] * (dimensions - 4))
-        first = f"Use {patterns_last}; then select" if in_two_steps else "Select"
+        first = f"Use {patterns_last}; then select" if needs_transpose else "Select"
         return f"{first} one scan of the series, for example signal.inav[{colons}]."
     return "This looks like a single image or spectrum; give the whole scan."

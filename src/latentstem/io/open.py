@@ -1,4 +1,4 @@
-"""Any 4D-STEM data as a `Scan`."""
+"""View any supported 4D-STEM data as a `Scan`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import numpy as np
 from ..errors import UnsupportedDataError
 from ..scan.scan import Scan
 from ..scan.series import Series, located_errors, make_series, one_value_per_scan
-from ..scan.validation import check_file_open, find_layout
+from ..scan.validation import find_layout
 from ..util.argument_checks import reject_unknown_kwargs
-from .chunks import array_library
+from .array_library import array_library
 from .files import scan_from_file
 from .hdf5 import scan_from_dataset
 from .host_table import host_of
+from .integrity import check_file_open
 from .series import scan_from_array
 
 __all__ = ["as_scan", "open_scan"]
 
-_READ = (
+_SUPPORTED_DATA = (
     "a py4DSTEM DataCube, a HyperSpy Signal2D (or a pyxem signal), a numpy, memmap, h5py, zarr, dask or "
     "torch array, or the path of a file"
 )
@@ -61,9 +62,9 @@ def as_scan(
 
 
 def open_scan(data: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
-    """View data of any kind that is read as a `Scan`; see `as_scan`.
+    """View any supported data as a `Scan`; see `as_scan`.
 
-    An object of a host is told from the packages that define its class, so that no host is imported. Any other object
+    The type is recognised by its module name, so no host library is imported. Any other object
     with a method ``as_scan(scan_shape)`` opens itself.
     """
     check_file_open(data)
@@ -89,7 +90,7 @@ def open_scan(data: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
         return opened
     raise UnsupportedDataError(
         "data cannot be read as a scan",
-        expected=_READ,
+        expected=_SUPPORTED_DATA,
         received=f"{type(data).__module__}.{type(data).__qualname__}",
         advice=_advice(data),
     )
@@ -104,25 +105,27 @@ def _series_from_list(items: Sequence[Any], scan_shape: Any = None) -> Series:
             received=f"builtins.{type(items).__name__} of {type(items[0]).__name__}",
             advice="Stack patterns into one array with np.stack(data).",
         )
-    one_for_all = scan_shape is not None and all(isinstance(n, (int, np.integer)) for n in scan_shape)
+    is_single_shape = scan_shape is not None and all(isinstance(n, (int, np.integer)) for n in scan_shape)
     shapes = (
-        [scan_shape] * len(items) if one_for_all else one_value_per_scan("scan_shape", scan_shape, len(items))
+        [scan_shape] * len(items)
+        if is_single_shape
+        else one_value_per_scan("scan_shape", scan_shape, len(items))
     )
     scans: list[Scan] = []
-    for number, (item, shape) in enumerate(zip(items, shapes, strict=True)):
-        with located_errors(number, len(items)):
+    for scan_index, (item, shape) in enumerate(zip(items, shapes, strict=True)):
+        with located_errors(scan_index, len(items)):
             scan = open_scan(item, shape)
         scans += scan.scans if isinstance(scan, Series) else [scan]
     return make_series(scans)
 
 
 def _advice(data: Any) -> str:
-    roots = {cls.__module__.partition(".")[0] for cls in type(data).__mro__}
-    if roots & {"h5py", "zarr"}:
+    package_names = {cls.__module__.partition(".")[0] for cls in type(data).__mro__}
+    if package_names & {"h5py", "zarr"}:
         names: list[str] = []
         data.visit(names.append)
         arrays = [name for name in names if hasattr(data[name], "shape")]
         return f"Give one of the arrays in this file or group: {', '.join(arrays[:8]) or 'there is none'}."
-    if "cupy" in roots:
+    if "cupy" in package_names:
         return "Bring the array to the CPU with data.get()."
     return "Convert to an array with np.asarray(data) if it can be."

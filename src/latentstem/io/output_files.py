@@ -1,26 +1,21 @@
-"""Results as files: of numpy, HyperSpy or py4DSTEM, by the suffix."""
+"""Writing results with numpy, HyperSpy or py4DSTEM, chosen by the file suffix."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ..errors import FileError
-from ..scan.scan import Axis, Scan
+from ..scan.scan import Scan
 from .host_table import HOSTS
-from .source_files import source_files
+from .pattern_files import pattern_formats
 
 __all__ = [
     "check_output",
     "latent_suffixes",
     "pattern_suffixes",
-    "with_stored_axes",
 ]
 
 
@@ -31,55 +26,59 @@ def latent_suffixes() -> dict[str, str]:
 
 def pattern_suffixes() -> dict[str, str]:
     """Suffixes of files of patterns, and the library that writes each."""
-    return {".npy": "numpy", **latent_suffixes()}
+    return {suffix: found.library for suffix, found in pattern_formats().items()}
 
 
-def check_output(path: Path, kinds: dict[str, str], overwrite: bool, inputs: Sequence[Any] = ()) -> None:
-    """Whether a result can be written to this path, asked before the work is done.
+def check_output(
+    path: Path, formats: dict[str, str], overwrite: bool, inputs: Iterable[str | Path | Scan] = ()
+) -> None:
+    """Check that a result can be written to this path, before computing it.
 
     Parameters
     ----------
     path : Path
-        Where to.
-    kinds : dict of str to str
+        Output path.
+    formats : dict of str to str
         Suffixes that can be written, and the library that writes each.
     overwrite : bool
-        Whether a file that is there may be replaced.
-    inputs : sequence of Path, Scan, Signal2D, DataCube or array
-        What is read; files of that are never replaced.
+        Whether an existing file may be replaced.
+    inputs : iterable of str, Path or Scan
+        Data being read; their files are never replaced.
 
     Raises
     ------
     FileError
-        If the suffix is not one of `kinds`, the library that writes it is missing, there is no such folder, there is
-        a file already and `overwrite` is False, or the output is an input.
+        If the suffix is not one of `formats`, the library that writes it is missing, there is no such folder, the file
+        exists and `overwrite` is False, or it is one of the inputs.
     """
-    library = kinds.get(path.suffix.lower())
-    problem, advice = "", ""
+    library = formats.get(path.suffix.lower())
+    problem, advice, is_present = "", "", False
     if library is None:
-        problem, advice = "has another suffix", f"Choose one of {', '.join(kinds)}."
+        problem, advice = "has another suffix", f"Choose one of {', '.join(formats)}."
     elif find_spec(library) is None:
         problem = f"needs {library}, which is not installed"
         advice = f"`pip install latentstem[{library.lower()}]`, or write another kind of file."
     elif not path.parent.is_dir():
         problem, advice = "is in a folder that does not exist", f"Make the folder {path.parent} first."
-    elif path.exists() and not overwrite:
+    elif is_present := path.exists() and not overwrite:
         problem, advice = "exists already", "Choose another name, or give overwrite=True."
     if problem:
         raise FileError(
             "the output cannot be written",
-            expected=f"the path of a new file ({', '.join(kinds)})",
+            expected=f"the path of a new file ({', '.join(formats)})",
             received=f"{path}, which {problem}",
             advice=advice,
+            argument="overwrite" if is_present else None,
         )
     if path.exists():
-        _refuse_input(path, inputs)
+        _refuse_overwriting_input(path, inputs)
 
 
-def _refuse_input(path: Path, inputs: Sequence[Any]) -> None:
+def _refuse_overwriting_input(path: Path, inputs: Iterable[str | Path | Scan]) -> None:
     output = path.resolve()
-    for file in (Path(file).resolve() for file in source_files(list(inputs))):
-        same = file.exists() and output.samefile(file)  # also by another name
+    files = (item.files if isinstance(item, Scan) else [item] for item in inputs)
+    for file in (Path(file).resolve() for file in chain.from_iterable(files)):
+        same = file.exists() and output.samefile(file)  # also through a link
         if same or output in file.parents or file in output.parents:
             raise FileError(
                 "the output is the input",
@@ -87,13 +86,3 @@ def _refuse_input(path: Path, inputs: Sequence[Any]) -> None:
                 received=f"{path}, which is read",
                 advice="Choose another name; delete the input when the output is there.",
             )
-
-
-def with_stored_axes(scan: Scan, arrays: Mapping[str, np.ndarray]) -> Scan:
-    """The scan with the axes that reconstructions have in ``.npz``, if there are such among its arrays."""
-    stored = arrays["axes"] if "axes" in arrays else np.zeros(())
-    if stored.ndim or stored.dtype.kind != "U":
-        return scan
-    y, x, ky, kx = (Axis(**axis) for axis in json.loads(str(stored)))
-    same = (y.size, x.size, ky.size, kx.size) == scan.source.shape
-    return replace(scan, axes=(y, x, ky, kx)) if same else scan

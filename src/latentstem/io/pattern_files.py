@@ -1,84 +1,109 @@
-"""Diffraction patterns written to files block by block, so that they are never whole in memory.
+"""Write diffraction patterns to files block by block.
 
-HyperSpy and py4DSTEM write everything but the patterns; these are put into the file in place.
+HyperSpy or py4DSTEM write the file without the patterns; the patterns are then written into it in place.
 """
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ..errors import FileError
 from ..scan.scan import Box, Scan
-from .host_table import host_that_writes
-from .output_files import pattern_suffixes
+from .host_table import HOSTS, Host
 
-__all__ = ["lazy_patterns", "open_patterns", "storage_tile", "write_patterns"]
+__all__ = ["chunk_scan_shape", "lazy_patterns", "open_patterns", "pattern_formats", "write_patterns"]
 
 _CHUNK_BYTES = 2**22  # of patterns in one chunk of .hspy and .zspy
 _FLOAT = np.dtype("<f4")
 _LOCAL_HEADER = 30  # bytes of a zip entry before its name
 
 
-class Target(Protocol):
-    """Anything whose items can be set: a dataset of h5py or zarr, or `_Plain`."""
+class WritableArray(Protocol):
+    """Anything whose items can be set: a dataset of h5py or zarr, or `_RawFileArray`."""
 
     shape: tuple[int, ...]
 
     def __setitem__(self, where: Any, values: np.ndarray) -> None: ...
 
 
-def storage_tile(path: Path, scan_shape: tuple[int, int], pattern_shape: tuple[int, int]) -> tuple[int, int]:
-    """Scan rows and columns of patterns that are stored together in such a file; (1, 1) where that does not matter.
+class PatternFormat(NamedTuple):
+    """A file format for patterns.
 
-    About 4 MB, so that training reads whole chunks in shuffled order at a good rate.
+    Parameters
+    ----------
+    library : str
+        Package that writes it.
+    create : callable
+        Takes the path of a new file, the scan, the template and the scan shape of a chunk, see `write_patterns` and
+        `chunk_scan_shape`. A context with the array to write to.
+    open : callable
+        Takes a path, and returns the patterns, read-only, not loaded.
+    is_chunked : bool
+        Whether patterns are stored in chunks.
     """
-    host = host_that_writes(path.suffix.lower())
-    if host is None or not host.chunked:
+
+    library: str
+    create: Callable[[Path, Scan, Any, tuple[int, int]], AbstractContextManager[WritableArray]]
+    open: Callable[[Path], Any]
+    is_chunked: bool = False
+
+
+def pattern_formats() -> dict[str, PatternFormat]:
+    """The formats by the suffix of their files."""
+    hosts = {suffix: _host_format(host) for host in HOSTS for suffix in host.writes}
+    return {".npy": _NPY, ".npz": _NPZ, **hosts}
+
+
+def _host_format(host: Host) -> PatternFormat:
+    return PatternFormat(
+        host.library,
+        lambda *arguments: host.functions.pattern_file(*arguments),
+        lambda path: host.functions.open_pattern_file(path),
+        host.chunked,
+    )
+
+
+def chunk_scan_shape(
+    path: Path, scan_shape: tuple[int, int], pattern_shape: tuple[int, int]
+) -> tuple[int, int]:
+    """Scan rows and columns of one storage chunk in this format; (1, 1) for contiguous formats.
+
+    A chunk has about 4 MB, so that training can read chunks in shuffled order quickly.
+    """
+    if not pattern_formats()[path.suffix.lower()].is_chunked:
         return 1, 1
     count = max(1, _CHUNK_BYTES // (4 * pattern_shape[0] * pattern_shape[1]))
-    side = max(1, int(count**0.5))
-    rows = min(scan_shape[0], side)
+    rows = min(scan_shape[0], max(1, int(count**0.5)))
     return rows, min(scan_shape[1], max(1, count // rows))
 
 
 def write_patterns(
-    blocks: Iterable[tuple[Box, np.ndarray]], scan: Scan, path: Path, like: Any = None
+    blocks: Iterable[tuple[Box, np.ndarray]], scan: Scan, path: Path, template: Any = None
 ) -> None:
-    """Write patterns as they come.
+    """Write patterns from an iterator of blocks.
 
     Parameters
     ----------
     blocks : iterable of (Box, ndarray)
-        Patterns (ny, nx, H, W) and their place; in the order of the scan for ``.npz``.
+        Patterns (ny, nx, H, W) and their block; for ``.npz`` in scan order.
     scan : Scan
-        What they are of; its axes go into the file where the format has axes.
+        The scan; its axes are stored if the format has axes.
     path : Path
-        Of a file that is not there yet.
-    like : Signal2D or DataCube, optional
-        Gives the file its class, metadata, axes or calibration if that is of the library that writes it, and its shape.
+        Path of a new file.
+    template : Signal2D or DataCube, optional
+        Object of the writing library whose class, metadata, axes, calibration and shape the file gets.
     """
-    suffix = path.suffix.lower()
-    shape = (*scan.scan_shape, *scan.pattern_shape)
-    opened: AbstractContextManager[Target]
-    if suffix == ".npz":
-        _write_npz(blocks, shape, scan, path)
-        return
-    host = host_that_writes(suffix)
-    if host is None:
-        opened = _npy(path, shape)
-    else:
-        tile = storage_tile(path, scan.scan_shape, scan.pattern_shape)
-        opened = host.functions.pattern_file(path, scan, like, tile)
-    with opened as target:
-        for box, values in blocks:
-            _put(target, box, values, scan.scan_shape)
+    chunk = chunk_scan_shape(path, scan.scan_shape, scan.pattern_shape)
+    with pattern_formats()[path.suffix.lower()].create(path, scan, template, chunk) as target:
+        for block, values in blocks:
+            _write_block(target, block, values, scan.scan_shape)
 
 
 def open_patterns(path: Path) -> Any:
@@ -88,47 +113,48 @@ def open_patterns(path: Path) -> Any:
     -------
     np.memmap, h5py.Dataset or zarr.Array
         A memory map of ``.npy``, ``.npz`` and ``.h5``; the dataset of ``.hspy``, the array of ``.zspy``.
+
+    Raises
+    ------
+    FileError
+        If no format has this suffix.
     """
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        return np.load(path, mmap_mode="r")
-    if suffix == ".npz":
-        return _map_npz(path)
-    host = host_that_writes(suffix)
-    if host is None:
+    formats = pattern_formats()
+    if path.suffix.lower() not in formats:
         raise FileError(
             "not a file of patterns",
-            expected=f"one of {', '.join(pattern_suffixes())}",
+            expected=f"one of {', '.join(formats)}",
             received=str(path),
             advice="Give a file that reconstruct(out=...) wrote.",
         )
-    return host.functions.open_pattern_file(path)
+    return formats[path.suffix.lower()].open(path)
 
 
 def lazy_patterns(path: Path) -> Any:
-    """The same as a dask array, whose tasks open the file by its path."""
+    """The patterns in a file as a dask array; each task opens the file by path."""
     import dask.array as da
 
-    held = open_patterns(path)
-    chunks = getattr(held, "chunks", None) or ("auto",) * (held.ndim - 2) + (-1, -1)
-    return da.from_array(_ByPath(path.absolute(), held.shape), chunks=chunks)
+    patterns = open_patterns(path)
+    chunks = getattr(patterns, "chunks", None) or ("auto",) * (patterns.ndim - 2) + (-1, -1)
+    return da.from_array(_LazyFile(path.absolute(), patterns.shape), chunks=chunks)
 
 
-class _ByPath:
-    """Patterns in a file. (Of a memory map, dask would make a copy in memory.)"""
+class _LazyFile:
+    """Array-like for dask that opens the file per read (dask copies memory maps into memory)."""
 
     dtype = _FLOAT
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
-        self.path, self.shape, self.ndim = str(path), shape, len(shape)
+        self.files, self.shape, self.ndim = {str(path)}, shape, len(shape)
+        self._path = path
 
     def __getitem__(self, where: Any) -> np.ndarray:
-        return np.array(open_patterns(Path(self.path))[where])
+        return np.array(open_patterns(self._path)[where])
 
 
-def _put(target: Target, box: Box, values: np.ndarray, scan_shape: tuple[int, int]) -> None:
-    """Put a block into its place, also where the target has the scan in one row."""
-    y0, y1, x0, x1 = box
+def _write_block(target: WritableArray, block: Box, values: np.ndarray, scan_shape: tuple[int, int]) -> None:
+    """Write a block, also if the target stores the scan as one row."""
+    y0, y1, x0, x1 = block
     if target.shape[:2] == scan_shape:
         target[y0:y1, x0:x1] = values.reshape(y1 - y0, x1 - x0, *target.shape[2:])
         return
@@ -137,8 +163,8 @@ def _put(target: Target, box: Box, values: np.ndarray, scan_shape: tuple[int, in
         target[first : first + len(row)] = row.reshape(len(row), *target.shape[1:])
 
 
-class _Plain:
-    """Patterns one after the other in a file; written, not mapped, so that they do not stay in memory."""
+class _RawFileArray:
+    """Array stored contiguously in a file, written with seek and write (a memory map would stay in memory)."""
 
     def __init__(self, file: Any, shape: tuple[int, ...]) -> None:
         self._file, self._start, self.shape = file, file.tell(), shape
@@ -152,31 +178,40 @@ class _Plain:
             self._file.write(np.ascontiguousarray(row, _FLOAT).data)
 
 
-def _header(shape: tuple[int, ...]) -> dict[str, Any]:
-    return {"descr": _FLOAT.str, "fortran_order": False, "shape": shape}
+class _AppendedArray:
+    """Array in an entry of a zip archive, to which blocks are appended in scan order."""
+
+    def __init__(self, file: Any, shape: tuple[int, ...]) -> None:
+        self._file, self.shape = file, shape
+
+    def __setitem__(self, where: Any, values: np.ndarray) -> None:
+        self._file.write(np.ascontiguousarray(values, _FLOAT).data)
+
+
+def _write_header(file: Any, scan: Scan) -> tuple[int, ...]:
+    shape = (*scan.scan_shape, *scan.pattern_shape)
+    header = {"descr": _FLOAT.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return shape
 
 
 @contextmanager
-def _npy(path: Path, shape: tuple[int, ...]) -> Iterator[Target]:
+def _create_npy(path: Path, scan: Scan, template: Any, chunk: tuple[int, int]) -> Iterator[WritableArray]:
     with open(path, "wb") as file:
-        np.lib.format.write_array_header_1_0(file, _header(shape))
-        yield _Plain(file, shape)
+        yield _RawFileArray(file, _write_header(file, scan))
 
 
-def _write_npz(
-    blocks: Iterable[tuple[Box, np.ndarray]], shape: tuple[int, ...], scan: Scan, path: Path
-) -> None:
+@contextmanager
+def _create_npz(path: Path, scan: Scan, template: Any, chunk: tuple[int, int]) -> Iterator[WritableArray]:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         with archive.open("axes.npy", "w") as entry:
             axes = json.dumps([axis.as_dict() for axis in scan.axes])
             np.lib.format.write_array(entry, np.array(axes), allow_pickle=False)
         with archive.open("data.npy", "w", force_zip64=True) as entry:
-            np.lib.format.write_array_header_1_0(entry, _header(shape))
-            for _, values in blocks:
-                entry.write(np.ascontiguousarray(values, _FLOAT).data)
+            yield _AppendedArray(entry, _write_header(entry, scan))
 
 
-def _map_npz(path: Path) -> np.memmap:
+def _memmap_npz(path: Path) -> np.memmap:
     """The array ``data`` of an uncompressed ``.npz`` file as a memory map."""
     with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
         file.seek(archive.getinfo("data.npy").header_offset)
@@ -185,3 +220,7 @@ def _map_npz(path: Path) -> np.memmap:
         np.lib.format.read_magic(file)
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
         return np.memmap(path, dtype, "r", file.tell(), shape)
+
+
+_NPY = PatternFormat("numpy", _create_npy, lambda path: np.load(path, mmap_mode="r"))
+_NPZ = PatternFormat("numpy", _create_npz, _memmap_npz)

@@ -1,4 +1,4 @@
-"""Series of scans as they come: lists, and arrays of five dimensions."""
+"""Series of scans from 5-D arrays."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from typing import Any
 from ..errors import ScanDimensionError
 from ..scan.scan import Axis, PatternSource, Scan, default_axes
 from ..scan.series import Series, located_errors, make_series
-from ..scan.validation import check_dataset_integrity, check_dtype, find_layout
+from ..scan.validation import check_dtype, find_layout
+from .array_library import array_library
 from .arrays import as_pattern_source, memmap_hdf5
-from .chunks import ChunkedSource, PicklableStore, array_library
+from .chunks import ChunkedSource, PicklableStore
+from .integrity import check_dataset_integrity
+from .source_files import stored_files
 
-__all__ = ["is_series", "scan_from_array", "series_from_array"]
+__all__ = ["is_series_array", "scan_from_array", "series_from_array"]
 
-_MOST = 100_000  # scans of a series
+_MAX_SCANS = 100_000  # scans of a series
 
 Axes = tuple[Axis, Axis, Axis, Axis]
 
 
-def is_series(array: Any) -> bool:
+def is_series_array(array: Any) -> bool:
     """Whether an array is (T, Ny, Nx, H, W); (Ny, Nx, 1, H, W) is a single scan."""
     shape: tuple[int, ...] = getattr(array, "shape", ())
     return len(shape) == 5 and shape[0] > 1 and shape[2] > 1
@@ -26,58 +29,63 @@ def is_series(array: Any) -> bool:
 
 def scan_from_array(array: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
     """An array without calibration as a scan, or as a series of scans."""
-    if is_series(array):
+    if is_series_array(array):
         return series_from_array(array)
     source = as_pattern_source(array, scan_shape)
     return Scan(source, default_axes(source.shape))
 
 
-def series_from_array(array: Any, axes: Axes | None = None, step: Axis | None = None) -> Series:
-    """The scans of an array (T, Ny, Nx, H, W), which stays where it is.
+def series_from_array(array: Any, axes: Axes | None = None, series_axis: Axis | None = None) -> Series:
+    """A series from an array (T, Ny, Nx, H, W), without copying.
 
     Parameters
     ----------
     array : ndarray, memmap, torch.Tensor, h5py.Dataset, zarr.Array or dask array
     axes : tuple of Axis, optional
         The four axes of each scan.
-    step : Axis, optional
+    series_axis : Axis, optional
         The axis along the series.
     """
     if array_library(array) != "torch":
         check_dtype(array.dtype)
-    if len(array) > _MOST:
+    if len(array) > _MAX_SCANS:
         raise ScanDimensionError(
             "series is too long",
-            expected=f"at most {_MOST:,} scans",
+            expected=f"at most {_MAX_SCANS:,} scans",
             received=f"5-D data of shape {tuple(array.shape)}",
-            advice="If that is not the shape of the recording, the file is damaged; else give a part of it.",
+            advice="If the recording does not have this shape, the file is damaged; otherwise give a part of it.",
         )
     if array_library(array) in ("h5py", "zarr"):
         check_dataset_integrity(array)
     mapped = memmap_hdf5(array) if array_library(array) == "h5py" else None
     array = array if mapped is None else mapped
     scans = []
-    for number in range(len(array)):
-        with located_errors(number, len(array)):
-            source = _source(array, number)
+    for scan_index in range(len(array)):
+        with located_errors(scan_index, len(array)):
+            source = _scan_source(array, scan_index)
         scans.append(Scan(source, axes or default_axes(source.shape)))
-    return make_series(scans, step)
+    return make_series(scans, series_axis)
 
 
-def _source(array: Any, number: int) -> PatternSource:
+def _scan_source(array: Any, scan_index: int) -> PatternSource:
     if array_library(array) in ("h5py", "zarr"):
-        return ChunkedSource(_Frame(array, number), find_layout(array.shape[1:]))
-    return as_pattern_source(array[number])  # a view
+        return ChunkedSource(_ScanOfArray(array, scan_index), find_layout(array.shape[1:]))
+    return as_pattern_source(array[scan_index])  # a view
 
 
-class _Frame(PicklableStore):
-    """One scan of an array (T, Ny, Nx, H, W) in a file, read when it is asked for."""
+class _ScanOfArray(PicklableStore):
+    """One scan of a 5-D dataset in a file, read on demand."""
 
-    def __init__(self, store: Any, number: int) -> None:
-        self._store, self._number = store, number
+    def __init__(self, store: Any, scan_index: int) -> None:
+        self._store, self._scan_index = store, scan_index
         self.shape, self.dtype = tuple(store.shape[1:]), store.dtype
         self.chunks = None if store.chunks is None else tuple(store.chunks[1:])
 
+    @property
+    def files(self) -> set[str]:
+        """Paths of the files of the dataset."""
+        return stored_files(self._store)
+
     def __getitem__(self, selection: tuple[Any, ...]) -> Any:
-        where = (self._number, *selection)
+        where = (self._scan_index, *selection)
         return self._store[where]

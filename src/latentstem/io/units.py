@@ -1,11 +1,11 @@
-"""Units of calibrated axes, as one plain spelling whatever the host calls them."""
+"""Normalise the spelling of units used by different libraries."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-__all__ = ["plain_units"]
+__all__ = ["normalise_units"]
 
 _UNCALIBRATED = {"", "px", "pix", "pixel", "pixels", "none", "undefined", "<undefined>", "n/a", "-"}
 _SPELLINGS = {
@@ -28,11 +28,11 @@ _SPELLINGS = {
     "degrees": "deg",
     "°": "deg",
 }
-_UNIT = re.compile(r"(?P<over>1/)?(?P<unit>[^\d^/]+?)(?P<power>\^?-1)?")
+_UNIT = re.compile(r"(?P<reciprocal>1/)?(?P<unit>[^\d^/]+?)(?P<power>\^?-1)?")
 
 
-def plain_units(units: Any) -> str:
-    """One spelling of a unit: ``"A^-1"``, ``"1/Å"`` and ``"$A^{-1}$"`` are all ``"1/angstrom"``.
+def normalise_units(units: Any) -> str:
+    """Normalised spelling of a unit: ``"A^-1"``, ``"1/Å"`` and ``"$A^{-1}$"`` are all ``"1/angstrom"``.
 
     Parameters
     ----------
@@ -62,4 +62,4 @@ def plain_units(units: Any) -> str:
     unit = _SPELLINGS.get(match["unit"].lower(), match["unit"])
     if unit.lower() in _UNCALIBRATED:
         return ""
-    return f"1/{unit}" if (match["over"] is None) != (match["power"] is None) else unit
+    return f"1/{unit}" if (match["reciprocal"] is None) != (match["power"] is None) else unit

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..scan.passes import read_blocks
 from ..scan.scan import Scan
 from .batches import ScoreBatch
 from .neighbourhood import neighbour_offsets
@@ -51,14 +52,10 @@ class ScanScores:
         """Find the scores of a whole scan, in one pass over its storage."""
         scores = torch.zeros(scan.n_positions, components.count)
         variances = torch.zeros(scan.n_positions, min(components.count, N_COMPARED))
-        at_once = _at_once(scan)
-        for block in scan.blocks(at_once) if components.count else ():
-            for at in range(0, len(block), at_once):  # a storage chunk may hold many
-                positions = block[at : at + at_once]
-                where = torch.from_numpy(positions)
-                scores[where], variances[where] = components(
-                    detector(patterns_to_tensor(scan.read(positions)))
-                )
+        positions = np.arange(scan.n_positions if components.count else 0)
+        for block, patterns in read_blocks(scan, positions):
+            index = torch.from_numpy(block)
+            scores[index], variances[index] = components(detector(patterns_to_tensor(patterns)))
         return cls(components, scores, variances, _excluded(scan))
 
     def __call__(self, positions: np.ndarray) -> ScoreBatch:

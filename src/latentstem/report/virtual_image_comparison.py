@@ -10,7 +10,8 @@ import torch
 
 from ..nn.preprocessing import patterns_to_tensor
 from ..scan.scan import Scan
-from ..scan.virtual_images import DISK_REACH, direct_beam
+from ..scan.virtual_images import BRIGHT_FIELD_RADII as DISK_REACH
+from ..scan.virtual_images import direct_beam
 from .baselines import noise_variance
 from .statistics import mean_and_error, tiles
 

@@ -8,8 +8,8 @@ scan position, row-major over ``scan_shape``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -19,7 +19,7 @@ from ..errors import MaskError
 __all__ = ["Axis", "Box", "PatternSource", "Scan", "default_axes"]
 
 
-#: first and last row, first and last column of a part of a scan, the last ones excluded
+#: first and last row, first and last column of a block of a scan, the last ones excluded
 Box = tuple[int, int, int, int]
 
 
@@ -34,7 +34,8 @@ class Axis:
     size : int
         Number of positions or pixels.
     scale, offset : float
-        Calibration: coordinate = offset + scale * index. One that is not finite is none: the axis is uncalibrated.
+        Calibration: coordinate = offset + scale * index. If either is not finite, the axis counts as
+        uncalibrated.
     units : str
         Units as a plain string (``"nm"``, ``"1/angstrom"``, ``"mrad"``); empty when uncalibrated.
     """
@@ -52,13 +53,7 @@ class Axis:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        return {
-            "name": self.name,
-            "size": self.size,
-            "scale": self.scale,
-            "offset": self.offset,
-            "units": self.units,
-        }
+        return asdict(self)
 
 
 @runtime_checkable
@@ -67,10 +62,15 @@ class PatternSource(Protocol):
 
     shape: tuple[int, int, int, int]
     dtype: np.dtype[Any]
-    #: the array itself where patterns can be read at random at no cost (memory, memory map), else None
+    #: the array, if it is in memory or memory-mapped, so that random access is cheap; else None
     array: np.ndarray | None
-    #: number of scan rows and columns stored together, (1, 1) where the storage does not care
+    #: scan rows and columns of one storage chunk; (1, 1) if patterns are stored one by one
     chunks: tuple[int, int]
+
+    @property
+    def files(self) -> set[str]:
+        """Paths of the files that patterns are read from; empty for data in memory."""
+        ...
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Patterns at flat scan positions, shape (n, H, W), the source's dtype in native byte order."""
@@ -93,8 +93,10 @@ class Scan:
         True where a detector pixel is excluded.
     name : str
         Title for messages and reports.
-    host : str
-        Which kind of object the data came as: ``"array"``, ``"hyperspy"``, ``"py4dstem"`` or ``"file"``.
+    metadata : dict
+        Plain values that go into the summary of a run.
+    loaded_from : frozenset of str
+        Paths of the files that the data in memory were loaded from.
     """
 
     source: PatternSource
@@ -102,32 +104,32 @@ class Scan:
     scan_mask: np.ndarray | None = None
     pattern_mask: np.ndarray | None = None
     name: str = "scan"
-    host: str = "array"
     metadata: dict[str, Any] = field(default_factory=dict)
+    loaded_from: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        for mask, shape, what in (
-            (self.scan_mask, self.scan_shape, "scan_mask"),
-            (self.pattern_mask, self.pattern_shape, "pattern_mask"),
+        for mask, shape, name, element in (
+            (self.scan_mask, self.scan_shape, "scan_mask", "scan position"),
+            (self.pattern_mask, self.pattern_shape, "pattern_mask", "detector pixel"),
         ):
             if mask is None:
                 continue
             if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != shape:
-                shown = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+                is_array = isinstance(mask, np.ndarray)
                 raise MaskError(
-                    f"{what} does not fit",
+                    f"{name} does not fit",
                     expected=f"a boolean array of shape {shape}",
-                    received=shown,
-                    advice="Give one value per "
-                    + ("scan position" if what == "scan_mask" else "detector pixel")
-                    + "; True excludes it.",
+                    received=f"{mask.dtype} {mask.shape}" if is_array else type(mask).__name__,
+                    advice=f"Give one value per {element}; True excludes it.",
+                    argument=name,
                 )
             if mask.all():
                 raise MaskError(
-                    f"{what} excludes everything",
+                    f"{name} excludes everything",
                     expected="at least one False",
                     received=f"{mask.size} times True",
                     advice="True means excluded: invert the mask with ~ if it marks what to keep.",
+                    argument=name,
                 )
 
     @property
@@ -155,6 +157,18 @@ class Scan:
         """Size of all patterns in bytes."""
         return self.n_positions * int(np.prod(self.pattern_shape)) * self.dtype.itemsize
 
+    @property
+    def files(self) -> set[str]:
+        """Paths of the files that the patterns are read from, or were loaded from; see `loaded_from`."""
+        return self.source.files | self.loaded_from
+
+    @property
+    def included(self) -> np.ndarray:
+        """Flat scan positions that are not excluded, shape (n,), int64."""
+        if self.scan_mask is None:
+            return np.arange(self.n_positions)
+        return np.flatnonzero(~self.scan_mask)
+
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Patterns at flat scan positions.
 
@@ -170,7 +184,7 @@ class Scan:
         return self.source.read(np.asarray(indices, dtype=np.int64))
 
     def blocks(self, max_patterns: int = 1024) -> Iterator[np.ndarray]:
-        """Flat scan positions in blocks that follow the storage, each position once.
+        """Flat scan positions in blocks, in storage order; each position once.
 
         Whole storage chunks are kept together, so that a streamed pass decompresses each chunk once.
 
@@ -185,48 +199,46 @@ class Scan:
             for start in range(0, ny * nx, max_patterns):
                 yield grid.ravel()[start : start + max_patterns]
             return
-        across = max(1, max_patterns // (cy * cx)) * cx
+        block_width = max(1, max_patterns // (cy * cx)) * cx
         for y in range(0, ny, cy):
-            for x in range(0, nx, across):
-                yield grid[y : y + cy, x : x + across].ravel()
+            for x in range(0, nx, block_width):
+                yield grid[y : y + cy, x : x + block_width].ravel()
 
     def blocks_of(self, positions: np.ndarray, max_patterns: int) -> Iterator[np.ndarray]:
-        """Some flat scan positions, each once, in parts of at most `max_patterns` that follow the storage.
+        """The given flat scan positions in blocks of at most `max_patterns`, in storage order.
 
-        Whoever reads part by part decompresses hardly a chunk twice.
+        Reading them block by block decompresses hardly any chunk twice.
         """
-        wanted = np.zeros(self.n_positions, bool)
-        wanted[positions] = True
-        part = positions[:0]
+        is_selected = np.zeros(self.n_positions, bool)
+        is_selected[positions] = True
+        pending = positions[:0]
         for block in self.blocks(max_patterns):
-            part = np.concatenate([part, block[wanted[block]]])
-            while len(part) >= max_patterns:
-                yield part[:max_patterns]
-                part = part[max_patterns:]
-        if len(part):
-            yield part
+            pending = np.concatenate([pending, block[is_selected[block]]])
+            while len(pending) >= max_patterns:
+                yield pending[:max_patterns]
+                pending = pending[max_patterns:]
+        if len(pending):
+            yield pending
 
     def with_masks(self, scan_mask: Any = None, pattern_mask: Any = None) -> Scan:
-        """The same scan with these masks; None keeps the mask that is there."""
+        """A copy of the scan with these masks; None keeps the present mask."""
         return replace(
             self,
-            scan_mask=self.scan_mask if scan_mask is None else _as_mask(scan_mask, "scan_mask"),
-            pattern_mask=self.pattern_mask
-            if pattern_mask is None
-            else _as_mask(pattern_mask, "pattern_mask"),
+            scan_mask=_mask_array(scan_mask, "scan_mask", self.scan_mask),
+            pattern_mask=_mask_array(pattern_mask, "pattern_mask", self.pattern_mask),
         )
 
-    def renamed(self, name: str, host: str, metadata: dict[str, Any]) -> Scan:
-        """The same scan under another name."""
-        return replace(self, name=name, host=host, metadata=metadata)
+    def renamed(self, name: str, metadata: dict[str, Any], files: Iterable[str] = ()) -> Scan:
+        """A copy of the scan with another name and metadata, which was loaded from these files."""
+        return replace(self, name=name, metadata=metadata, loaded_from=self.loaded_from.union(files))
 
     @property
     def regions(self) -> tuple[Any, ...]:
-        """Where the scans of a series lie, see `latentstem.scan.series.Region`; a single scan has none."""
+        """Position of each scan on the canvas of a series, see `Region`; empty for a single scan."""
         return ()
 
     def signature(self) -> dict[str, Any]:
-        """What identifies the scan in a checkpoint: plain values only."""
+        """Description of the scan for a checkpoint, as plain values."""
         return {
             "name": self.name,
             "scan_shape": list(self.scan_shape),
@@ -236,15 +248,18 @@ class Scan:
         }
 
 
-def _as_mask(mask: Any, name: str) -> np.ndarray:
+def _mask_array(mask: Any, name: str, present: np.ndarray | None) -> np.ndarray | None:
+    if mask is None:
+        return present
     try:
         return np.asarray(mask)
     except (TypeError, ValueError, RuntimeError):
         raise MaskError(
-            f"{name} is no array",
+            f"{name} is not an array",
             expected="a boolean array",
-            received=f"{type(mask).__module__}.{type(mask).__qualname__} that cannot be made into one",
+            received=f"{type(mask).__module__}.{type(mask).__qualname__}, which cannot be converted to an array",
             advice="Give rows of equal length, of True and False; True excludes.",
+            argument=name,
         ) from None
 
 

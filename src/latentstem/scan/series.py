@@ -1,7 +1,7 @@
 """A series of scans (in-situ, tilts, several files) as one scan, so that one model learns from all of them.
 
-The scans lie one below the other on a canvas as wide as the widest. Between and beside them are positions without
-patterns, which are excluded like any excluded position: nothing that works on a scan has to know.
+The scans lie one below the other on a canvas as wide as the widest. The gaps between and beside them count as excluded
+scan positions, so code that works on a scan needs no special case.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..errors import ArgumentError, LatentSTEMError, MaskError, PatternShapeErro
 from .scan import Axis, Scan
 
 __all__ = [
-    "Canvas",
+    "CanvasSource",
     "Region",
     "Series",
     "located_errors",
@@ -28,20 +28,20 @@ __all__ = [
 
 
 class Region(NamedTuple):
-    """Where a scan of a series lies on the canvas."""
+    """Position of a scan of a series on the canvas."""
 
     name: str
-    top: int
+    first_row: int
     rows: int
     columns: int
 
     def crop(self, canvas: np.ndarray) -> np.ndarray:
-        """The part (rows, columns, ...) of an array (Ny, Nx, ...) over the canvas."""
-        return canvas[self.top : self.top + self.rows, : self.columns]
+        """The scan's part (rows, columns, ...) of an array (Ny, Nx, ...) over the canvas."""
+        return canvas[self.first_row : self.first_row + self.rows, : self.columns]
 
 
-class Canvas:
-    """Patterns of several scans at positions of one canvas; zeros where there is none.
+class CanvasSource:
+    """Pattern source of a series: the scans' patterns at canvas positions, zeros in the gaps.
 
     Parameters
     ----------
@@ -54,59 +54,65 @@ class Canvas:
     def __init__(self, scans: Sequence[Scan]) -> None:
         self._scans = tuple(scans)
         heights = [scan.scan_shape[0] for scan in scans]
-        self.tops = np.cumsum([0, *(height + MAX_CONTEXT for height in heights[:-1])])
-        height, width = int(self.tops[-1]) + heights[-1], max(scan.scan_shape[1] for scan in scans)
+        self.first_rows = np.cumsum([0, *(height + MAX_CONTEXT for height in heights[:-1])])
+        height, width = int(self.first_rows[-1]) + heights[-1], max(scan.scan_shape[1] for scan in scans)
         self.shape: tuple[int, int, int, int] = (height, width, *scans[0].pattern_shape)
         self.dtype = np.result_type(*(scan.dtype for scan in scans))
         arrays = [scan.source.array for scan in scans]
         self.array = None if any(array is None for array in arrays) else arrays[0]
 
+    @property
+    def files(self) -> set[str]:
+        """Paths of the files of all scans."""
+        return set().union(*(scan.source.files for scan in self._scans))
+
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Patterns at flat positions of the canvas, shape (n, H, W)."""
         rows, columns = np.divmod(indices, self.shape[1])
-        number = np.searchsorted(self.tops, rows, side="right") - 1
+        scan_index = np.searchsorted(self.first_rows, rows, side="right") - 1
         out = np.zeros((len(indices), *self.shape[2:]), self.dtype)
-        for i in np.unique(number):
+        for i in np.unique(scan_index):
             scan = self._scans[i]
             ny, nx = scan.scan_shape
-            y = rows - self.tops[i]
-            there = np.flatnonzero((number == i) & (y < ny) & (columns < nx))
-            if len(there):
-                out[there] = scan.read(y[there] * nx + columns[there])
+            y = rows - self.first_rows[i]
+            selected = np.flatnonzero((scan_index == i) & (y < ny) & (columns < nx))
+            if len(selected):
+                out[selected] = scan.read(y[selected] * nx + columns[selected])
         return out
 
-    def positions(self, number: int, positions: np.ndarray) -> np.ndarray:
+    def to_canvas(self, scan_index: int, positions: np.ndarray) -> np.ndarray:
         """Flat positions of one of the scans as flat positions of the canvas."""
-        rows, columns = np.divmod(positions, self._scans[number].scan_shape[1])
-        return (rows + self.tops[number]) * self.shape[1] + columns
+        rows, columns = np.divmod(positions, self._scans[scan_index].scan_shape[1])
+        return (rows + self.first_rows[scan_index]) * self.shape[1] + columns
 
 
 @dataclass(frozen=True)
 class Series(Scan):
-    """Several scans as one; made by `make_series`.
+    """Several scans joined into one; made by `make_series`.
 
     Parameters
     ----------
     scans : tuple of Scan
         Each with its own scan mask and calibration.
-    step : Axis, optional
-        Axis along the series, where it is one array: time, tilt.
+    series_axis : Axis, optional
+        Axis along the series (time, tilt), if the series is one 5-D array.
     """
 
     scans: tuple[Scan, ...] = ()
-    step: Axis | None = None
+    series_axis: Axis | None = None
 
     @property
-    def canvas(self) -> Canvas:
-        """Where each scan lies."""
-        return Canvas(self.scans)
+    def canvas(self) -> CanvasSource:
+        """The pattern source, which knows the position of each scan."""
+        return CanvasSource(self.scans)
 
     @property
     def regions(self) -> tuple[Region, ...]:
-        """Where each scan lies, with its name."""
-        tops = self.canvas.tops
+        """Position of each scan on the canvas, with its name."""
+        first_rows = self.canvas.first_rows
         return tuple(
-            Region(scan.name, int(top), *scan.scan_shape) for scan, top in zip(self.scans, tops, strict=True)
+            Region(scan.name, int(row), *scan.scan_shape)
+            for scan, row in zip(self.scans, first_rows, strict=True)
         )
 
     @property
@@ -114,62 +120,67 @@ class Series(Scan):
         """Size of all patterns in bytes."""
         return sum(scan.nbytes for scan in self.scans)
 
+    @property
+    def files(self) -> set[str]:
+        """Paths of the files that the scans are read from, or were loaded from."""
+        return super().files.union(*(scan.loaded_from for scan in self.scans))
+
     def blocks(self, max_patterns: int = 1024) -> Iterator[np.ndarray]:
-        """Flat positions that have patterns, in blocks that follow the storage of each scan."""
+        """Flat positions that have patterns, in blocks, in the storage order of each scan."""
         canvas = self.canvas
-        for number, scan in enumerate(self.scans):
+        for scan_index, scan in enumerate(self.scans):
             for block in scan.blocks(max_patterns):
-                yield canvas.positions(number, block)
+                yield canvas.to_canvas(scan_index, block)
 
     def with_masks(self, scan_mask: Any = None, pattern_mask: Any = None) -> Series:
-        """The same series with one scan mask for each scan, and one pattern mask for all; None keeps what is there."""
+        """A copy with one scan mask for each scan, and one pattern mask for all; None keeps the present masks."""
         masks = one_value_per_scan("scan_mask", scan_mask, len(self.scans))
         scans = []
-        for number, (scan, mask) in enumerate(zip(self.scans, masks, strict=True)):
-            with located_errors(number, len(masks), scan.name):
+        for scan_index, (scan, mask) in enumerate(zip(self.scans, masks, strict=True)):
+            with located_errors(scan_index, len(masks), scan.name):
                 scans.append(scan.with_masks(mask, pattern_mask))
         return self.with_scans(scans)
 
     def with_scans(self, scans: Sequence[Scan]) -> Series:
-        """The same series with these scans in place of its own."""
-        return replace(make_series(scans, self.step, self.name, self.metadata), host=self.host)
+        """A copy of the series with other scans."""
+        return make_series(scans, self.series_axis, self.name, self.metadata)
 
-    def renamed(self, name: str, host: str, metadata: dict[str, Any]) -> Series:
-        """The same series under another name, by which its scans are numbered."""
+    def renamed(self, name: str, metadata: dict[str, Any], files: Iterable[str] = ()) -> Series:
+        """A copy with another name; its scans are named NAME_0, NAME_1, ..."""
         digits = len(str(len(self.scans) - 1))
-        scans = [
-            scan.renamed(f"{name}_{number:0{digits}}", host, metadata)
-            for number, scan in enumerate(self.scans)
-        ]
-        return replace(self, name=name, host=host, metadata=metadata, scans=tuple(scans))
+        scans = [scan.renamed(f"{name}_{i:0{digits}}", metadata, files) for i, scan in enumerate(self.scans)]
+        return replace(self, name=name, metadata=metadata, scans=tuple(scans))
 
     def signature(self) -> dict[str, Any]:
-        """What identifies the series in a checkpoint: shape of the canvas, and the signature of each scan."""
+        """Description for a checkpoint: shape of the canvas, and the signature of each scan."""
         return {**super().signature(), "scans": [scan.signature() for scan in self.scans]}
 
 
 def make_series(
-    scans: Sequence[Scan], step: Axis | None = None, name: str = "", metadata: dict[str, Any] | None = None
+    scans: Sequence[Scan],
+    series_axis: Axis | None = None,
+    name: str = "",
+    metadata: dict[str, Any] | None = None,
 ) -> Series:
-    """Several scans as one.
+    """Join several scans into one series.
 
     Parameters
     ----------
     scans : sequence of Scan
         They may differ in scan shape, dtype and calibration. Scans of the same name are numbered.
-    step : Axis, optional
+    series_axis : Axis, optional
         Axis along the series.
     name : str
         Title; by default, how many scans there are.
     metadata : dict, optional
-        Of the series.
+        Metadata of the series.
 
     Raises
     ------
     ArgumentError
         If there is no scan.
     PatternShapeError
-        If their patterns are not of one shape.
+        If the scans have different pattern shapes.
     """
     if not scans:
         raise ArgumentError(
@@ -178,24 +189,26 @@ def make_series(
             received="none",
             advice="Give a list of scans, such as [scan_a, scan_b].",
         )
-    for number, scan in enumerate(scans):
+    for scan_index, scan in enumerate(scans):
         if scan.pattern_shape != scans[0].pattern_shape:
             raise PatternShapeError(
-                "the patterns of the series are not of one shape",
+                "the scans of the series have different pattern shapes",
                 expected="{} x {} pixels, as in scan 0 ({!r})".format(*scans[0].pattern_shape, scans[0].name),
-                received="{} x {} pixels in scan {} ({!r})".format(*scan.pattern_shape, number, scan.name),
+                received="{} x {} pixels in scan {} ({!r})".format(
+                    *scan.pattern_shape, scan_index, scan.name
+                ),
                 advice="Crop or bin the detector of all scans to one shape.",
             )
     names = [scan.name for scan in scans]
     scans = [
-        replace(scan, name=f"{scan.name}_{number}") if names.count(scan.name) > 1 else scan
-        for number, scan in enumerate(scans)
+        replace(scan, name=f"{scan.name}_{scan_index}") if names.count(scan.name) > 1 else scan
+        for scan_index, scan in enumerate(scans)
     ]
-    canvas = Canvas(scans)
+    canvas = CanvasSource(scans)
     excluded = np.ones(canvas.shape[:2], bool)
-    for number, scan in enumerate(scans):
+    for scan_index, scan in enumerate(scans):
         mask = np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
-        excluded.ravel()[canvas.positions(number, np.arange(scan.n_positions))] = mask.ravel()
+        excluded.ravel()[canvas.to_canvas(scan_index, np.arange(scan.n_positions))] = mask.ravel()
     pattern_masks = [scan.pattern_mask for scan in scans if scan.pattern_mask is not None]
     rows, columns = Axis("row", canvas.shape[0]), Axis("column", canvas.shape[1])
     detector = [scan.axes[2:] for scan in scans]
@@ -205,28 +218,28 @@ def make_series(
         else (Axis("ky", canvas.shape[2]), Axis("kx", canvas.shape[3]))
     )
     return Series(
-        canvas,
-        (rows, columns, ky, kx),
-        excluded,
-        np.logical_or.reduce(pattern_masks) if pattern_masks else None,
-        name or f"series of {len(scans)}",
-        scans[0].host,
-        metadata or {},
+        source=canvas,
+        axes=(rows, columns, ky, kx),
+        scan_mask=excluded,
+        pattern_mask=np.logical_or.reduce(pattern_masks) if pattern_masks else None,
+        name=name or f"series of {len(scans)}",
+        metadata=metadata or {},
         scans=tuple(scans),
-        step=step,
+        series_axis=series_axis,
     )
 
 
 def require_single_scan(scan: Scan) -> Scan:
-    """The scan, if it is no series.
+    """Return `scan`, and raise if it is a series.
 
     Raises
     ------
     ScanDimensionError
+        If `scan` is a series.
     """
     if isinstance(scan, Series):
         raise ScanDimensionError(
-            "a series of scans",
+            "a series where one scan is needed",
             expected="one scan",
             received=f"{scan.name!r} with {len(scan.scans)}",
             advice="Select one scan of the series, such as data[0].",
@@ -235,42 +248,40 @@ def require_single_scan(scan: Scan) -> Scan:
 
 
 class located_errors:
-    """Errors within the block say in which scan of a series."""
+    """Add the scan's number to errors raised in the block."""
 
-    def __init__(self, number: int, count: int, name: str = "") -> None:
-        self._where = f"scan {number} of {count}" + (f" ({name!r})" if name else "")
+    def __init__(self, scan_index: int, n_scans: int, name: str = "") -> None:
+        self._location = f"scan {scan_index} of {n_scans}" + (f" ({name!r})" if name else "")
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, LatentSTEMError):
-            raise type(error)(
-                f"{error.what}, in {self._where}",
-                expected=error.expected,
-                received=error.received,
-                advice=error.advice,
-            ) from None
+            raise error.replaced(what=f"{error.what}, in {self._location}") from None
 
 
-def one_value_per_scan(what: str, values: Any, count: int) -> list[Any]:
-    """One value for each of `count` scans; None stands for none of them.
+def one_value_per_scan(name: str, values: Any, count: int) -> list[Any]:
+    """A list with one value per scan; None means None for each.
 
     Raises
     ------
     MaskError, ArgumentError
-        If there are more or fewer.
+        If there are more or fewer values than scans.
     """
     if values is None:
         return [None] * count
-    fits = isinstance(values, Iterable) and not isinstance(values, (str, dict))
-    found = list(values) if fits else [values]
-    if not fits or getattr(values, "ndim", 3) < 3 or len(found) != count:
-        kind = MaskError if what.endswith("mask") else ArgumentError
-        shown = f"an array of shape {values.shape}" if hasattr(values, "shape") else f"{len(found)} of them"
-        raise kind(
-            f"{what} does not fit the series",
-            expected=f"a list of {count}, one for each scan",
-            received=shown if fits else repr(values),
-            advice=f"Give {what}=[...] in the order of the scans; None for a scan that has none.",
+    is_list = isinstance(values, Iterable) and not isinstance(values, (str, dict))
+    results = list(values) if is_list else [values]
+    if not is_list or getattr(values, "ndim", 3) < 3 or len(results) != count:
+        error_class = MaskError if name.endswith("mask") else ArgumentError
+        received = (
+            f"an array of shape {values.shape}" if hasattr(values, "shape") else f"{len(results)} of them"
         )
-    return found
+        raise error_class(
+            f"{name} does not fit the series",
+            expected=f"a list of {count}, one for each scan",
+            received=received if is_list else repr(values),
+            advice=f"Give {name}=[...] in the order of the scans; None for a scan that has none.",
+            argument=name,
+        )
+    return results

@@ -1,10 +1,9 @@
-"""Is this a scan? Shape, dtype and `scan_shape` are checked here, for every adapter."""
+"""Validation of shape, dtype and `scan_shape` of input data."""
 
 from __future__ import annotations
 
 import math
 import operator
-import os
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +11,6 @@ import numpy as np
 from ..errors import (
     DataTypeError,
     DataValueError,
-    FileError,
     PatternShapeError,
     ScanDimensionError,
     ScanShapeError,
@@ -20,27 +18,25 @@ from ..errors import (
 
 __all__ = [
     "Layout",
-    "check_dataset_integrity",
     "check_dtype",
-    "check_file_open",
     "check_range",
     "check_scan_shape",
     "find_layout",
 ]
 
-MIN_PATTERN = 8  # pixels: below, there is nothing to learn
-_MAX_POSITIONS, _MAX_PIXELS = 2**30, 2**28  # no microscope comes near; a damaged header does
-_COMPRESSION = 10_000  # times smaller than the data that a file may be, and
-_ANY_SIZE = 2**36  # bytes that any file may claim: a new dataset is empty at first
-_MOST_CHUNKS = 200_000  # that are looked at, in a second or less
-_SCAN_LIKE_DETECTOR = 32  # scan axes at least this long, with a tiny "pattern", look like a detector
-_LEAST, _MOST = 1e-30, 1e30  # largest magnitude, so that float32 has room for what is computed
-_APART = 2**-17  # least difference of values, in units of the largest: 64 steps of float32
-_NO_SCAN = "Expected axes are two scan axes, then two diffraction axes: (Ny, Nx, H, W)."
+MIN_PATTERN = 8  # minimum pattern size in pixels
+_MAX_POSITIONS, _MAX_PIXELS = 2**30, 2**28  # far beyond real data; damaged headers exceed them
+_DETECTOR_SIZED = 32  # if the scan axes are this long and the pattern is tiny, axes are probably swapped
+_MIN_MAGNITUDE, _MAX_MAGNITUDE = (
+    1e-30,
+    1e30,
+)  # allowed range of the largest magnitude: float32 must not overflow or underflow
+_MIN_RELATIVE_RANGE = 2**-17  # smallest accepted range relative to the largest magnitude: 64 float32 steps
+_EXPECTED_AXES = "Expected axes are two scan axes, then two diffraction axes: (Ny, Nx, H, W)."
 
 
 class Layout(NamedTuple):
-    """How the axes of stored data make a scan."""
+    """How stored axes map to a scan."""
 
     shape: tuple[int, int, int, int]  #: (Ny, Nx, H, W)
     n_scan_axes: int  #: stored scan axes: 2, or 1 for a stack of patterns
@@ -48,7 +44,7 @@ class Layout(NamedTuple):
 
 
 def check_dtype(dtype: Any) -> np.dtype[Any]:
-    """The dtype, if diffraction patterns can have it: an integer or a real floating point number.
+    """Return the dtype if it is integer or real floating point, else raise.
 
     Raises
     ------
@@ -72,95 +68,27 @@ def check_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def check_range(minimum: float, maximum: float) -> None:
-    """Whether single precision, in which networks compute, can hold values of this range.
+    """Check that single precision, in which networks compute, can represent values of this range.
 
     Raises
     ------
     DataValueError
     """
     largest, received = max(abs(minimum), abs(maximum)), f"values from {minimum:g} to {maximum:g}"
-    if not _LEAST <= largest <= _MOST:
+    if not _MIN_MAGNITUDE <= largest <= _MAX_MAGNITUDE:
         raise DataValueError(
             "values out of the range of single precision",
-            expected=f"a largest magnitude from {_LEAST:g} to {_MOST:g}",
+            expected=f"a largest magnitude from {_MIN_MAGNITUDE:g} to {_MAX_MAGNITUDE:g}",
             received=received,
             advice=f"Change the unit: data / {largest:.3g}, as floating-point numbers.",
         )
-    if maximum - minimum < _APART * largest:
+    if maximum - minimum < _MIN_RELATIVE_RANGE * largest:
         raise DataValueError(
-            "the values hardly differ",
-            expected=f"a range of at least {_APART:.1g} of the largest magnitude, for single precision",
+            "the range of values is too small",
+            expected=f"a range of at least {_MIN_RELATIVE_RANGE:.1g} of the largest magnitude, for single precision",
             received=f"{received}, a range of {maximum - minimum:g}",
             advice="Subtract the detector's offset first: data - data.min(), in double precision.",
         )
-
-
-def check_file_open(data: Any) -> None:
-    """Refuse an h5py dataset whose file has been closed.
-
-    Raises
-    ------
-    FileError
-    """
-    if type(data).__module__.startswith("h5py") and not data:
-        raise FileError(
-            "the HDF5 file is closed",
-            expected="a dataset of an open file",
-            received="a dataset whose file has been closed",
-            advice="Open it again, and keep it open: h5py.File(path, 'r').",
-        )
-
-
-def check_dataset_integrity(array: Any) -> None:
-    """Refuse an h5py dataset or zarr array that cannot hold what it claims, or whose chunks are pickles.
-
-    Raises
-    ------
-    FileError
-    """
-    codecs = [*(getattr(array, "filters", None) or ()), getattr(array, "compressor", None)]
-    if any(getattr(codec, "codec_id", "") == "pickle" for codec in codecs):
-        raise FileError(
-            "chunks are pickles",
-            expected="chunks of numbers, compressed or not",
-            received=f"a zarr array with the codecs {', '.join(map(repr, codecs))}",
-            advice="Write it anew without the codec 'pickle', which would run code from the file.",
-        )
-    file = getattr(array, "file", None)  # of h5py
-    if file is None or file.mode != "r" or array.is_virtual or array.external:
-        return  # what is being written is not all in the file yet
-    if not os.path.isfile(file.filename):
-        return
-    stored, nbytes = os.path.getsize(file.filename), math.prod(array.shape) * array.dtype.itemsize
-    if nbytes > max(_ANY_SIZE, _COMPRESSION * stored):
-        raise FileError(
-            "data are larger than their file can hold",
-            expected=f"at most {_COMPRESSION:,} times the {stored:,} bytes of the file",
-            received=f"{array.name} of shape {array.shape}, {nbytes:,} bytes",
-            advice="The file is damaged or was never filled: copy or export it again.",
-        )
-    if array.chunks is not None and _has_stray_chunks(array, stored):
-        raise FileError(
-            "storage chunks lie nowhere in their file",
-            expected="an index of chunks that are in the file",
-            received=f"{array.name} of {file.filename}, with chunks that are not",
-            advice="The file is damaged: copy or export it again.",
-        )
-
-
-def _has_stray_chunks(dataset: Any, stored: int) -> bool:
-    """Whether the index of chunks is damaged: HDF5 itself crashes on some of those."""
-    looked_at = 0
-
-    def stray(chunk: Any) -> bool | None:
-        nonlocal looked_at
-        looked_at += 1
-        fine = 0 < chunk.byte_offset and 0 < chunk.size and chunk.byte_offset + chunk.size <= stored
-        if not fine:
-            return True
-        return False if looked_at == _MOST_CHUNKS else None
-
-    return bool(dataset.id.chunk_iter(stray))
 
 
 def check_scan_shape(scan_shape: Any) -> tuple[int, int]:
@@ -181,12 +109,13 @@ def check_scan_shape(scan_shape: Any) -> tuple[int, int]:
             expected="two positive integers (Ny, Nx), scan rows and columns",
             received=repr(scan_shape),
             advice="For a line scan of 100 positions give scan_shape=(1, 100).",
+            argument="scan_shape",
         )
     return ny, nx
 
 
 def find_layout(shape: tuple[int, ...], scan_shape: Any = None) -> Layout:
-    """How data of this shape makes a scan.
+    """Find how the axes of the data map to a scan.
 
     Parameters
     ----------
@@ -209,12 +138,12 @@ def find_layout(shape: tuple[int, ...], scan_shape: Any = None) -> Layout:
         Patterns below 8 x 8 pixels.
     """
     shape = tuple(int(n) for n in shape)
-    asked = None if scan_shape is None else check_scan_shape(scan_shape)
+    requested = None if scan_shape is None else check_scan_shape(scan_shape)
     singleton = (len(shape) == 5 and shape[2] == 1) or (
-        len(shape) == 4 and shape[1] == 1 and asked != shape[:2]
+        len(shape) == 4 and shape[1] == 1 and requested != shape[:2]
     )
-    if singleton and len(shape) == 4 and asked is None and shape[0] == 1:
-        singleton = False  # one pattern: said below
+    if singleton and len(shape) == 4 and requested is None and shape[0] == 1:
+        singleton = False  # one pattern: raises below
     if len(shape) not in (3, 4) and not singleton:
         raise ScanDimensionError(
             "number of dimensions",
@@ -224,17 +153,19 @@ def find_layout(shape: tuple[int, ...], scan_shape: Any = None) -> Layout:
         )
     height, width = shape[-2:]
     if len(shape) == 3 or (singleton and len(shape) == 4):
-        ny, nx = _scan_shape_of_stack(shape, asked)
+        ny, nx = _scan_shape_of_stack(shape, requested)
         n_scan_axes = 1
     else:
         ny, nx = shape[:2]
         n_scan_axes = 2
-        if asked is not None and asked != (ny, nx):
+        if requested is not None and requested != (ny, nx):
             raise ScanShapeError(
                 "scan_shape contradicts the data",
                 expected=f"({ny}, {nx}), the scan axes of data of shape {shape}",
-                received=str(asked),
+                received=str(requested),
                 advice="Leave scan_shape out; it is for stacks of patterns (N, H, W).",
+                argument="scan_shape",
+                candidates=((ny, nx),),
             )
     _check_pattern_shape((ny, nx, height, width))
     if ny * nx > _MAX_POSITIONS or height * width > _MAX_PIXELS:
@@ -242,7 +173,7 @@ def find_layout(shape: tuple[int, ...], scan_shape: Any = None) -> Layout:
             "data are too large",
             expected=f"at most {_MAX_POSITIONS:,} scan positions and {_MAX_PIXELS:,} detector pixels",
             received=f"data of shape {shape}",
-            advice="If that is not the shape of the recording, the file is damaged: copy or export it again.",
+            advice="If the recording does not have this shape, the file is damaged: copy or export it again.",
         )
     if ny * nx < 2:
         raise ScanDimensionError(
@@ -260,12 +191,12 @@ def _dimensions(shape: tuple[int, ...]) -> str:
 
 def _dimension_advice(shape: tuple[int, ...]) -> str:
     if len(shape) > 4 and sum(n != 1 for n in shape) == 4:
-        return f"{_NO_SCAN} Remove the axes of length 1 with data.squeeze()."
+        return f"{_EXPECTED_AXES} Remove the axes of length 1 with data.squeeze()."
     if len(shape) > 4:
-        return f"{_NO_SCAN} Select one scan of the series, such as data[0]."
+        return f"{_EXPECTED_AXES} Select one scan of the series, such as data[0]."
     if len(shape) == 2:
-        return f"{_NO_SCAN} This looks like a single image or pattern."
-    return f"{_NO_SCAN} For a stack of patterns (N, H, W) give scan_shape=(Ny, Nx)."
+        return f"{_EXPECTED_AXES} This looks like a single image or pattern."
+    return f"{_EXPECTED_AXES} For a stack of patterns (N, H, W) give scan_shape=(Ny, Nx)."
 
 
 def _check_pattern_shape(shape: tuple[int, int, int, int]) -> None:
@@ -273,7 +204,7 @@ def _check_pattern_shape(shape: tuple[int, int, int, int]) -> None:
     if min(height, width) >= MIN_PATTERN:
         return
     swap = "data.transpose(2, 3, 0, 1) (in HyperSpy: signal.transpose())"
-    if min(ny, nx) >= _SCAN_LIKE_DETECTOR and min(height, width) > 1:
+    if min(ny, nx) >= _DETECTOR_SIZED and min(height, width) > 1:
         raise ScanDimensionError(
             "axes look swapped",
             expected="two scan axes, then two diffraction axes",
@@ -289,60 +220,67 @@ def _check_pattern_shape(shape: tuple[int, int, int, int]) -> None:
     )
 
 
-def _scan_shape_of_stack(shape: tuple[int, ...], asked: tuple[int, int] | None) -> tuple[int, int]:
+def _scan_shape_of_stack(shape: tuple[int, ...], requested: tuple[int, int] | None) -> tuple[int, int]:
     n = shape[0]
-    if asked is None:
+    if requested is None:
+        ny = nx = round(math.sqrt(n))
+    else:
+        ny, nx = requested
+        if ny * nx == n:
+            return requested
+    candidates = _scan_shapes(n, ny / nx if requested else 1.0)
+    hint = _flyback_hint(n, ny, nx)
+    fitting = ", ".join(map(str, candidates))
+    advice = f"{n} patterns fill scan_shape={fitting}."
+    if requested is None:
+        if ny * nx == n > 0:
+            advice = f"{n} is a square number: scan_shape=({ny}, {nx}) for a square scan. {advice}"
         raise ScanShapeError(
             "a stack of patterns needs scan_shape",
             expected="scan_shape=(Ny, Nx), scan rows and columns",
             received=f"no scan_shape, {_dimensions(shape)}: {n} patterns in one row",
-            advice=_without_scan_shape(n),
+            advice=f"{hint} {advice}".lstrip(),
+            argument="scan_shape",
+            candidates=candidates,
+            hint=hint,
         )
-    if asked[0] * asked[1] == n:
-        return asked
-    ny, nx = asked
     if len(shape) == 3 and ny * nx == shape[2] != shape[1]:
-        advice = "The scan looks to be the last axis: give np.moveaxis(data, -1, 0)."
-    else:
-        advice = f"{_surplus(n, ny, nx)}{_offer(n, ny / nx)}"
+        candidates, hint = (), "The scan looks to be the last axis: give np.moveaxis(data, -1, 0)."
+        advice = ""
     raise ScanShapeError(
         "scan_shape does not fit the number of patterns",
         expected=f"{ny} x {nx} = {ny * nx} patterns",
         received=f"{n}, data of shape {shape}",
-        advice=advice,
+        advice=f"{hint} {advice}".strip(),
+        argument="scan_shape",
+        candidates=candidates,
+        hint=hint,
     )
 
 
-def _without_scan_shape(n: int) -> str:
-    side = round(math.sqrt(n))
-    if side * side == n:
-        return f"{n} is a square number: scan_shape=({side}, {side}) for a square scan. {_offer(n, 1.0)}"
-    return f"{_surplus(n, side, side)}{_offer(n, 1.0)}"
-
-
-def _surplus(n: int, ny: int, nx: int) -> str:
-    """What one frame, line or column too many looks like: the flyback of the scan, recorded too."""
+def _flyback_hint(n: int, ny: int, nx: int) -> str:
+    """Hint if the number of patterns is off by one frame, line or column, as when flyback frames are recorded."""
     scan = f"{ny} x {nx}"
     if n == ny * nx + 1:
-        return f"That is one frame more than {scan}: drop it with data[1:] or data[:-1]. "
+        return f"That is one frame more than {scan}: drop it with data[1:] or data[:-1]."
     if n == ny * nx - 1:
-        return f"That is one frame less than {scan}: the last one may be missing. "
+        return f"That is one frame less than {scan}: the last one may be missing."
     if n == (ny + 1) * nx:
         return (
             f"That is one scan line more than {scan} (a flyback line?): "
-            f"drop it with data[{nx}:] or data[:-{nx}]. "
+            f"drop it with data[{nx}:] or data[:-{nx}]."
         )
     if n == ny * (nx + 1):
         return (
             f"That is one frame more in each line than {scan} (flyback frames?): "
-            f"give scan_shape=({ny}, {nx + 1}) and exclude the flyback column with scan_mask. "
+            f"the scan shape is ({ny}, {nx + 1}); exclude the flyback column with scan_mask."
         )
     return ""
 
 
-def _offer(n: int, aspect: float) -> str:
-    """The factorisations of n nearest to the aspect ratio Ny / Nx that was asked for."""
+def _scan_shapes(n: int, aspect: float) -> tuple[tuple[int, int], ...]:
+    """Up to four factorisations of n, closest to the requested aspect ratio Ny / Nx first."""
     low = [d for d in range(1, math.isqrt(n) + 1) if n % d == 0]
-    divisors = sorted({*low, *(n // d for d in low)})
-    nearest = sorted(divisors, key=lambda d: (abs(math.log(d * d / n / aspect)), d))[:4]
-    return f"{n} patterns fill scan_shape=" + ", ".join(f"({d}, {n // d})" for d in nearest) + "."
+    divisors = {*low, *(n // d for d in low)}
+    closest = sorted(divisors, key=lambda d: (abs(math.log(d * d / n / aspect)), d))[:4]
+    return tuple((d, n // d) for d in closest)

@@ -1,4 +1,4 @@
-"""Virtual images of a scan, streamed: the whole detector, the direct beam, and all but the direct beam."""
+"""Virtual images in one streamed pass: sum (whole detector), bright field (direct beam), dark field (the rest)."""
 
 from __future__ import annotations
 
@@ -7,21 +7,48 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .passes import ScanPass, iterate_passes
 from .scan import Scan
 
-__all__ = ["DISK_REACH", "VIRTUAL_IMAGES", "direct_beam", "virtual_images"]
+__all__ = ["BRIGHT_FIELD_RADII", "VIRTUAL_IMAGES", "detector_masks", "direct_beam", "virtual_images"]
 
-#: radii of the direct beam to which bright field reaches
-DISK_REACH = 1.3
+#: radius of the bright-field mask, in radii of the direct beam
+BRIGHT_FIELD_RADII = 1.3
 #: kinds of virtual image
 VIRTUAL_IMAGES = ("sum", "bright field", "dark field")
 
-_BATCH = 128  # patterns that are summed together
-_SAMPLED_BLOCKS = 8  # storage blocks whose mean pattern shows where the direct beam is
+_PATTERNS_PER_BLOCK = 128
+_N_SAMPLE_BLOCKS = 8  # blocks whose mean pattern shows where the direct beam is
+
+
+class VirtualImages(ScanPass):
+    """Sums of each pattern over detector masks.
+
+    Parameters
+    ----------
+    scan : Scan
+    masks : dict of str to ndarray, shape (H, W), bool
+        True where a detector pixel counts.
+    """
+
+    def __init__(self, scan: Scan, masks: dict[str, np.ndarray]) -> None:
+        self._names, self._shape = tuple(masks), scan.scan_shape
+        self._weights = np.stack(list(masks.values())).reshape(len(masks), -1).astype(np.float32)
+        self._images = np.full((len(masks), scan.n_positions), np.nan, np.float32)
+
+    def process(self, positions: np.ndarray, patterns: np.ndarray) -> None:
+        """Sum the patterns over each mask."""
+        values = patterns.reshape(len(patterns), -1).astype(np.float32)
+        self._images[:, positions] = self._weights @ values.T
+
+    def result(self) -> dict[str, np.ndarray]:
+        """A copy of the images, shape (Ny, Nx), float32, NaN where nothing has been computed."""
+        images = self._images.reshape(-1, *self._shape).copy()
+        return dict(zip(self._names, images, strict=True))
 
 
 def virtual_images(scan: Scan, interval: float = 0.3) -> Iterator[tuple[float, dict[str, np.ndarray]]]:
-    """Virtual images as they form, in one pass over the scan in the order of its storage.
+    """Compute virtual images in one pass in storage order, yielding partial results.
 
     Parameters
     ----------
@@ -33,47 +60,44 @@ def virtual_images(scan: Scan, interval: float = 0.3) -> Iterator[tuple[float, d
     Yields
     ------
     (float, dict of str to ndarray, shape (Ny, Nx), float32)
-        The share of the scan that has been read, and an image for each of `VIRTUAL_IMAGES`, NaN where it has not been
-        computed yet and at excluded scan positions. ``bright field`` is the sum within `DISK_REACH` radii of the
-        direct beam, ``dark field`` the rest. The last share is 1.
+        Fraction of the scan read so far, and an image for each of `VIRTUAL_IMAGES`, NaN where it has not been computed
+        yet and at excluded scan positions. ``bright field`` is the sum within `BRIGHT_FIELD_RADII` radii of the direct
+        beam, ``dark field`` the rest. The last fraction is 1.
     """
-    weights = _apertures(scan)
-    images = np.full((len(VIRTUAL_IMAGES), scan.n_positions), np.nan, np.float32)
-    excluded = None if scan.scan_mask is None else scan.scan_mask.ravel()
-    shown, done = time.monotonic(), 0
-
-    def snapshot() -> tuple[float, dict[str, np.ndarray]]:
-        maps = images.reshape(-1, *scan.scan_shape).copy()
-        return done / scan.n_positions, dict(zip(VIRTUAL_IMAGES, maps, strict=True))
-
-    for block in scan.blocks(_BATCH):
-        for positions in np.array_split(block, -(-len(block) // _BATCH)):
-            done += len(positions)
-            if excluded is not None:
-                positions = positions[~excluded[positions]]
-            if len(positions):
-                patterns = scan.read(positions).reshape(len(positions), -1)
-                images[:, positions] = weights @ patterns.T.astype(np.float32)
-            if time.monotonic() - shown > interval and done < scan.n_positions:
-                yield snapshot()
-                shown = time.monotonic()
-    yield snapshot()
+    blocks = list(scan.blocks(_PATTERNS_PER_BLOCK))
+    sampled = np.unique(np.linspace(0, len(blocks) - 1, _N_SAMPLE_BLOCKS).astype(int))
+    mean = np.mean([scan.read(blocks[i]).mean(0, dtype=np.float64) for i in sampled], axis=0)
+    is_used = np.ones(mean.shape, bool) if scan.pattern_mask is None else ~scan.pattern_mask
+    images = VirtualImages(scan, detector_masks(is_used, direct_beam(mean, is_used)))
+    last_yield = time.monotonic()
+    for fraction in iterate_passes(scan, [images], max_patterns=_PATTERNS_PER_BLOCK):
+        if time.monotonic() - last_yield > interval and fraction < 1:
+            yield fraction, images.result()
+            last_yield = time.monotonic()
+    yield 1.0, images.result()
 
 
-def _apertures(scan: Scan) -> np.ndarray:
-    """Weights (kinds, H * W) of the detector pixels in each image."""
-    blocks = list(scan.blocks(_BATCH))
-    chosen = np.unique(np.linspace(0, len(blocks) - 1, _SAMPLED_BLOCKS).astype(int))
-    mean = np.mean([scan.read(blocks[at]).mean(0, dtype=np.float64) for at in chosen], axis=0)
-    used = np.ones(mean.shape, bool) if scan.pattern_mask is None else ~scan.pattern_mask
-    row, column, radius = direct_beam(mean, used)
-    y, x = np.ogrid[: mean.shape[0], : mean.shape[1]]
-    disk = np.hypot(y - row, x - column) <= DISK_REACH * radius
-    return np.stack([used, used & disk, used & ~disk]).reshape(len(VIRTUAL_IMAGES), -1).astype(np.float32)
+def detector_masks(used: np.ndarray, beam: tuple[float, float, float]) -> dict[str, np.ndarray]:
+    """The detector masks of `VIRTUAL_IMAGES`.
+
+    Parameters
+    ----------
+    used : ndarray, shape (h, w), bool
+        True for pixels that are not excluded.
+    beam : (float, float, float)
+        Row, column and radius of the direct beam, as `direct_beam` gives them.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (h, w), bool
+    """
+    y, x = np.ogrid[: used.shape[0], : used.shape[1]]
+    disk = np.hypot(y - beam[0], x - beam[1]) <= BRIGHT_FIELD_RADII * beam[2]
+    return dict(zip(VIRTUAL_IMAGES, (used, used & disk, used & ~disk), strict=True))
 
 
 def direct_beam(mean: np.ndarray, used: np.ndarray) -> tuple[float, float, float]:
-    """Row, column and radius of the direct beam in a mean pattern (h, w), `used` being True for used pixels.
+    """Row, column and radius of the direct beam in a mean pattern (h, w); `used`: True for pixels that are not excluded.
 
     The pixels above half of the brightest are taken as its disk.
     """

@@ -18,6 +18,7 @@ from ..io.arrays import as_pattern_source
 from ..nn.batches import PatternBatch
 from ..nn.preprocessing import patterns_to_tensor
 from ..nn.scan_scores import ScanScores
+from ..scan.passes import read_blocks
 from ..scan.scan import Scan
 from ..scan.series import Series
 from .prefetch import PatternStream, ahead
@@ -92,7 +93,7 @@ def _split_series(series: Series, fraction: float, seed: int) -> tuple[np.ndarra
         if len(included) > 1 or len(series.scans) == 1:
             parts = split_positions(scan, fraction, seed + number)
         for positions, own in zip((training, validation), parts, strict=True):
-            positions.append(series.canvas.positions(number, own))
+            positions.append(series.canvas.to_canvas(number, own))
     if not any(map(len, validation)):
         validation.append(training.pop())
     return np.concatenate(training), np.concatenate(validation)
@@ -110,8 +111,8 @@ def in_memory(scan: Scan) -> Scan:
     if scan.source.array is not None:
         return scan
     patterns = np.empty((scan.n_positions, *scan.pattern_shape), scan.dtype)
-    for positions in scan.blocks():
-        patterns[positions] = scan.read(positions)
+    for positions, block in read_blocks(scan, np.arange(scan.n_positions)):
+        patterns[positions] = block
     return replace(scan, source=as_pattern_source(patterns.reshape(*scan.scan_shape, *scan.pattern_shape)))
 
 

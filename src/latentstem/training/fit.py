@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from io import BytesIO
@@ -19,12 +18,11 @@ from ..io.local_copy import cache_scan
 from ..io.open import as_scan
 from ..nn.autoencoder import Autoencoder
 from ..nn.preprocessing import Detector
-from ..scan.quality import measure_quality
 from ..scan.scan import Scan
 from ..util.folders import is_inside, keep_earlier_results
 from ..util.whole_file import require_writable_folder
 from .processes import Team, in_processes, is_first_process, processes_of
-from .run import Run, Trained
+from .run import Run, Trained, read_scan
 from .sanity_checks import check_callbacks
 from .session_state import accelerator as find_accelerator
 from .session_state import surroundings_kept
@@ -129,9 +127,7 @@ def _train(
     choices: list[str],
 ) -> Trained:
     start, config, accelerator, scan = opened
-    begin = time.perf_counter()
-    quality = team.shared(lambda: measure_quality(scan))
-    reading = time.perf_counter() - begin
+    scan, quality, reading = read_scan(team, scan)
     for line in quality.lines() if team.first else ():
         log.info(line)
     with surroundings_kept():

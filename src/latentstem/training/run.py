@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -22,7 +23,7 @@ from ..nn.autoencoder import Autoencoder
 from ..nn.batches import PatternBatch
 from ..nn.preprocessing import patterns_to_tensor
 from ..nn.scan_scores import ScanScores, sample_with_neighbour_means
-from ..scan.quality import Quality
+from ..scan.quality import Quality, measure_quality
 from ..scan.scan import Scan
 from ..util.disk import require_disk_space
 from .callbacks import Bar, Checkpoints, HistoryRecorder, Patience, StopTogether, TimeLimit, WholeFiles
@@ -40,7 +41,7 @@ from .summary import Summary, summarise
 from .tensorboard_logger import Curves
 from .training_module import TrainingModule
 
-__all__ = ["Run", "Trained"]
+__all__ = ["Run", "Trained", "read_scan"]
 
 log = logging.getLogger("latentstem")
 
@@ -94,8 +95,7 @@ class Run:
             # forked beside gloo's threads, a loader process now and then hangs before it has begun
             self.config = self.config.model_copy(update={"workers": 0})
             self.choices.append("workers=0: each of the processes reads ahead by itself")
-        fits = team.shared(lambda: fits_in_memory(scan, team.size // team.nodes))
-        self.scan, self.quality = in_memory(scan) if fits else scan, quality
+        self.scan, self.quality = scan, quality
         self.output_dir, self.progress = None if output_dir is None else Path(output_dir), progress
         for choice in self.choices if team.first else ():
             log.info(choice)
@@ -319,6 +319,24 @@ class Run:
             enable_progress_bar=self.progress,
             enable_model_summary=False,
         )
+
+
+def read_scan(team: Team, scan: Scan) -> tuple[Scan, Quality, float]:
+    """Copy a scan into memory, if it fits, and measure its quality there, so that files are read once.
+
+    Returns
+    -------
+    scan : Scan
+        In memory, if it fits.
+    quality : Quality
+    seconds : float
+        Time that reading took.
+    """
+    fits = team.shared(lambda: fits_in_memory(scan, team.size // team.nodes))
+    start = time.perf_counter()
+    scan = in_memory(scan) if fits else scan
+    quality: Quality = team.shared(lambda: measure_quality(scan))
+    return scan, quality, time.perf_counter() - start
 
 
 @torch.no_grad()

@@ -1,1 +1,1 @@
-"""Small helpers that know nothing of scans: whole-file writing, room on disks, paths, argument checks."""
+"""Small helpers without knowledge of scans: atomic writing, disk space, paths, argument checks."""

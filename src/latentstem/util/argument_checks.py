@@ -1,4 +1,4 @@
-"""Misspelt names are answered with the name that was meant."""
+"""Rejection of misspelt argument names."""
 
 from __future__ import annotations
 
@@ -16,52 +16,51 @@ __all__ = ["reject_unknown_kwargs", "suggest"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def suggest(name: str, choices: Iterable[str], otherwise: str) -> str:
-    """A question for the choice that looks most like a name, or else some advice."""
-    near = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.4)
-    return f"Did you mean {near[0]!r}?" if near else otherwise
+def suggest(name: str, choices: Iterable[str], fallback: str) -> str:
+    """Did you mean ...? with the closest choice, or `fallback` if none is close."""
+    closest = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.4)
+    return f"Did you mean {closest[0]!r}?" if closest else fallback
 
 
 def reject_unknown_kwargs(
-    also: Callable[[], Iterable[str]] = tuple, meant: Mapping[str, str] = MappingProxyType({})
+    accepted: Callable[[], Iterable[str]] = tuple, aliases: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[Function], Function]:
-    """Refuse keyword arguments that a function does not have, and name the one that is nearest.
+    """Reject unknown keyword arguments and suggest the closest known one.
 
     Parameters
     ----------
-    also : callable
-        Gives names that are passed on by the function's ``**keywords``.
-    meant : mapping
-        Names that the function does not have, and what it has instead.
+    accepted : callable
+        Returns further argument names that ``**kwargs`` may contain.
+    aliases : mapping
+        Names used elsewhere, and the name of the same argument here.
     """
 
     def decorate(function: Function) -> Function:
-        parameters = signature(function).parameters.values()
-        own = [
-            of.name
-            for of in parameters
-            if of.kind in (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+        parameter_names = [
+            parameter.name
+            for parameter in signature(function).parameters.values()
+            if parameter.kind in (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
         ]
 
         @wraps(function)
-        def checked(*arguments: Any, **keywords: Any) -> Any:
-            for name in keywords.keys() - own:
-                known = [*own[1:], *(other for other in also() if other not in meant)]
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            for name in kwargs.keys() - parameter_names:
+                known = [*parameter_names[1:], *(other for other in accepted() if other not in aliases)]
                 if name in known:
                     continue
-                see = f"See help({function.__name__})."
-                instead = meant.get(name, name)
-                if instead in meant.values():  # of another method
-                    near = f"Did you mean {instead!r}?" if instead in known else see
+                see_help = f"See help({function.__name__})."
+                alias_of = aliases.get(name, name)
+                if alias_of in aliases.values():  # of another method
+                    advice = f"Did you mean {alias_of!r}?" if alias_of in known else see_help
                 else:
-                    near = suggest(instead, known, see)
+                    advice = suggest(alias_of, known, see_help)
                 raise ArgumentError(
                     f"unknown argument of {function.__name__}",
                     expected=f"one of {', '.join(known)}",
                     received=repr(name),
-                    advice=near,
+                    advice=advice,
                 )
-            return function(*arguments, **keywords)
+            return function(*args, **kwargs)
 
         return checked  # type: ignore[return-value]
 

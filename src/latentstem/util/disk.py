@@ -1,4 +1,4 @@
-"""Room on a disk, asked for before anything is written."""
+"""Check free disk space before writing."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ..errors import ArgumentError
 
 __all__ = ["format_bytes", "require_disk_space"]
 
-_HEADROOM = 2**29  # bytes that a large file leaves to everybody else on the disk
+_RESERVED_BYTES = 2**29  # that must stay free after writing a large file
 
 
 def format_bytes(nbytes: float) -> str:
-    """Bytes as a person reads them: ``8.6 GB``."""
+    """Format a number of bytes: ``8.6 GB``."""
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if nbytes >= size:
             return f"{nbytes / size:.{1 if nbytes < 99.95 * size else 0}f} {unit}"
@@ -21,14 +21,14 @@ def format_bytes(nbytes: float) -> str:
 
 
 def require_disk_space(path: str | Path, nbytes: int) -> None:
-    """Refuse to begin a file that the disk has no room for.
+    """Raise if the disk has too little free space for a file.
 
     Parameters
     ----------
     path : str or Path
-        Of the file or folder that will be written; neither it nor its folder has to exist.
+        Path of the file or folder that will be written; neither it nor its folder has to exist.
     nbytes : int
-        Its size. As much must be left beside it, or half a gigabyte.
+        Size of the file. Besides it, the same amount (at most 0.5 GB) must stay free.
 
     Raises
     ------
@@ -38,10 +38,10 @@ def require_disk_space(path: str | Path, nbytes: int) -> None:
     while not folder.is_dir():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    if nbytes + min(_HEADROOM, nbytes) > free:
+    if nbytes + min(_RESERVED_BYTES, nbytes) > free:
         raise ArgumentError(
             "not enough room on the disk",
-            expected=f"{format_bytes(nbytes)} for {path}, and some to spare",
+            expected=f"{format_bytes(nbytes)} for {path}, plus a reserve",
             received=f"{format_bytes(free)} free at {folder}",
             advice="Delete what is not needed, or write to another disk.",
         )

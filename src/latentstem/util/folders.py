@@ -1,4 +1,4 @@
-"""Output folders: what an earlier run left there is moved aside."""
+"""Output folders: results of an earlier run are kept."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ __all__ = ["is_inside", "keep_earlier_results"]
 
 
 def is_inside(path: str | Path, folder: str | Path) -> bool:
-    """Whether a file is somewhere in a folder."""
+    """Whether a file is in a folder or below."""
     return Path(path).resolve().is_relative_to(Path(folder).resolve())
 
 
 @contextmanager
 def keep_earlier_results(
-    folder: Path, names: tuple[str, ...], say: Callable[[str], object] = print
+    folder: Path, names: tuple[str, ...], report: Callable[[str], object] = print
 ) -> Iterator[Path | None]:
     """Move what an earlier run left in a folder into ``earlier-1`` (2, 3 ...) in there, before a new run.
 
-    If the new run fails before it has written anything, the earlier files come back; else `say` is told.
+    If the new run fails before writing anything, the earlier files are moved back; otherwise `report` gets a message.
 
     Yields
     ------
     Path or None
         Where the earlier files are; None if there are none.
     """
-    present = [name for name in names if (folder / name).exists()]
-    if not present:
+    existing = [name for name in names if (folder / name).exists()]
+    if not existing:
         yield None
         return
-    taken = [int(old.name[8:]) for old in folder.glob("earlier-*") if old.name[8:].isdigit()]
-    aside = folder / f"earlier-{max(taken, default=0) + 1}"
-    with storage_errors(aside):
-        aside.mkdir()
-        for name in present:
-            (folder / name).rename(aside / name)
+    used_numbers = [int(old.name[8:]) for old in folder.glob("earlier-*") if old.name[8:].isdigit()]
+    earlier_folder = folder / f"earlier-{max(used_numbers, default=0) + 1}"
+    with storage_errors(earlier_folder):
+        earlier_folder.mkdir()
+        for name in existing:
+            (folder / name).rename(earlier_folder / name)
     try:
-        yield aside
+        yield earlier_folder
     except BaseException:
         if not any((folder / name).exists() for name in names):
-            for name in present:
-                (aside / name).rename(folder / name)
-            aside.rmdir()
+            for name in existing:
+                (earlier_folder / name).rename(folder / name)
+            earlier_folder.rmdir()
         raise
     finally:
-        if aside.exists():
-            say(f"The results of an earlier run, which were in {folder}, are now in {aside}.")
+        if earlier_folder.exists():
+            report(f"Results of an earlier run were moved from {folder} to {earlier_folder}.")

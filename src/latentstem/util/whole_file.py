@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there: written beside their place, then renamed."""
+"""Atomic writing: files and folders are written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -20,21 +20,20 @@ from .paths import local_path
 
 __all__ = ["atomic_write", "remove_partial_files", "require_writable_folder", "storage_errors"]
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Where to write a file or folder that takes the place of `path` once it is whole.
+    """Yield a temporary path; on success it replaces `path`.
 
-    What was at `path` stays until then, and if the block fails or is interrupted, for good. A process that is killed
-    in the block leaves a hidden file or folder, ``.NAME.PROCESS-XXXX.part.SUFFIX``, which the next writing of `path`
-    removes.
+    If the block fails or is interrupted, the old file at `path` is kept. A process killed in the block leaves a hidden
+    file or folder, ``.NAME.PROCESS-XXXX.part.SUFFIX``; the next write to `path` removes it.
 
     Parameters
     ----------
     path : str or Path
-        Of the file or folder; its own folder is made where it is missing.
+        Final path. Missing parent folders are created.
 
     Yields
     ------
@@ -47,27 +46,27 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         If the disk is full, or nothing can be written there.
     """
     path = local_path(path, StorageError)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_partial_files(path)
     try:
-        with storage_errors(path, _NO_ROOM):
-            yield beside
+        with storage_errors(path, _DISK_FULL):
+            yield temporary
         with storage_errors(path):
-            _to_disk(beside)
+            _fsync_tree(temporary)
             if path.is_dir():  # a folder cannot be replaced in one step
-                _replace_folder(path, beside)
+                _replace_folder(path, temporary)
             else:
-                os.replace(beside, path)
+                os.replace(temporary, path)
     except BaseException:
-        _remove(beside)
+        _remove(temporary)
         raise
-    _flush(path.parent)
+    _fsync(path.parent)
 
 
 def require_writable_folder(path: str | Path) -> None:
-    """Make a folder, if it is missing, and see that something can be written into it.
+    """Create a folder if missing, and check that files can be written to it.
 
     Raises
     ------
@@ -82,14 +81,14 @@ def require_writable_folder(path: str | Path) -> None:
 
 
 @contextmanager
-def storage_errors(path: Path, among: set[int] | None = None) -> Iterator[None]:
-    """What the system says (among these numbers) as an error that names the file and what to do."""
+def storage_errors(path: Path, only_errno: set[int] | None = None) -> Iterator[None]:
+    """Turn `OSError` (only these errno values, if given) into `StorageError` naming the file."""
     try:
         yield
     except StorageError:
         raise
     except OSError as error:
-        if among is not None and error.errno not in among:
+        if only_errno is not None and error.errno not in only_errno:
             raise
         raise StorageError(
             "a file cannot be written",
@@ -107,23 +106,23 @@ def _replace_folder(path: Path, new: Path) -> None:
         _remove(old)
     except BaseException:
         if path.exists():
-            _remove(old)  # all of it, also if the first try was interrupted
+            _remove(old)  # also if removal was interrupted before
         elif old.exists():
             old.rename(path)
         raise
 
 
 def remove_partial_files(path: Path) -> None:
-    """Remove what killed processes left of `path`; a folder that one was about to replace comes back."""
+    """Remove temporary files that killed processes left for `path`; restore a folder that was being replaced."""
     name = re.compile(rf"\.{re.escape(path.stem)}\.(\d+)-[0-9a-f]{{8}}\.part{re.escape(path.suffix)}(\.old)?")
-    found = [(left, name.fullmatch(left.name)) for left in path.parent.glob(".*.part*")]
-    for left, match in sorted(found, key=lambda pair: pair[0].name, reverse=True):  # .old first
+    found = [(leftover, name.fullmatch(leftover.name)) for leftover in path.parent.glob(".*.part*")]
+    for leftover, match in sorted(found, key=lambda pair: pair[0].name, reverse=True):  # .old first
         if match is None or psutil.pid_exists(int(match[1])):
             continue
         if match[2] and not path.exists():
-            left.rename(path)
+            leftover.rename(path)
         else:
-            _remove(left)
+            _remove(leftover)
 
 
 def _remove(path: Path) -> None:
@@ -134,13 +133,13 @@ def _remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _to_disk(path: Path) -> None:
+def _fsync_tree(path: Path) -> None:
     for file in path.rglob("*") if path.is_dir() else [path]:
-        _flush(file)
+        _fsync(file)
 
 
-def _flush(path: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there, nor files for reading be flushed
+def _fsync(path: Path) -> None:
+    if os.name == "nt":  # Windows cannot fsync folders or read-only files
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,0 +1,73 @@
+"""Detector pixels and patterns that deviate from their neighbours."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["hot_and_dead_pixels", "outlying_patterns"]
+
+_OUTLIER_SIGMA = 8.0  # robust standard deviations from the neighbouring scan positions
+_PIXEL_SIGMA = 6.0  # standard errors by which a hot or dead pixel has to differ from its neighbours
+_HOT_RATIO, _DEAD_RATIO = 4.0, 0.1  # times the brighter, or the darker, of the neighbouring pixels
+_MAX_HOT_FRACTION = 0.01  # if more pixels than this look hot, they are sharp diffraction spots
+_SMALL_DETECTOR = 16  # pixels; on a smaller detector a diffraction spot may be one pixel
+_MAD_TO_STD = 1.4826  # median absolute deviation to standard deviation
+
+
+def _ring(image: np.ndarray, radius: int = 1) -> np.ndarray:
+    """The pixels around each pixel at this distance, sorted, NaN last: shape (8 * radius, H, W)."""
+    padded = np.pad(image, radius, constant_values=np.nan)
+    (height, width), side = image.shape, 2 * radius + 1
+    pixels = [
+        padded[i : i + height, j : j + width]
+        for i in range(side)
+        for j in range(side)
+        if max(abs(i - radius), abs(j - radius)) == radius
+    ]
+    return np.sort(np.stack(pixels), axis=0)
+
+
+def _quantile(ordered: np.ndarray, q: float) -> np.ndarray:
+    """A quantile along the first axis, NaN left out; NaN where there is nothing else."""
+    last = np.maximum(np.isfinite(ordered).sum(axis=0) - 1, 0)
+    return np.take_along_axis(ordered, np.rint(q * last).astype(int)[None], axis=0)[0]
+
+
+def hot_and_dead_pixels(
+    mean: np.ndarray, error: np.ndarray, constant: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Single pixels that stand out from the pixels around them, (H, W) bool each.
+
+    `mean` and its standard `error` are NaN at excluded pixels. The pixels around a sharp diffraction spot are bright
+    too; those around a hot pixel are not.
+    """
+    level = mean - np.nanquantile(mean, 0.05)  # remove the camera's offset
+    neighbours, second_ring = _ring(level), _ring(level, 2)
+    noise = _PIXEL_SIGMA * np.maximum(error, _quantile(_ring(error), 0.5))
+    bright, dark, median = (_quantile(neighbours, q) for q in (0.75, 0.25, 0.5))
+    roughness = _MAD_TO_STD * _PIXEL_SIGMA * np.nanmedian(np.abs(level - median))
+    is_isolated = median <= 2 * np.maximum(_quantile(second_ring, 0.5), 0) + noise
+    hot = (level > _HOT_RATIO * np.maximum(bright, 0) + noise + roughness) & (is_isolated | constant)
+    if hot.sum() > max(_MAX_HOT_FRACTION * hot.size, 8) or min(hot.shape) < _SMALL_DETECTOR:
+        hot &= constant
+    dead = (level < _DEAD_RATIO * dark) & (dark - level > noise + roughness)
+    return hot, dead
+
+
+def outlying_patterns(total: np.ndarray, counts: bool) -> np.ndarray:
+    """Patterns with a total far from that of all but two of their scan neighbours, (Ny, Nx) bool.
+
+    A pattern is compared with its neighbours, not with the whole scan, so that vacuum and thickness changes are not
+    reported. Up to two neighbours may deviate as well: this finds bad scan lines but not grain corners.
+    """
+    neighbours = _ring(total)
+    median = _quantile(neighbours, 0.5)
+    difference = np.abs(total - median)
+    if not np.isfinite(difference).any():
+        return np.zeros(total.shape, dtype=bool)
+    typical_difference = _MAD_TO_STD * np.nanmedian(difference)
+    shot_noise = np.sqrt(np.maximum(median, 1.0)) if counts else 1e-6 * np.abs(median)
+    differences = np.sort(np.abs(total - neighbours), axis=0)
+    n_similar = np.clip((np.isfinite(differences).sum(axis=0) - 1) // 2, 0, 2)  # fewer at the edges
+    deviation = np.take_along_axis(differences, n_similar[None], axis=0)[0]
+    return deviation > _OUTLIER_SIGMA * np.maximum(typical_difference, shot_noise)
