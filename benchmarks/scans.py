@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from latentstem.scan.scan.scan import Scan
-
 from latentstem.io.open import as_scan
+from latentstem.scan.scan import Scan
 from latentstem.simulation.simulate import SimulatedScan, simulate
 
 #: 64 x 64 positions of 64 x 64 pixels with 12 grains, unless said otherwise

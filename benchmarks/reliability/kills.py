@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 import latentstem
+from hostile.killed_process import MOMENTS, start
 from latentstem.inference.embedding import Embedding
-
-from .processes import MOMENTS, start
 
 SEED = 6
 _RANDOM, _AIMED = 20, 4  # kills at random moments, and at each moment of the writing of a checkpoint

@@ -1,4 +1,4 @@
-"""``latentstem`` in processes of their own, which can be killed at a chosen moment."""
+"""``latentstem`` in processes of their own, which kill themselves at a chosen moment, as a power cut would."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from pathlib import Path
 
 __all__ = ["MOMENTS", "start"]
 
-#: moments in the writing of a checkpoint: half of it is there; all of it, under its passing name; just renamed
+#: in the writing of a checkpoint: half of the temporary file is there; all of it; it has just been renamed
 MOMENTS = ("half written", "written", "renamed")
-_EVERY = 0.15  # seconds between checkpoints, which are minutes in reality
+_SECONDS_BETWEEN_CHECKPOINTS = 0.15  # minutes in reality
 
 
 def start(arguments: list[object], log: Path, kill_in_write: tuple[str, int] | None = None) -> BaseProcess:
-    """Start ``latentstem`` with one thread; what it says goes to a file.
+    """Start ``latentstem`` with one thread and its output in a file.
 
     Parameters
     ----------
     kill_in_write : (str, int), optional
-        Moment, and number of the checkpoint that is written then.
+        Moment, and number of the checkpoint that is being written then.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([f"{__package__}.warm"])
+    # imported once, so that the processes that are forked start at once
+    context.set_forkserver_preload(
+        ["latentstem.cli.commands", "latentstem.training.fit", "latentstem.report"]
+    )
     process = context.Process(target=_run, args=(list(map(str, arguments)), str(log), kill_in_write))
     process.start()
     return process
@@ -41,33 +44,33 @@ def _run(arguments: list[str], log: str, kill_in_write: tuple[str, int] | None) 
     from latentstem.util import disk
 
     torch.set_num_threads(1)
-    callbacks._EVERY = _EVERY
-    disk._HEADROOM = -(2**40)  # small disks are not refused before the run: they are to run full in its midst
+    callbacks._EVERY = _SECONDS_BETWEEN_CHECKPOINTS
+    disk._HEADROOM = -(2**40)  # a small disk is not refused before the run: it has to become full during it
     if kill_in_write is not None:
-        _aim(*kill_in_write)
+        _kill_in_write(*kill_in_write)
     app(arguments)
 
 
-def _aim(moment: str, number: int) -> None:
-    """Let this process kill itself, as at a power cut, in the midst of its write of that number."""
-    from latentstem.util import whole_file as atomic
+def _kill_in_write(moment: str, number: int) -> None:
+    """Let this process kill itself during its write of that number."""
+    from latentstem.util import whole_file
 
-    to_disk, replace, left = atomic._to_disk, os.replace, [number]
+    to_disk, replace, left = whole_file._to_disk, os.replace, [number]
 
-    def dying_to_disk(path: Path) -> None:
+    def to_disk_and_die(path: Path) -> None:
         left[0] -= 1
         if left[0] == 0 and moment == "half written":
-            if path.stat().st_nlink == 1:  # else it is another name of a file that is whole
+            if path.stat().st_nlink == 1:  # else it is a second name of a file that is complete
                 os.truncate(path, path.stat().st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
         to_disk(path)
         if left[0] == 0 and moment == "written":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def dying_replace(old: Path, new: Path) -> None:
+    def replace_and_die(old: Path, new: Path) -> None:
         replace(old, new)
         if left[0] == 0 and moment == "renamed":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    atomic._to_disk = dying_to_disk
-    atomic.os.replace = dying_replace
+    whole_file._to_disk = to_disk_and_die
+    whole_file.os.replace = replace_and_die

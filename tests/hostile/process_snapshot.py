@@ -1,4 +1,4 @@
-"""What is the user's and not ours: a snapshot of it, to be compared before and after."""
+"""The state of a process that belongs to the user, to be compared before and after a call of the library."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import latentstem
 from latentstem.errors import ArgumentError
 
-from .cells import QUICK, SHAPE, Wrong
+from .cases import QUICK, SHAPE, WrongOutcome
 
 
 def _ones(dtype: Any = "<u2") -> np.ndarray:
@@ -237,7 +237,7 @@ def _suggests(call: Callable[[], Any], name: str) -> None:
         call()
     except ArgumentError as error:
         if name not in error.advice:
-            raise Wrong(f"{name} is not suggested: {error}") from None
+            raise WrongOutcome(f"{name} is not suggested: {error}") from None
         raise
 
 
@@ -256,7 +256,7 @@ def _cli(*arguments: Any) -> Callable[[Any, Path], None]:
         finally:
             os.chdir(here)
         if result.exit_code != 2 or "Traceback" in result.output:
-            raise Wrong(f"exit code {result.exit_code}, {result.exception!r}: {result.output[-200:]}")
+            raise WrongOutcome(f"exit code {result.exit_code}, {result.exception!r}: {result.output[-200:]}")
         raise ArgumentError("refused", expected="x", received="x", advice="As it should be.")
 
     return act

@@ -1,4 +1,4 @@
-"""The cells: data of every shape, dtype, layout and value, masks and arguments, good and bad."""
+"""The cases: data of every shape, dtype, layout and value, masks and arguments, good and bad."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 import latentstem
 
-from .cells import QUICK, SHAPE, Cell
+from .cases import SHAPE, Case
 
 Make = Callable[[np.ndarray, Path], Any]
 INTEGERS = ("i1", "u1", "<i2", "<u2", ">u2", "<i4", ">i4", "<u4", "<i8", "<u8", ">u8")
@@ -28,10 +28,10 @@ def counts() -> np.ndarray:
     return np.minimum(scan, 127).astype(np.int64)
 
 
-def every() -> list[Cell]:
-    """All cells; those that others are compared with come first."""
+def all_cases() -> list[Case]:
+    """All cases; those that others are compared with come first."""
     families = (_equal_data, _values, _shapes, _masks, _arguments, _kinds, _verbs)
-    return [cell for family in families for cell in family()]
+    return [case for family in families for case in family()]
 
 
 # ---- equal data in other guises ----
@@ -110,17 +110,17 @@ LAYOUTS: dict[str, Make] = {
 _NUMPY = ("C", "Fortran", "sliced", "negative strides", "read-only", "memmap")
 
 
-def _equal_data() -> Iterator[Cell]:
+def _equal_data() -> Iterator[Case]:
     def data(dtype: str, make: Make) -> Callable[[Path], Any]:
         return lambda folder: make(counts().astype(dtype), folder)
 
     first = "dtype and layout: <u2, C"
-    yield Cell(first, data("<u2", LAYOUTS["C"]), expected="result")
+    yield Case(first, data("<u2", LAYOUTS["C"]), expected="result")
     for dtype in (*INTEGERS, *FLOATS):
         for layout in LAYOUTS if dtype in ("<u2", "<f4", ">f8") else _NUMPY:
             name, host = f"dtype and layout: {dtype}, {layout}", layout in ("h5py", "h5py chunked")
             if name != first and not (dtype == "longdouble" and host):
-                yield Cell(name, data(dtype, LAYOUTS[layout]), expected="result", same_as=first)
+                yield Case(name, data(dtype, LAYOUTS[layout]), expected="result", same_as=first)
     for dtype in (
         torch.uint8,
         torch.int16,
@@ -131,15 +131,15 @@ def _equal_data() -> Iterator[Cell]:
         torch.bfloat16,
     ):
         tensor = data("<i8", lambda array, folder, dtype=dtype: torch.tensor(array).to(dtype))
-        yield Cell(f"dtype and layout: {dtype}, C", tensor, expected="result", same_as=first)
+        yield Case(f"dtype and layout: {dtype}, C", tensor, expected="result", same_as=first)
     grad = data("<f4", lambda array, folder: torch.tensor(array, requires_grad=True))
-    yield Cell("dtype and layout: torch, requires_grad", grad, expected="result", same_as=first)
+    yield Case("dtype and layout: torch, requires_grad", grad, expected="result", same_as=first)
     stack = data("<u2", lambda array, folder: array.reshape(35, 20, 16))
-    yield Cell("dtype and layout: stack", stack, scan_shape=(7, 5), expected="result", same_as=first)
+    yield Case("dtype and layout: stack", stack, scan_shape=(7, 5), expected="result", same_as=first)
     masked = data("<f4", lambda array, folder: np.ma.masked_array(array, array > 5))
-    yield Cell("dtype and layout: masked array", masked, expected="error")
+    yield Case("dtype and layout: masked array", masked, expected="error")
     matrix = data("<f4", lambda array, folder: array.view(np.recarray))
-    yield Cell("dtype and layout: recarray", matrix, expected="result", same_as=first)
+    yield Case("dtype and layout: recarray", matrix, expected="result", same_as=first)
 
 
 # ---- values ----
@@ -168,20 +168,20 @@ _PIXELS = np.zeros(SHAPE[2:], bool)
 _PIXELS[3:5, 2:6] = True
 
 
-def _values() -> Iterator[Cell]:
+def _values() -> Iterator[Case]:
     for name, value in (("NaN", np.nan), ("infinity", np.inf), ("-infinity", -np.inf), ("1e300", 1e300)):
-        yield Cell(f"values: {name}, island", _changed(_put(_ISLAND, value)), expected="error")
+        yield Case(f"values: {name}, island", _changed(_put(_ISLAND, value)), expected="error")
         masked = _changed(_put(_ISLAND, value))
-        yield Cell(f"values: {name}, masked island", masked, scan_mask=_ONE, expected="result")
+        yield Case(f"values: {name}, masked island", masked, scan_mask=_ONE, expected="result")
         pixels = _changed(_put((..., _PIXELS), value))
-        yield Cell(f"values: {name}, masked pixels", pixels, {"pattern_mask": _PIXELS}, expected="result")
-        yield Cell(f"values: {name}, everywhere", _changed(_put(..., value)), expected="error")
+        yield Case(f"values: {name}, masked pixels", pixels, {"pattern_mask": _PIXELS}, expected="result")
+        yield Case(f"values: {name}, everywhere", _changed(_put(..., value)), expected="error")
     for name, change in {
         "all zero": _put(..., 0),
         "all one value": _put(..., 7),
         "all -0.0": _put(..., -0.0),
     }.items():
-        yield Cell(f"values: {name}", _changed(change), expected="error")
+        yield Case(f"values: {name}", _changed(change), expected="error")
     good = {
         "zero patterns": _put(_ISLAND, 0),
         "zero but one": lambda a: np.where(np.arange(35).reshape(7, 5, 1, 1) == 12, a, 0),
@@ -203,7 +203,7 @@ def _values() -> Iterator[Cell]:
         "noise about zero": lambda a: np.random.default_rng(0).normal(size=a.shape),
     }
     for name, change in good.items():
-        yield Cell(f"values: {name}", _changed(change), expected="result")
+        yield Case(f"values: {name}", _changed(change), expected="result")
     for name, change in {
         "times 1e-40": lambda a: a * 1e-40,
         "subnormal float32": lambda a: (a * 1e-42).astype(np.float32),
@@ -215,18 +215,18 @@ def _values() -> Iterator[Cell]:
         "one count in all": lambda a: (np.arange(a.size) == 5000).reshape(a.shape).astype(np.uint8),
     }.items():
         for extra in ({}, {"reconstruction": "mse"}, {"preprocessing": "zscore", "reconstruction": "mse"}):
-            yield Cell(f"values: {name}, {extra}", _changed(change), extra)
+            yield Case(f"values: {name}, {extra}", _changed(change), extra)
     for kind in ("minmax", "sqrt", "log", "zscore", "none"):
         for loss in ("mse", "mae", "huber", "poisson"):
             for name, change in (("counts", lambda a: None), ("zero patterns", _put(_ISLAND, 0))):
                 extra = {"preprocessing": kind, "reconstruction": loss}
-                yield Cell(f"values: {name}, {kind}, {loss}", _changed(change), extra)
+                yield Case(f"values: {name}, {kind}, {loss}", _changed(change), extra)
 
 
 # ---- shapes ----
 
 
-def _shapes() -> Iterator[Cell]:
+def _shapes() -> Iterator[Case]:
     def scan(*shape: int) -> Callable[[Path], np.ndarray]:
         return lambda folder: np.random.default_rng(1).poisson(3, shape).astype(np.uint16)
 
@@ -243,7 +243,7 @@ def _shapes() -> Iterator[Cell]:
             (3, 7, 5, 1, 20, 16),
         ),
     ):
-        yield Cell(f"shapes: {shape}", scan(*shape), expected="error")
+        yield Case(f"shapes: {shape}", scan(*shape), expected="error")
     for shape in (
         *((1, 7, 20, 16), (7, 2, 20, 16), (2, 1, 20, 16), (1, 2, 20, 16), (2, 2, 20, 16), (1, 90, 8, 8)),
         *((7, 5, 8, 8), (7, 5, 9, 13), (7, 5, 17, 33), (3, 4, 8, 300), (3, 4, 301, 9), (3, 3, 128, 128)),
@@ -252,15 +252,15 @@ def _shapes() -> Iterator[Cell]:
         given = shape[:2] if shape[1] == 1 else None
         for context in (0, 3):
             extra = {"context": context}
-            yield Cell(f"shapes: {shape}, {extra}", scan(*shape), extra, scan_shape=given, expected="result")
+            yield Case(f"shapes: {shape}, {extra}", scan(*shape), extra, scan_shape=given, expected="result")
     for n in (1, 2, 35, 36, 37, 97):
-        yield Cell(f"shapes: stack of {n}", scan(n, 20, 16), expected="error")
+        yield Case(f"shapes: stack of {n}", scan(n, 20, 16), expected="error")
     for asked in ((5, 7), (7, 6), (0, 35), (-7, -5), (7.0, 5.0), "75", (7,), (7, 5, 1), 35, {7, 5}, [7, 5]):
         for shape in ((35, 20, 16), SHAPE):
             right = asked == [7, 5] or (asked == (5, 7) and len(shape) == 3)
             expected = "any" if asked in ((7.0, 5.0), {7, 5}) else "result" if right else "error"
             name = f"shapes: {shape} with scan_shape {asked!r}"
-            yield Cell(name, scan(*shape), scan_shape=asked, expected=expected)
+            yield Case(name, scan(*shape), scan_shape=asked, expected=expected)
 
 
 # ---- masks ----
@@ -272,7 +272,7 @@ def _but(n: int, shape: tuple[int, int] = SHAPE[:2]) -> np.ndarray:
     return mask
 
 
-def _masks() -> Iterator[Cell]:
+def _masks() -> Iterator[Case]:
     data = _changed(lambda a: None, "<u2")
     bad: dict[str, Any] = {
         "all": _but(0),
@@ -292,10 +292,10 @@ def _masks() -> Iterator[Cell]:
         "path": Path("nowhere.npy"),
     }
     for name, mask in bad.items():
-        yield Cell(f"masks: scan, {name}", data, scan_mask=mask, expected="error")
+        yield Case(f"masks: scan, {name}", data, scan_mask=mask, expected="error")
         if name != "all but one":
             mask = _but(0, SHAPE[2:]) if name == "all" else mask
-            yield Cell(f"masks: pattern, {name}", data, {"pattern_mask": mask}, expected="error")
+            yield Case(f"masks: pattern, {name}", data, {"pattern_mask": mask}, expected="error")
     good: dict[str, Any] = {
         "none": _but(35),
         "some": _ONE,
@@ -308,7 +308,7 @@ def _masks() -> Iterator[Cell]:
         "torch": torch.tensor(_ONE),
     }
     for name, mask in good.items():
-        yield Cell(f"masks: scan, {name}", data, scan_mask=mask, expected="result")
+        yield Case(f"masks: scan, {name}", data, scan_mask=mask, expected="result")
     for name, mask in {
         "some": _PIXELS,
         "all but one": _but(1, SHAPE[2:]),
@@ -316,13 +316,13 @@ def _masks() -> Iterator[Cell]:
         "chessboard": np.indices(SHAPE[2:]).sum(0) % 2 == 0,
     }.items():
         for extra in ({}, {"bin": 2}, {"crop": (2, 18, 0, 16)}, {"network": "resnet", "max_patterns": 16}):
-            yield Cell(f"masks: pattern, {name}, {extra}", data, {"pattern_mask": mask, **extra})
+            yield Case(f"masks: pattern, {name}, {extra}", data, {"pattern_mask": mask, **extra})
 
 
 # ---- arguments ----
 
 
-def _arguments() -> Iterator[Cell]:
+def _arguments() -> Iterator[Case]:
     bad: dict[str, list[Any]] = {
         "latent_dim": [0, -1, 2.5, "many", None, True, [3], 10**9, np.nan],
         "batch_size": [0, -5, "big", 1.5, None],
@@ -358,7 +358,7 @@ def _arguments() -> Iterator[Cell]:
     data = _changed(lambda a: None, "<u2")
     for name, values in bad.items():
         for value in values:
-            yield Cell(f"arguments: {name}={str(value)[:40]!r}", data, {name: value}, expected="error")
+            yield Case(f"arguments: {name}={str(value)[:40]!r}", data, {name: value}, expected="error")
     good: list[dict[str, Any]] = [
         *({"latent_dim": n} for n in (1, 2, 320, 400, 1024, np.int64(3), "3")),
         *({"batch_size": n} for n in (1, 3, 10**6)),
@@ -373,7 +373,7 @@ def _arguments() -> Iterator[Cell]:
         *({"network": "resnet", "max_patterns": 16}, {"precision": "bf16-mixed", "max_patterns": 32}, {"patience": 1}),
     ]  # fmt: skip
     for extra in good:
-        yield Cell(f"arguments: {str(extra)[:90]}", data, extra)
+        yield Case(f"arguments: {str(extra)[:90]}", data, extra)
     contradictory: list[dict[str, Any]] = [
         {"split_counts": True, "reconstruction": "mse"},
         {"latent_dim": "auto", "network": "resnet"},
@@ -382,29 +382,29 @@ def _arguments() -> Iterator[Cell]:
         {"network": "resnet", "bin": 2, "crop": (0, 10, 0, 16)},
     ]
     for extra in contradictory:
-        yield Cell(f"arguments: contradictory, {', '.join(extra)}", data, extra, expected="error")
+        yield Case(f"arguments: contradictory, {', '.join(extra)}", data, extra, expected="error")
     floats = _changed(lambda a: a / 7 - 1)
     for extra in ({"split_counts": True}, {"reconstruction": "poisson"}):
-        yield Cell(f"arguments: not for these data, {extra}", floats, extra, expected="error")
+        yield Case(f"arguments: not for these data, {extra}", floats, extra, expected="error")
 
 
 # ---- kinds of objects ----
 
 
-def _kinds() -> Iterator[Cell]:
-    from .kinds import BAD, BAD_CALLS
+def _kinds() -> Iterator[Case]:
+    from .host_kinds import BAD, BAD_CALLS
 
     for name, make in BAD.items():
-        yield Cell(f"kinds: {name}", make, expected="error")
+        yield Case(f"kinds: {name}", make, expected="error")
     for name, (make, act) in BAD_CALLS.items():
-        yield Cell(f"kinds: {name}", make, act=act, expected="error")
+        yield Case(f"kinds: {name}", make, act=act, expected="error")
 
 
-def _verbs() -> Iterator[Cell]:
-    from .kinds import BAD_VERBS
+def _verbs() -> Iterator[Case]:
+    from .host_kinds import BAD_VERBS
 
     for name, act in BAD_VERBS.items():
-        yield Cell(f"verbs: {name}", _changed(lambda a: None, "<u2"), act=act, expected="error")
+        yield Case(f"verbs: {name}", _changed(lambda a: None, "<u2"), act=act, expected="error")
 
 
-__all__ = ["QUICK", "every"]
+__all__ = ["all_cases"]

@@ -1,4 +1,4 @@
-"""What an input may end in, and how that is judged."""
+"""One input, what it may end in, and how that is judged."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ import torch
 
 import latentstem
 import latentstem.report
-import latentstem.training.fit  # slow to import: before the clock of a cell runs
+import latentstem.training.fit  # slow to import: before the clock of a case runs
 from latentstem.errors import LatentSTEMError
 
 SHAPE = (7, 5, 20, 16)
-SECONDS = 60  # after which a cell counts as hanging
+SECONDS = 60  # after which a case counts as hanging
 QUICK = {"max_patterns": 96, "batch_size": 16, "latent_dim": 3, "progress": False}
 _NO_MESSAGE = re.compile(r"\bat 0x[0-9a-f]+|<object |Traceback|pydantic|\bNone, None\b|\{\w*\}")
 
 
 @dataclass(frozen=True)
-class Cell:
+class Case:
     """One input.
 
     Parameters
@@ -47,7 +47,7 @@ class Cell:
     expected : {"result", "error", "any"}
         What it has to end in.
     same_as : str
-        Cell whose latents have to be the same: equal data in another guise.
+        Case whose latents have to be the same: equal data in another guise.
     act : callable, optional
         What is done instead of training, embedding and reconstructing, given the data and the folder.
     """
@@ -62,29 +62,29 @@ class Cell:
     act: Callable[[Any, Path], Any] | None = None
 
 
-class Wrong(Exception):
-    """What a cell must not end in."""
+class WrongOutcome(Exception):
+    """What a case must not end in."""
 
 
-def outcome(cell: Cell, known: dict[str, np.ndarray]) -> str:
+def outcome(case: Case, known: dict[str, np.ndarray]) -> str:
     """``result``, the name of one of our errors, or ``WRONG: ...``; latents are added to `known`."""
     with tempfile.TemporaryDirectory() as folder, _in_time(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            data = cell.data(Path(folder))
+            data = case.data(Path(folder))
         except Exception as error:
-            return f"WRONG: the cell itself: {error!r}"
+            return f"WRONG: the case itself: {error!r}"
         start = time.perf_counter()
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                (cell.act or (lambda data, folder: _all_verbs(cell, data, known)))(data, Path(folder))
+                (case.act or (lambda data, folder: _all_verbs(case, data, known)))(data, Path(folder))
             ended = "result"
         except LatentSTEMError as error:
             ended = type(error).__name__
             told = bad_message(error)
             if told:
                 return f"WRONG: message: {told}: {error}"
-        except Wrong as wrong:
+        except WrongOutcome as wrong:
             return f"WRONG: {wrong}"
         except BaseException as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
@@ -92,7 +92,7 @@ def outcome(cell: Cell, known: dict[str, np.ndarray]) -> str:
             return f"WRONG: {type(error).__name__} in {where}: {str(error)[:150]}"
         if time.perf_counter() - start > SECONDS:
             return "WRONG: it hung"
-    if cell.expected != "any" and (ended == "result") != (cell.expected == "result"):
+    if case.expected != "any" and (ended == "result") != (case.expected == "result"):
         return f"WRONG: ended in {ended}"
     return ended
 
@@ -112,38 +112,38 @@ def bad_message(error: LatentSTEMError) -> str:
     return ""
 
 
-def _all_verbs(cell: Cell, data: Any, known: dict[str, np.ndarray]) -> None:
+def _all_verbs(case: Case, data: Any, known: dict[str, np.ndarray]) -> None:
     before = _digest(data)
     try:
         model = latentstem.train_autoencoder(
-            data, scan_shape=cell.scan_shape, scan_mask=cell.scan_mask, **{**QUICK, **cell.arguments}
+            data, scan_shape=case.scan_shape, scan_mask=case.scan_mask, **{**QUICK, **case.arguments}
         )
-        given = {"scan_shape": cell.scan_shape, "scan_mask": cell.scan_mask}
+        given = {"scan_shape": case.scan_shape, "scan_mask": case.scan_mask}
         maps = latentstem.embed(data, model, **given).maps
         patterns = latentstem.reconstruct(data, model, **given)
     finally:
         if _digest(data) != before:
-            raise Wrong("the data have changed")
-    _judge(cell, data, model, maps, patterns)
-    known[cell.name] = maps
-    if cell.same_as and not np.allclose(maps, known[cell.same_as], rtol=1e-4, atol=1e-5, equal_nan=True):
-        apart = np.nanmax(np.abs(maps - known[cell.same_as]))
-        raise Wrong(f"latents differ from those of {cell.same_as} by {apart:.2g}")
+            raise WrongOutcome("the data have changed")
+    _judge(case, data, model, maps, patterns)
+    known[case.name] = maps
+    if case.same_as and not np.allclose(maps, known[case.same_as], rtol=1e-4, atol=1e-5, equal_nan=True):
+        apart = np.nanmax(np.abs(maps - known[case.same_as]))
+        raise WrongOutcome(f"latents differ from those of {case.same_as} by {apart:.2g}")
 
 
-def _judge(cell: Cell, data: Any, model: Any, maps: np.ndarray, patterns: np.ndarray) -> None:
+def _judge(case: Case, data: Any, model: Any, maps: np.ndarray, patterns: np.ndarray) -> None:
     """Are latents and reconstructions there where they should be, in the data's units?"""
-    scan = latentstem.as_scan(data, cell.scan_shape, scan_mask=cell.scan_mask)
+    scan = latentstem.as_scan(data, case.scan_shape, scan_mask=case.scan_mask)
     excluded = np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
     for name, values in (("latents", maps), ("reconstructions", patterns)):
         finite = np.isfinite(values.reshape(*scan.scan_shape, -1))
         if not finite[~excluded].all():
-            raise Wrong(f"{name} are not finite")
+            raise WrongOutcome(f"{name} are not finite")
         if finite[excluded].any():
-            raise Wrong(f"{name} at excluded positions")
+            raise WrongOutcome(f"{name} at excluded positions")
     included = scan.read(np.flatnonzero(~excluded)).astype(float)
     used = np.ones(scan.pattern_shape, bool)
-    mask, crop = cell.arguments.get("pattern_mask"), cell.arguments.get("crop")
+    mask, crop = case.arguments.get("pattern_mask"), case.arguments.get("crop")
     if mask is not None:
         used &= ~np.asarray(mask)
     if crop is not None:
@@ -154,7 +154,7 @@ def _judge(cell: Cell, data: Any, model: Any, maps: np.ndarray, patterns: np.nda
     wanted, found = included[:, used].mean(), restored[:, used].astype(float).mean()
     spread = included[:, used].std()
     if not abs(found - wanted) < max(0.5 * abs(wanted), 2 * spread):
-        raise Wrong(f"reconstructions have a mean of {found:.4g}, the data of {wanted:.4g}")
+        raise WrongOutcome(f"reconstructions have a mean of {found:.4g}, the data of {wanted:.4g}")
 
 
 def _digest(data: Any) -> str:
@@ -172,7 +172,7 @@ def _digest(data: Any) -> str:
 
 @contextlib.contextmanager
 def _in_time() -> Iterator[None]:
-    """End a cell that hangs in Python code, where the system has alarms."""
+    """End a case that hangs in Python code, where the system has alarms."""
     if not hasattr(signal, "SIGALRM"):
         yield
         return
@@ -186,4 +186,4 @@ def _in_time() -> Iterator[None]:
 
 
 def _hung(*_: Any) -> None:
-    raise Wrong("it hangs")
+    raise WrongOutcome("it hangs")
