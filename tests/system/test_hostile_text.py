@@ -141,7 +141,9 @@ def test_addresses_are_no_paths(model, scan, address):
         (lambda: model.save(address), StorageError),
         (lambda: write_report(model, scan, address), StorageError),
     ):
-        with pytest.raises(error, match=r"a URL instead of a path.*nothing is read from or written to the network"):
+        with pytest.raises(
+            error, match=r"a URL instead of a path.*nothing is read from or written to the network"
+        ):
             call()
 
 
