@@ -10,11 +10,11 @@ import pytorch_lightning as L
 import torch
 from latentstem.nn.pattern_reader import Batch, PatternReader
 from latentstem.scan.scan.scan import Scan
-from latentstem.simulation.simulate import SimulatedScan
 from pytorch_lightning.callbacks import WeightAveraging
 
 import latentstem
 from latentstem.inference.model import LatentModel
+from latentstem.simulation.simulate import SimulatedScan
 
 from .scans import masked
 from .scores import all_scores, latent_scores

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from latentstem.simulation.simulate import SimulatedScan
 
 from latentstem.config import TrainingConfig
 from latentstem.inference.smoothing import smooth_maps
+from latentstem.simulation.simulate import SimulatedScan
 
 from .scores import efficiency, latent_scores, psnr
 

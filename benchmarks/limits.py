@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from latentstem.simulation.diffraction import draw_patterns
 from latentstem.simulation.simulate import SimulatedScan, _generators
 from latentstem.simulation.specimen import specimen
