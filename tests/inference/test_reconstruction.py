@@ -237,7 +237,7 @@ def test_a_network_that_sees_patterns(scan, narrow, tmp_path, monkeypatch):
     monkeypatch.setattr(blockwise, "_MAX_BLOCK_BYTES", 4 * 16 * 20 * 4)  # blocks narrower than the scan
     for suffix in (".npz", ".npy", ".zspy"):
         found = model.reconstruct(lazy, out=tmp_path / f"narrow{suffix}")
-        np.testing.assert_allclose(found[...], want, rtol=1e-3, atol=1e-2)
+        np.testing.assert_allclose(found[...], want, rtol=1e-4, atol=1e-4)
 
 
 def test_each_chunk_is_read_once(model, scan):
