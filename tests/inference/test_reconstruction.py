@@ -225,7 +225,7 @@ def test_blocks_do_not_show(models, scan, context, data):
     )
 
 
-def test_a_network_that_sees_patterns(scan, narrow, tmp_path):
+def test_a_network_that_sees_patterns(scan, narrow, tmp_path, monkeypatch):
     model = train(scan, preset="reference", epochs=1, batch_size=32, max_patterns=64)
     want = model.reconstruct(scan)
     lazy = da.from_array(scan, chunks=(5, 3, 16, 20))
@@ -234,6 +234,10 @@ def test_a_network_that_sees_patterns(scan, narrow, tmp_path):
         np.testing.assert_allclose(found[...], want, rtol=1e-4, atol=1e-4)
     clean = hs.signals.Signal2D(lazy).as_lazy().reconstruct(model)
     np.testing.assert_allclose(clean.data.compute(), want, rtol=1e-4, atol=1e-4)
+    monkeypatch.setattr(blockwise, "_MAX_BLOCK_BYTES", 4 * 16 * 20 * 4)  # blocks narrower than the scan
+    for suffix in (".npz", ".npy", ".zspy"):
+        found = model.reconstruct(lazy, out=tmp_path / f"narrow{suffix}")
+        np.testing.assert_allclose(found[...], want, rtol=1e-4, atol=1e-4)
 
 
 def test_each_chunk_is_read_once(model, scan):

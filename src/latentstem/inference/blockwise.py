@@ -41,7 +41,7 @@ def predict_blocks(
     scan : Scan
         With its masks.
     chunk : (int, int), optional
-        Scan rows and columns of one storage chunk of the output file.
+        Scan rows and columns of one storage chunk of the output file. (1, 1): blocks in the order of the scan.
     client : distributed.Client, optional
         Compute on the workers of this cluster; see `latentstem.inference.cluster`.
     progress : bool
@@ -56,7 +56,8 @@ def predict_blocks(
     blocks = split_into_blocks(scan.scan_shape, chunk or stored, max_patterns)
     with _executor(predictor, client) as run:
         if not predictor.uses_scores:
-            if chunk:  # in the order of the input, so that its chunks are read about once
+            if chunk not in (None, (1, 1)):
+                # in the order of the input, so that its chunks are read about once
                 blocks = sorted(blocks, key=_storage_order_key(stored))
             results = run(("predict_from_patterns", (block, excluded[block])) for block in blocks)
             yield from _with_progress_bar(blocks, results, description if progress else "")

@@ -78,7 +78,9 @@ def write_reconstruction(
         message = f"{path} will take {format_bytes(_result_bytes(scan))} on the disk, less where the format compresses."
         print(message) if progress else log.info(message)
     predictor = BlockPredictor(autoencoder, decode=True, source=scan.source)
-    chunk = chunk_scan_shape(path, scan.scan_shape, scan.pattern_shape)
+    chunk: tuple[int, int] | None = chunk_scan_shape(path, scan.scan_shape, scan.pattern_shape)
+    if chunk == (1, 1) and path.suffix.lower() != ".npz":  # blocks may come in any order: that of the input
+        chunk = None
     with (
         atomic_write(path) as temporary,
         closing(predict_blocks(predictor, scan, chunk=chunk, client=client, progress=progress)) as blocks,
