@@ -31,7 +31,9 @@ def main(arguments: list[str] | None = None) -> Path:
         "--scans", nargs="+", choices=list(SCANS), help="scans of quality, limits and passing"
     )
     parser.add_argument("--rebuild", action="store_true", help="write the tables from stored results")
-    parser.add_argument("--output", type=Path, help="folder for results.json and RESULTS.md")
+    parser.add_argument(
+        "--output", type=Path, help="folder for RESULTS.md and results.json, from which it is made"
+    )
     asked = parser.parse_args(arguments)
     for name in set(SCANS) - set(asked.scans or SCANS):
         del SCANS[name]

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as L
 import torch
-from latentstem.nn.pattern_reader import Batch, PatternReader
-from latentstem.scan.scan.scan import Scan
-from latentstem.simulation.simulate.simulate import SimulatedScan
 from pytorch_lightning.callbacks import WeightAveraging
 
 import latentstem
 from latentstem.inference.model import LatentModel
+from latentstem.nn.batches import PatternBatch
+from latentstem.nn.preprocessing import patterns_to_tensor
+from latentstem.nn.scan_scores import ScanScores
+from latentstem.scan.scan import Scan
+from latentstem.simulation.simulate import SimulatedScan
 
 from .scans import masked
 from .scores import all_scores, latent_scores
@@ -85,35 +87,35 @@ class EfficiencyClock(L.Callback):
         )
         self.floor, self.start = scan.n_parameters / 4, start
         self.own, self.next = 0.0, 0.0
-        self.batch: Batch | None = None
+        self.batch: PatternBatch | None = None
         self.curve: list[tuple[float, float]] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._look(trainer)
+        self._measure(trainer)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         if time.perf_counter() - self.start - self.own >= self.next:
-            self._look(trainer)
+            self._measure(trainer)
 
     def seconds_to(self, level: float) -> float | None:
         """When the efficiency first passed a level; None if it never did."""
         return next((seconds for seconds, value in self.curve if value > level), None)
 
     @torch.no_grad()
-    def _look(self, trainer: L.Trainer) -> None:
+    def _measure(self, trainer: L.Trainer) -> None:
         begun = time.perf_counter()
         mean = next(found for found in trainer.callbacks if isinstance(found, WeightAveraging))  # type: ignore[attr-defined]
-        module: Any = mean._average_model.module
+        autoencoder: Any = mean._average_model.module.autoencoder
         seconds = begun - self.start - self.own
-        training = module.training
-        module.eval()
+        training = autoencoder.training
+        autoencoder.eval()
         if self.batch is None:
-            reader = PatternReader(self.data, module.context, module.preprocessing.detector)
-            self.batch = reader(self.positions)
-        found = module.preprocessing.detector.to_detector(
-            module.decode(module.encode_batch(self.batch))
-        ).numpy()
-        module.train(training)
+            detector = autoencoder.preprocessing.detector
+            scores = ScanScores.measure(self.data, autoencoder.principal_components, detector)
+            patterns = patterns_to_tensor(self.data.read(self.positions))
+            self.batch = PatternBatch(patterns, scores(self.positions))
+        found = autoencoder.decode_patterns(autoencoder.encode_batch(self.batch)).numpy()
+        autoencoder.train(training)
         error = (np.sqrt(np.maximum(found[:, self.used], 0)) - self.clean) ** 2
         self.curve.append((seconds, float(self.floor / error.sum(1).mean())))
         self.next = seconds * 1.05 + 0.1

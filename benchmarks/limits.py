@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from latentstem.simulation.simulate.diffraction import draw
-from latentstem.simulation.simulate.simulate import SimulatedScan, _generators
-from latentstem.simulation.simulate.specimen import specimen
+
+from latentstem.simulation.diffraction import draw_patterns
+from latentstem.simulation.simulate import SimulatedScan, _generators
+from latentstem.simulation.specimen import specimen
 
 from .scores import LEAST, STRAIN
 
@@ -81,7 +82,7 @@ def _information(
     def expectation(**changed: np.ndarray) -> np.ndarray:
         number = len(truth["thickness"])
         patterns = np.zeros((number, *used.shape), np.float32)
-        draw(patterns, np.arange(number), crystal, {**truth, **changed}, scan.pixel_size, scan.dose)
+        draw_patterns(patterns, np.arange(number), crystal, {**truth, **changed}, scan.pixel_size, scan.dose)
         return patterns[:, used].astype(np.float64)
 
     slopes = np.stack([

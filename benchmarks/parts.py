@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from latentstem.report.report.statistics import latent_agreement
 
 from latentstem.io.open import as_scan
+from latentstem.report.statistics import latent_agreement
 
 from . import autoencoder as ae
 from .decomposition import METHODS, best_of

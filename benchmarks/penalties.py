@@ -7,26 +7,28 @@ import time
 from collections.abc import Iterator
 
 import torch
-from latentstem.nn.pattern_reader import Batch
 
 from latentstem import Autoencoder, TrainingConfig
+from latentstem.nn.batches import PatternBatch, ScoreBatch
 
 PENALTIES = {"lambda_act": 1e-4, "lambda_sim": 5e-5, "lambda_div": 2e-4}
 
 
-def steps(batch: Batch, **weights: float) -> Iterator[float]:
+def steps(counts: torch.Tensor, **weights: float) -> Iterator[float]:
     """Durations of training steps of the default network."""
     config = TrainingConfig(
         reconstruction="poisson", preprocessing="minmax", split_counts=True, context=0, **weights
     )
     torch.manual_seed(0)
-    module = Autoencoder(config.model_dump(), batch.patterns.shape[1:])
+    module = Autoencoder(config.model_dump(), (counts.shape[1], counts.shape[2]))
+    scores = ScoreBatch.without_neighbours(torch.zeros(len(counts), module.network.n_components), rings=0)
+    batch = PatternBatch(counts, scores)
     optimiser = torch.optim.AdamW(module.parameters(), fused=True)
     generator = torch.Generator().manual_seed(0)
     while True:
         start = time.perf_counter()
         optimiser.zero_grad()
-        module.losses(batch, generator)["loss"].backward()
+        module.loss(batch, generator)["loss"].backward()
         optimiser.step()
         yield time.perf_counter() - start
 
@@ -39,7 +41,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     asked = parser.parse_args()
     counts = torch.poisson(torch.rand(asked.batch, asked.size, asked.size), torch.Generator().manual_seed(0))
-    runs = steps(Batch(counts), **dict.fromkeys(PENALTIES, 0.0)), steps(Batch(counts), **PENALTIES)
+    runs = steps(counts, **dict.fromkeys(PENALTIES, 0.0)), steps(counts, **PENALTIES)
     seconds = [[next(run) for run in runs] for _ in range(asked.steps)]
     plain, penalised = map(min, zip(*seconds, strict=True))  # other load only ever adds
     print(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from latentstem.scan.scan.scan import Scan
-from latentstem.simulation.simulate.simulate import SimulatedScan, simulate
-
 from latentstem.io.open import as_scan
+from latentstem.scan.scan import Scan
+from latentstem.simulation.simulate import SimulatedScan, simulate
 
 #: 64 x 64 positions of 64 x 64 pixels with 12 grains, unless said otherwise
 SCANS: dict[str, dict[str, Any]] = {

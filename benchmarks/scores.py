@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from latentstem.simulation.simulate.simulate import SimulatedScan
 from threadpoolctl import threadpool_limits
+
+from latentstem.simulation.simulate import SimulatedScan
 
 STRAIN = ("strain_xx", "strain_yy", "strain_xy")
 LEAST = 60  # positions of a grain that is probed for strain and thickness

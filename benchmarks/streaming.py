@@ -14,10 +14,10 @@ from typing import Any
 
 import h5py
 import numpy as np
-from latentstem.scan.scan.scan import Scan
 
 import latentstem
 from latentstem.io.open import as_scan
+from latentstem.scan.scan import Scan
 from latentstem.util.disk import require_disk_space
 
 from .autoencoder import StepClock, train
@@ -170,14 +170,18 @@ def _never_in_memory() -> Iterator[None]:
 
 def _rate(scan: Scan, workers: int) -> float:
     """Patterns per second of two passes, the processes started and the file in the system's cache."""
-    from latentstem.nn.pattern_reader import PatternReader
-
+    from latentstem.nn.preprocessing import Detector, Preprocessing
+    from latentstem.nn.principal_components import PrincipalComponents
+    from latentstem.nn.scan_scores import ScanScores
     from latentstem.training.data_module import ScanDataModule
 
+    detector = Detector(scan.pattern_shape)
+    no_components = PrincipalComponents(Preprocessing("none", detector), 0, 0)
     everywhere = np.arange(scan.n_positions)
     steps = max(1, scan.n_positions // 64)
     loader = ScanDataModule(
-        PatternReader(scan),
+        scan,
+        ScanScores.measure(scan, no_components, detector),
         everywhere,
         everywhere[:64],
         batch_size=64,
@@ -187,7 +191,7 @@ def _rate(scan: Scan, workers: int) -> float:
     batches = iter(loader.train_dataloader())
     next(batches)
     begin = time.perf_counter()
-    seen = sum(len(batch.recorded) for batch in batches)
+    seen = sum(len(batch.patterns) for batch in batches)
     seconds = time.perf_counter() - begin
     loader.close()
     return seen / seconds

@@ -17,16 +17,17 @@ import numpy as np
 import torch
 
 import latentstem
-from latentstem.io.output_files import PATTERN_FILES
 from latentstem.util.disk import require_disk_space
 
 from . import autoencoder as ae
 
 __all__ = ["workers"]
 
+SUFFIXES = (".npy", ".npz", ".hspy", ".zspy", ".h5")  # of the files that reconstructions are written to
+
 _CHILD = """
 import json, re, sys, time
-import latentstem, latentstem.model
+import latentstem, latentstem.inference.model
 import dask.array, h5py, hyperspy.api, hyperspy.signals, py4DSTEM, zarr
 
 def peak():
@@ -70,7 +71,7 @@ def workers(quick: bool) -> dict[str, Any]:
             found["rates"][f"alone, threads: {number}"] = measured()
         for number in (1,) if quick else (1, 2):
             found["rates"][f"dask workers of one thread: {number}"] = _on_cluster(number, not quick, measured)
-        for suffix in (".npy",) if quick else PATTERN_FILES:
+        for suffix in (".npy",) if quick else SUFFIXES:
             run = subprocess.run(
                 [sys.executable, "-W", "ignore", "-c", _CHILD, path, folder / "ae.ckpt", folder / f"out{suffix}"],
                 capture_output=True, text=True, check=True,

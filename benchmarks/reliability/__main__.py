@@ -30,7 +30,9 @@ def main(arguments: list[str] | None = None) -> Path:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to run")
     parser.add_argument("--quick", action="store_true", help="few tries: shows that it runs")
-    parser.add_argument("--output", type=Path, help="folder for results.json and RELIABILITY.md")
+    parser.add_argument(
+        "--output", type=Path, help="folder for RELIABILITY.md and results.json, from which it is made"
+    )
     asked = parser.parse_args(arguments)
     folder = asked.output or (Path("reliability_quick") if asked.quick else None)
     if folder:

@@ -21,8 +21,8 @@ os.environ["QT_QPA_PLATFORM"] = "offscreen"
 HOSTS = ("hyperspy", "py4DSTEM", "napari")
 HEAVY = ("torch", "pytorch_lightning", "matplotlib", "pydantic", "dask", *HOSTS)
 SHIPPED = {
-    "latentstem": ("py.typed", "hyperspy_extension.yaml", "adapters/hyperspy.py", "networks/compact.py"),
-    "napari_latentstem": ("napari.yaml", "panel.py"),
+    "latentstem": ("py.typed", "hyperspy_extension.yaml", "hosts/hyperspy.py", "nn/networks/compact.py"),
+    "napari_latentstem": ("napari.yaml", "widgets/panel.py"),
 }
 
 

@@ -97,7 +97,7 @@ def _tried(environment: Environment, package: Path, place: Path) -> dict[str, An
             "consistent": [python, "-m", "pip", "check"],
             "check": [
                 python, str(Path(__file__).with_name("environment_check.py")),
-                str(ROOT / "tests" / "checkpoints"), *environment.hosts,
+                str(ROOT / "tests" / "io" / "checkpoints"), *environment.hosts,
             ],
         }  # fmt: skip
         for step, command in steps.items():
@@ -112,7 +112,7 @@ def _tried(environment: Environment, package: Path, place: Path) -> dict[str, An
 
 
 def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Both streams together, as they came; nothing of this Python's surroundings is seen there."""
+    """Both streams together, as they came; without this Python's environment variables."""
     around = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return subprocess.run(
         command,

@@ -7,30 +7,30 @@ from typing import Any
 
 import numpy as np
 
-from .cells import outcome
-from .matrix import every
+from hostile.cases import outcome
+from hostile.input_cases import all_cases
 
 
 def measure(quick: bool = False) -> dict[str, Any]:
-    """Try all cells, or every seventh."""
+    """Try all cases, or every seventh."""
     known: dict[str, np.ndarray] = {}
-    cells = every()
+    cases = all_cases()
     families: dict[str, Counter[str]] = {}
     wrong = {}
-    for number, cell in enumerate(cells):
+    for number, case in enumerate(cases):
         if quick and number % 7:
             continue
-        ended = outcome(cell, known)
-        family = cell.name.partition(":")[0]
+        ended = outcome(case, known)
+        family = case.name.partition(":")[0]
         families.setdefault(family, Counter())[ended.partition(":")[0]] += 1
         if ended.startswith("WRONG"):
-            wrong[cell.name] = ended
-            print(f"{cell.name!r}: {ended}", flush=True)
+            wrong[case.name] = ended
+            print(f"{case.name!r}: {ended}", flush=True)
     return {"families": {name: dict(ends) for name, ends in families.items()}, "wrong": wrong}
 
 
 def section(values: dict[str, Any]) -> str:
-    """How many cells ended in what."""
+    """How many cases ended in what."""
     total = Counter[str]()
     for ends in values["families"].values():
         total.update(ends)
@@ -43,7 +43,7 @@ def section(values: dict[str, Any]) -> str:
         f"dtype or layout, the input unchanged), {n - results - wrong} in one of our errors, with a message that says "
         f"what was expected, what came and what to do; {wrong} in something else.",
         "",
-        "| input | cells | results | our errors | anything else |",
+        "| input | cases | results | our errors | anything else |",
         "|---|---|---|---|---|",
     ]
     for name, ends in values["families"].items():

@@ -1,4 +1,4 @@
-"""A slice of the matrix of inputs; all of it: ``python -m benchmarks.reliability --only inputs``."""
+"""Some of the good and bad inputs; all of them: ``python -m benchmarks.reliability --only inputs``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import inspect
 
 import numpy as np
 import pytest
-from benchmarks.reliability import inputs
-from benchmarks.reliability.cells import bad_message, outcome
-from benchmarks.reliability.matrix import every
 
 import latentstem
+from hostile.cases import bad_message, outcome
+from hostile.input_cases import all_cases
 from latentstem import errors
 from latentstem.errors import LatentSTEMError
 
@@ -31,27 +30,27 @@ _TRAINED = (  # these take a training each
 _SLOW = ("cli: demo", "report without", "lazy", "dask")
 
 
-def cells():
-    found = {cell.name: cell for cell in every()}
+def some_cases():
+    found = {case.name: case for case in all_cases()}
     chosen = [found[name] for name in _TRAINED]
     cheap = [
-        cell
-        for cell in found.values()
-        if cell.expected == "error" and not any(word in cell.name for word in _SLOW)
+        case
+        for case in found.values()
+        if case.expected == "error" and not any(word in case.name for word in _SLOW)
     ]
     return chosen + cheap[::4]
 
 
 @pytest.fixture(scope="module")
 def known():
-    """Latents of cells that others are compared with."""
+    """Latents of cases that others are compared with."""
     return {}
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("cell", cells(), ids=lambda cell: cell.name.encode("ascii", "replace").decode())
-def test_every_input_ends_in_a_result_or_in_a_sentence_that_helps(cell, known):
-    ended = outcome(cell, known)
+@pytest.mark.parametrize("case", some_cases(), ids=lambda case: case.name.encode("ascii", "replace").decode())
+def test_every_input_ends_in_a_result_or_an_error_that_helps(case, known):
+    ended = outcome(case, known)
     assert not ended.startswith("WRONG"), ended
 
 
@@ -61,13 +60,6 @@ def test_the_judgement_of_a_message():
     for change in ({"received": ""}, {"advice": "do"}, {"received": "<x at 0x7f12>"}, {"expected": "{ge}"}):
         bad = {**good, **change}
         assert bad_message(LatentSTEMError(bad.pop("what"), **bad))
-
-
-def test_the_page_counts_what_cells_ended_in():
-    values = {"families": {"masks": {"result": 2, "MaskError": 3}}, "wrong": {}}
-    page = inputs.section(values)
-    assert "5 inputs" in page
-    assert "| masks | 5 | 2 | 3 | 0 |" in page
 
 
 def test_every_error_is_an_error_of_python_too():

@@ -1,18 +1,14 @@
-"""A slice of the damaged files; thousands of them: ``python -m benchmarks.reliability --only files``."""
+"""Some damaged files; thousands of them: ``python -m benchmarks.reliability --only files``."""
 
 from __future__ import annotations
 
-import json
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from benchmarks.reliability import files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hostile import damaged_files as files
 from latentstem.errors import format_exception
 
 
@@ -21,7 +17,7 @@ from latentstem.errors import format_exception
 )
 def whole(request, tmp_path_factory):
     """A kind of file, one of them, and what is read from it."""
-    path = files.whole(request.param, tmp_path_factory.mktemp("whole"))
+    path = files.whole_file(request.param, tmp_path_factory.mktemp("whole"))
     return request.param, path, files.read(request.param, path)
 
 
@@ -31,8 +27,8 @@ def whole(request, tmp_path_factory):
 def test_damaged(whole, tmp_path_factory, rng):
     kind, path, before = whole
     damaged = tmp_path_factory.mktemp("damaged") / path.name
-    damaged.write_bytes(files.damaged(path.read_bytes(), rng))
-    ended = files.ends_in(kind, damaged, before, altered=False)
+    damaged.write_bytes(files.damage(path.read_bytes(), rng))
+    ended = files.outcome(kind, damaged, before, altered=False)
     assert not ended.startswith("WRONG"), ended
 
 
@@ -43,36 +39,27 @@ def test_altered_checkpoints(whole, tmp_path, number):
     kind, path, before = whole
     altered = tmp_path / path.name
     altered.write_bytes(path.read_bytes())
-    files.altered_checkpoint(altered, random.Random(f"{kind} {number}"))
-    ended = files.ends_in(kind, altered, before, altered=True)
+    files.alter_checkpoint(altered, random.Random(f"{kind} {number}"))
+    ended = files.outcome(kind, altered, before, altered=True)
     assert not ended.startswith("WRONG"), ended
 
 
 @pytest.mark.parametrize("kind", ["h5", "hspy"])
 def test_damaged_hdf5_in_a_process_of_its_own(kind):
     """HDF5 itself has crashed on number 19 of the first kind."""
-    command = [sys.executable, "-m", files.__name__, kind, "12", "24"]
-    root = Path(files.__file__).parents[2]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=root)
-    ends = [json.loads(line)["ended"] for line in done.stdout.splitlines() if line.startswith("{")]
-    assert done.returncode == 0, done.stderr[-1000:]
+    ends = list(files.read_in_child(kind, 12, 24))
     assert len(ends) == 12
     assert not [ended for ended in ends if ended.startswith("WRONG")]
 
 
 def test_a_model_changed_in_silence_would_be_seen(tmp_path):
-    path = files.whole("ckpt", tmp_path)
+    path = files.whole_file("ckpt", tmp_path)
     before = files.read("ckpt", path)
     other = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in before.items()}
-    assert files.ends_in("ckpt", path, before, altered=False) == "result"
-    assert files.ends_in("ckpt", path, other, altered=False) == "WRONG: another model in silence"
+    assert files.outcome("ckpt", path, before, altered=False) == "result"
+    assert files.outcome("ckpt", path, other, altered=False) == "WRONG: another model in silence"
 
 
 def test_what_other_libraries_say():
     assert format_exception(ValueError("a\n b <ast.Call object at 0x7fb6>")) == "ValueError: a b an object"
     assert format_exception(EOFError()) == "EOFError"
-
-
-def test_page():
-    values = {"ends": {"npy": {"result": 2, "FileError": 3}}, "wrong": [], "milliseconds": 1.0}
-    assert "| npy | 5 | 2 | 3 | 0 |" in files.section(values)

@@ -12,11 +12,11 @@ import numpy as np
 import py4DSTEM
 import pytest
 import torch
-from benchmarks.reliability.surroundings import snapshot
 from typer.testing import CliRunner
 
 import latentstem
 from helpers import train
+from hostile.process_snapshot import snapshot
 from latentstem.cli import app
 from latentstem.report.report import write_report
 

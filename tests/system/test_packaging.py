@@ -52,13 +52,3 @@ def test_a_wheel_holds_the_two_packages_and_nothing_else(tmp_path):
     ).stdout.split()  # fmt: skip
     assert shipped == {path.partition("/")[2] for path in tracked if (ROOT / path).exists()}
     assert about == {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
-
-
-def test_the_oldest_versions_are_read_from_pyproject():
-    from benchmarks.reliability.environments import environments, oldest
-
-    pins = oldest()
-    assert "torch==2.13.0" in pins
-    assert any(pin.startswith("numpy==1.") for pin in pins)
-    assert all(re.fullmatch(r"[\w.-]+(\[\w+\])?(==|<)[\d.]+", pin) for pin in pins)
-    assert len({environment.name for environment in environments()}) == 5

@@ -1,4 +1,4 @@
-"""The commands that try to break it, in short."""
+"""Kills, Ctrl-C and many trainings, in short: ``python -m benchmarks.reliability`` does more of each."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import weakref
 import dask.array as da
 import numpy as np
 import pytest
-from benchmarks.reliability import interrupts, kills, soak
-from benchmarks.reliability.processes import start
 
 import latentstem
 from helpers import maps, train
+from hostile import ctrl_c
+from hostile.killed_process import start
+from hostile.process_levels import levels
 from latentstem.training import run
 
 
@@ -37,15 +38,15 @@ def test_a_killed_command_leaves_checkpoints_that_load(scan, tmp_path):
     assert sorted(path.name for path in (output / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
 
 
-@pytest.mark.parametrize("moment", interrupts.MOMENTS)
+@pytest.mark.parametrize("moment", ctrl_c.MOMENTS)
 def test_moments_of_ctrl_c_are_in_functions_that_exist(moment):
-    holder, name = interrupts.target(interrupts.MOMENTS[moment].where)
+    holder, name = ctrl_c.find_function(ctrl_c.MOMENTS[moment].where)
     assert callable(getattr(holder, name))
 
 
 def test_ctrl_c_is_pressed_where_it_is_asked_for():
-    shell = interrupts._Interpreter({"simulate": latentstem.simulate})
-    with interrupts._pressed("simulation._detect", 2) as when:
+    shell = ctrl_c.Interpreter({"simulate": latentstem.simulate})
+    with ctrl_c.ctrl_c_in_call("simulation.simulate._detect", 2) as when:
         assert shell.cell("simulate((3, 4), (16, 18))") is None
         assert isinstance(shell.cell("simulate((3, 4), (16, 18))"), KeyboardInterrupt)
     assert len(when) == 1
@@ -53,41 +54,10 @@ def test_ctrl_c_is_pressed_where_it_is_asked_for():
 
 
 def test_trainings_leave_no_files_open_and_no_threads():
-    found = soak.levels(8)
+    found = levels(8)
     assert found["left"] == 0
     for name in ("files", "threads", "shared"):
         assert found["last"][name] <= found["first"][name], name
-
-
-def test_sections_count_what_was_found():
-    kill = {
-        "moment": "written",
-        "number": 3,
-        "killed": True,
-        "checkpoints": 2,
-        "loaded": 2,
-        "difference": 0.0,
-    }
-    disk = {"room": 0.5, "status": 2, "traceback": False, "checkpoints": 1, "loaded": 1, "half_files": 0}
-    values = {"seed": 6, "seconds": 2.0, "disks": [{**disk, "difference": 0.0}]}
-    values["cost"] = {"megabytes": 2.0, "seconds": 0.012, "every": 120.0}
-    values["kills"] = [kill, {**kill, "difference": 0.5}, {**kill, "killed": False}]
-    text = kills.section(values)
-    assert "SIGKILL 2 times" in text
-    assert "| **in all** | 2 | 4 of 4 | 0 | 1 of 2 | 0.5 |" in text
-    assert "took 12 ms, every 120 s and at each validation: 0.01% of the time" in text
-    assert "ended 1 times of 1 with exit status 2" in text
-    good = {
-        "moment": "first step",
-        "ended with": "KeyboardInterrupt",
-        "seconds": 0.1,
-        "pressed": True,
-        "wrong": [],
-    }
-    text = interrupts.section({"moments": [good, {**good, "wrong": ["loggers"]}], "status": 0})
-    assert "at 2 moments" in text
-    assert "After 1 of them" in text
-    assert "['loggers']" in text
 
 
 @pytest.mark.parametrize("arguments", [{}, {"max_time": "00:01:00:00"}, {"workers": 1}])

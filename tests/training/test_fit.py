@@ -14,13 +14,13 @@ import dask.array as da
 import numpy as np
 import pytest
 import torch
-from benchmarks.reliability.surroundings import snapshot
 from pytorch_lightning import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tqdm import tqdm
 
 import latentstem
 from helpers import maps, same_up_to_axes, train
+from hostile.process_snapshot import snapshot
 from latentstem.errors import ArgumentError, CheckpointError, MaskError, ModelMismatchError, TrainingError
 from latentstem.nn.autoencoder import Autoencoder
 from latentstem.training import data_module

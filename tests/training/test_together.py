@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from benchmarks.reliability.surroundings import snapshot
 from pytorch_lightning import Callback
 
 from helpers import maps, train
+from hostile.process_snapshot import snapshot
 from latentstem.nn.random_init import random_init, randomised_svd
 
 SEEDS = (1, 2, 3)

@@ -31,9 +31,7 @@ def test_earlier_results_are_moved_and_other_files_stay(tmp_path):
         }
         assert earlier == tmp_path / "earlier-1"
         (tmp_path / "ae.ckpt").write_text("second")
-    assert said == [
-        f"The results of an earlier run, which were in {tmp_path}, are now in {tmp_path / 'earlier-1'}."
-    ]
+    assert said == [f"Results of an earlier run were moved from {tmp_path} to {tmp_path / 'earlier-1'}."]
     with keep_earlier_results(tmp_path, NAMES, said.append) as earlier:
         (tmp_path / "ae.ckpt").write_text("third")
     assert earlier == tmp_path / "earlier-2"

@@ -15,7 +15,7 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
-from ..errors import CheckpointError, StorageError
+from ..errors import ArgumentText, CheckpointError, StorageError
 from ..io.checkpoint import read_checkpoint, write_checkpoint
 from ..util.whole_file import atomic_write, remove_partial_files
 
@@ -135,7 +135,10 @@ class BestAndLastCheckpoint(Checkpoint):
         except StorageError as error:
             advice = "Make room, or choose another output_dir; there is no checkpoint to resume from."
             if self.last.is_file():
-                advice = f"Make room, then resume from the last good checkpoint: resume_from='{self.last}'."
+                advice = ArgumentText(
+                    "Make room, then resume from the last good checkpoint: {resume_from}.",
+                    resume_from=str(self.last),
+                )
             raise StorageError(
                 "training stopped, as its checkpoint cannot be written",
                 expected=error.expected,

@@ -17,7 +17,7 @@ from ..nn.batches import ScoreBatch
 from ..nn.neighbourhood import ring_count
 from ..nn.networks import Network
 from ..scan.scan import Scan
-from ..util.disk import format_bytes
+from ..util.formatting import format_bytes, format_duration
 from .sampler import SHUFFLE_BUFFER_BYTES
 
 __all__ = ["Estimate", "estimate"]
@@ -64,13 +64,13 @@ class Estimate:
         gpu = f", {format_bytes(self.step_bytes)} on the GPU" if self.on_gpu else ""
         most = "at most" if self.on_gpu else "about"
         lines = [
-            f"Estimate: {most} {_duration(self.seconds)} of training, {format_bytes(self.memory)} of memory{gpu}, "
+            f"Estimate: {most} {format_duration(self.seconds)} of training, {format_bytes(self.memory)} of memory{gpu}, "
             f"{format_bytes(self.disk)} of disk where checkpoints are kept."
         ]
         if scan.source.array is None:
             lines.append(
                 f"The patterns are stored in chunks and do not fit into memory: reading them takes "
-                f"{_duration(self.pass_seconds)} per pass. With cache_dir=, a one-time copy of "
+                f"{format_duration(self.pass_seconds)} per pass. With cache_dir=, a one-time copy of "
                 f"{format_bytes(scan.nbytes)} is made that can be read at disk speed."
             )
         return lines
@@ -177,9 +177,3 @@ def _seconds_per_pattern(module: Autoencoder) -> float:
         seconds = time.perf_counter() - start
         count *= 4
     return _STEP_TO_FORWARD_TIME * seconds / (count // 4)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{max(seconds, 0.1):.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

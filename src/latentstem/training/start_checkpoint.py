@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import FIXED_BY_WEIGHTS, RESUMABLE, TrainingConfig
-from ..errors import ArgumentError, CheckpointError, ModelMismatchError
+from ..errors import ArgumentError, ArgumentText, CheckpointError, ModelMismatchError
 from ..io.checkpoint import read_checkpoint
 from ..nn.autoencoder import Autoencoder
 from ..scan.scan import Scan
@@ -54,10 +54,16 @@ class StartCheckpoint:
         """
         if init_from is not None and resume_from is not None:
             raise ArgumentError(
-                "init_from and resume_from contradict each other",
+                ArgumentText(
+                    "{init_from} and {resume_from} contradict each other", init_from=None, resume_from=None
+                ),
                 expected="one of them",
                 received="both",
-                advice="init_from starts afresh from weights; resume_from continues an interrupted run.",
+                advice=ArgumentText(
+                    "{init_from} starts afresh from weights; {resume_from} continues an interrupted run.",
+                    init_from=None,
+                    resume_from=None,
+                ),
             )
         if init_from is not None:
             path = local_path(init_from, CheckpointError)
@@ -70,7 +76,7 @@ class StartCheckpoint:
                 "the checkpoint cannot be resumed",
                 expected="a checkpoint of a run: checkpoints/last.ckpt under its output_dir",
                 received=f"'{resume_from}', a saved model",
-                advice="Use init_from to start afresh from its weights.",
+                advice=ArgumentText("Use {init_from} to start afresh from its weights.", init_from=None),
             )
         autoencoder = Autoencoder.from_checkpoint_dict(content, resume_from)
         groups = content["optimizer_states"][0]["param_groups"]
@@ -79,7 +85,7 @@ class StartCheckpoint:
                 "the run cannot be resumed",
                 expected=f"a run that was trained with {autoencoder.network.optimiser}, as this version does",
                 received=f"'{resume_from}', of version {autoencoder.versions['latentstem']}, with another optimiser",
-                advice="Use init_from to start afresh from its weights.",
+                advice=ArgumentText("Use {init_from} to start afresh from its weights.", init_from=None),
             )
         epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         return cls(Path(resume_from), autoencoder, True, epochs, content["global_step"])
@@ -103,7 +109,10 @@ class StartCheckpoint:
                 "the scan differs from the one of the run to resume",
                 expected=_describe_shape(stored["scan_shape"], stored["pattern_shape"]),
                 received=_describe_shape(scan.scan_shape, scan.pattern_shape),
-                advice="Give the data of that run, or use init_from to start afresh from the weights.",
+                advice=ArgumentText(
+                    "Give the data of that run, or use {init_from} to start afresh from the weights.",
+                    init_from=None,
+                ),
             )
         if not self.autoencoder.network.shape_independent and shape != scan.pattern_shape:
             raise ModelMismatchError(
@@ -147,13 +156,13 @@ def merge_config(
     for name in sorted(fixed_fields & requested.keys()):
         if checked[name] not in (stored[name], "auto"):
             remedy = (
-                "use init_from to start afresh from the weights" if start.resumed else "train from scratch"
+                "use {init_from} to start afresh from the weights" if start.resumed else "train from scratch"
             )
             raise ModelMismatchError(
                 f"{name} differs from the checkpoint's",
                 expected=f"{name}={stored[name]!r}, which the checkpoint was trained with",
                 received=f"{name}={requested[name]!r}",
-                advice=f"Leave {name} out, or {remedy}.",
+                advice=ArgumentText(f"Leave {name} out, or {remedy}.", init_from=None),
             )
     if start.resumed:
         changed_fields = (RESUMABLE & requested.keys()) | _LAUNCH_ARGUMENTS
