@@ -53,7 +53,7 @@ MOMENTS = {
     ),
     "history": Moment(f"train(scan, {QUICK})", "training.callbacks.HistoryRecorder.on_train_epoch_end", 2),
     "curves": Moment(f"train(scan, output_dir=folder, {QUICK})", "training.tensorboard_logger.EventFileLogger._append", 3),
-    "checkpoint half written": Moment(f"train(scan, output_dir=folder, {QUICK})", "util.whole_file._to_disk", 4),
+    "checkpoint half written": Moment(f"train(scan, output_dir=folder, {QUICK})", "util.whole_file._fsync_tree", 4),
     "moving earlier results": Moment(
         f"train(scan, output_dir=earlier, {QUICK})", "training.trainer.EventFileLogger"
     ),
@@ -80,7 +80,7 @@ MOMENTS = {
         "model.reconstruct(scan, out=folder / 'rec.npy')", "nn.autoencoder.Autoencoder.decode_patterns"
     ),
     "report": Moment("write_report(model, scan, folder / 'report.html')", "inference.model.LatentModel.embed"),
-    "save": Moment("model.save(folder / 'ae.ckpt')", "util.whole_file._to_disk"),
+    "save": Moment("model.save(folder / 'ae.ckpt')", "util.whole_file._fsync_tree"),
     "load": Moment("latentstem.load(saved)", "nn.autoencoder.build_network"),
     "simulate": Moment("latentstem.simulate((6, 7), (16, 20))", "simulation.simulate._detect"),
 }  # fmt: skip

@@ -57,7 +57,7 @@ def _kill_in_write(moment: str, number: int) -> None:
     """Let this process kill itself during its write of that number."""
     from latentstem.util import whole_file
 
-    to_disk, replace, left = whole_file._to_disk, os.replace, [number]
+    to_disk, replace, left = whole_file._fsync_tree, os.replace, [number]
 
     def to_disk_and_die(path: Path) -> None:
         left[0] -= 1
@@ -74,5 +74,5 @@ def _kill_in_write(moment: str, number: int) -> None:
         if left[0] == 0 and moment == "renamed":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    whole_file._to_disk = to_disk_and_die
+    whole_file._fsync_tree = to_disk_and_die
     whole_file.os.replace = replace_and_die
