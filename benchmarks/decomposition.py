@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from latentstem.config import TrainingConfig
-from latentstem.inference.smoothing import smoothed
+from latentstem.inference.smoothing import smooth_maps
 from latentstem.simulation.simulate import SimulatedScan
 
 from .scores import efficiency, latent_scores, psnr
@@ -50,7 +50,7 @@ def best_of(method: str, scan: SimulatedScan, quick: bool = False) -> dict[str, 
         "efficiency": efficiency(reconstructed, scan),
         "psnr": psnr(reconstructed, scan),
         **_best_scores(maps, scan),
-        "also": {"maps smoothed": _best_scores([smoothed(each, SMOOTH) for each in maps], scan)},
+        "also": {"maps smoothed": _best_scores([smooth_maps(each, SMOOTH) for each in maps], scan)},
         "by_size": {n: of[0] for n, of in found.items()},
     }
 

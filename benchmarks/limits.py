@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from latentstem.simulation.diffraction import draw
+from latentstem.simulation.diffraction import draw_patterns
 from latentstem.simulation.simulate import SimulatedScan, _generators
 from latentstem.simulation.specimen import specimen
 
@@ -82,7 +82,7 @@ def _information(
     def expectation(**changed: np.ndarray) -> np.ndarray:
         number = len(truth["thickness"])
         patterns = np.zeros((number, *used.shape), np.float32)
-        draw(patterns, np.arange(number), crystal, {**truth, **changed}, scan.pixel_size, scan.dose)
+        draw_patterns(patterns, np.arange(number), crystal, {**truth, **changed}, scan.pixel_size, scan.dose)
         return patterns[:, used].astype(np.float64)
 
     slopes = np.stack([

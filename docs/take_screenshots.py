@@ -15,8 +15,8 @@ import napari
 from PIL import Image
 from qtpy.QtWidgets import QApplication
 
-from napari_latentstem.panel import Panel
-from napari_latentstem.state import sessions_of
+from napari_latentstem.layers.sessions import sessions_of
+from napari_latentstem.widgets.panel import Panel
 
 FOLDER = Path(__file__).parent
 SIZES = ((1400, 1000), (1024, 700))
@@ -92,7 +92,7 @@ def main() -> None:
     space = show(panel, "Latent space")
     viewer.layers.selection.active = viewer.layers["simulated scan"]
     space.number.setValue(12)
-    space.find.click()
+    space.find_clusters.click()
     live(lambda: not space.working and "clusters" in space.message.text(), 60)
     pause(2)
     take(viewer, "latent-space")

@@ -32,7 +32,7 @@ def scan() -> np.ndarray:
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A narrow edition of the reference network: the same, but quick."""
-    monkeypatch.setattr(resnet, "_WIDTH", 8)
+    monkeypatch.setattr(resnet, "_CHANNELS", 8)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ HOSTS = ("hyperspy", "py4DSTEM", "napari")
 HEAVY = ("torch", "pytorch_lightning", "matplotlib", "pydantic", "dask", *HOSTS)
 SHIPPED = {
     "latentstem": ("py.typed", "hyperspy_extension.yaml", "hosts/hyperspy.py", "nn/networks/compact.py"),
-    "napari_latentstem": ("napari.yaml", "panel.py"),
+    "napari_latentstem": ("napari.yaml", "widgets/panel.py"),
 }
 
 

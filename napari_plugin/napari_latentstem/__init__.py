@@ -1,5 +1,5 @@
-"""The napari panel of LatentSTEM: train, look and understand without programming.
+"""The napari panel of LatentSTEM: train, explore and understand without programming.
 
-The widgets are in modules of their own, which napari imports when one of them is opened; importing this package
-imports neither Qt nor torch. Everything the panel does is a call of `latentstem`.
+``model`` knows neither Qt nor napari, ``layers`` are napari's layers, ``widgets`` are the docks. Importing the package
+imports neither Qt nor torch; napari imports a widget when it is opened.
 """

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from .hosts.register import install
 
 if TYPE_CHECKING:
+    from napari_latentstem.viewing import view
+
     from .config import TrainingConfig
     from .functions import embed, reconstruct, train_autoencoder
     from .inference.embedding import Embedding
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from .nn.autoencoder import Autoencoder
     from .scan.scan import Scan
     from .simulation import simulate
-    from .viewing import view
 
 __version__ = "0.1.0"
 
@@ -52,14 +53,15 @@ _HOME = {
     "reconstruct": "functions",
     "simulate": "simulation",
     "train_autoencoder": "functions",
-    "view": "viewing",
+    "view": "napari_latentstem.viewing",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    home = _HOME[name] if name == "view" else f".{_HOME[name]}"
+    value = getattr(importlib.import_module(home, __name__), name)
     globals()[name] = value
     return value
 

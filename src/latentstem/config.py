@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -19,115 +20,121 @@ from pydantic import (
 from .errors import ArgumentError
 from .util.argument_checks import suggest
 
-__all__ = ["MAX_CONTEXT", "PRESETS", "TrainingConfig"]
+__all__ = ["FIXED_BY_WEIGHTS", "MAX_CONTEXT", "PRESETS", "RESUMABLE", "TrainingConfig"]
 
 MAX_CONTEXT = 3  # scan positions: the largest neighbourhood that an encoder may see
 _SEE = "See the parameters of latentstem.TrainingConfig."
+_PENALTY_WEIGHT = "Weights of the L1, contrastive and divergence terms on the latents."
 
 
 class TrainingConfig(BaseModel):
     """A validated description of one training run.
 
     Every field is also a keyword argument of ``train_autoencoder`` and an option of ``latentstem train``.
-
-    Parameters
-    ----------
-    network : {"compact", "resnet"}
-        ``compact``: convolutional, down-sampling early, made for one pattern shape; ``resnet``: the reference
-        architecture, any pattern shape, many times slower.
-    latent_dim : int or "auto"
-        Number of latents per scan position. ``auto`` trains shortly with 2, 4, 8, ... and takes the smallest number
-        that predicts held-out patterns as well as twice as many; it states its choice.
-    preprocessing : {"auto", "minmax", "sqrt", "log", "zscore", "none"}
-        Invertible map from detector values to network input; ``auto`` states its choice.
-    reconstruction : {"auto", "mse", "mae", "huber", "poisson"}
-        Reconstruction term of the objective; ``auto`` is ``poisson`` for counts, else ``mse``.
-    split_counts : bool or "auto"
-        Thin each pattern into two independent halves, encode one and predict the other, so that noise
-        cannot be learnt. Needs counts; ``auto`` uses it where the data are counts and the reconstruction is
-        ``poisson``.
-    context : int
-        Radius, in scan positions, of the neighbourhood the encoder also sees; 0 switches it off.
-    bin : int
-        Bin the detector by this factor (sum) before the network.
-    crop : (int, int, int, int), optional
-        Detector region (row start, row stop, column start, column stop) to use, in pixels.
-    lambda_act, lambda_sim, lambda_div : float
-        Weights of the L1, contrastive and divergence terms on the latents.
-    learning_rate : float
-        Peak learning rate.
-    batch_size : int
-        Patterns per step; cut down, with a message, where the scan is too small for it.
-    epochs : int, optional
-        Passes over the training positions. Without it, training is budgeted by `max_patterns`.
-    max_patterns : int, optional
-        Patterns to train on in total when `epochs` is not given, whatever the size of the scan. Without it, 50
-        passes over the scan, but at least 60,000 and at most 300,000 patterns.
-    max_time : str, dict or timedelta, optional
-        Stop after this time; as in Lightning, ``"DD:HH:MM:SS"``, a dict for ``timedelta``, or a
-        ``timedelta``.
-    schedule : {"cosine", "constant"}
-        Learning rate over the run, after a short warm-up.
-    weight_decay : float
-        Decay of the weights of dense and convolutional layers, in units of the learning rate: keeps long runs from
-        learning noise.
-    gradient_clip : float
-        Largest gradient norm; 0 switches clipping off.
-    patience : int, optional
-        Stop after this many validations without improvement. None never stops early.
-    validation_fraction : float
-        Share of the scan, in blocks of neighbouring positions, that is held out for validation.
-    realtime_metrics : bool
-        Measure PSNR and SSIM at every validation, not only at the end.
-    device : {"auto", "cpu", "gpu", "cuda", "mps"}
-        Where to train; ``gpu`` is whichever accelerator there is.
-    devices : int
-        Processes that train together on each machine: one for each GPU, or several on a CPU that share its cores.
-        The batch is that of all of them.
-    strategy : {"auto", "ddp", "ddp_notebook"}
-        How they are started, as Lightning names it. ``ddp``: each runs the script; ``ddp_notebook``: they are forked,
-        as in a notebook. ``auto`` takes what works, and states its choice.
-    num_nodes : int
-        Machines that train together, such as nodes of a cluster.
-    workers : int
-        Processes that load data; 0 loads in the main process.
-    precision : {"32-true", "bf16-mixed", "16-mixed"}
-        Numerical precision, as Lightning names it.
-    seed : int
-        Seed of initial weights, split, order and thinning.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
-    network: Literal["compact", "resnet"] = "compact"
-    latent_dim: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = 32
-    preprocessing: Literal["auto", "minmax", "sqrt", "log", "zscore", "none"] = "auto"
-    reconstruction: Literal["auto", "mse", "mae", "huber", "poisson"] = "auto"
-    split_counts: StrictBool | Literal["auto"] = "auto"
-    context: int = Field(2, ge=0, le=MAX_CONTEXT)
-    bin: int = Field(1, ge=1, le=64)
-    crop: tuple[int, int, int, int] | None = None
-    lambda_act: float = Field(0.0, ge=0)
-    lambda_sim: float = Field(0.0, ge=0)
-    lambda_div: float = Field(0.0, ge=0)
-    learning_rate: float = Field(3e-3, gt=0, le=10)
-    batch_size: int = Field(128, ge=1)
-    epochs: int | None = Field(None, ge=1)
-    max_patterns: int | None = Field(None, ge=1)
-    max_time: str | None = None
-    schedule: Literal["cosine", "constant"] = "cosine"
-    weight_decay: float = Field(5.0, ge=0)
-    gradient_clip: float = Field(1.0, ge=0)
-    patience: int | None = Field(None, ge=1)
-    validation_fraction: float = Field(0.05, gt=0, lt=0.9)
-    realtime_metrics: StrictBool = False
-    device: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
-    devices: int = Field(1, ge=1)
-    strategy: Literal["auto", "ddp", "ddp_notebook"] = "auto"
-    num_nodes: int = Field(1, ge=1)
-    workers: int = Field(0, ge=0)
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    seed: int = Field(0, ge=0, lt=2**32)
+    network: Literal["compact", "resnet"] = Field(
+        "compact",
+        description="compact: convolutional, down-sampling early, made for one pattern shape; resnet: the reference "
+        "architecture, any pattern shape, many times slower.",
+    )
+    latent_dim: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+        32,
+        description="Number of latents per scan position. auto trains shortly with 2, 4, 8, ... and takes the smallest "
+        "number that predicts held-out patterns as well as twice as many; it states its choice.",
+    )
+    preprocessing: Literal["auto", "minmax", "sqrt", "log", "zscore", "none"] = Field(
+        "auto", description="Invertible map from detector values to network input; auto states its choice."
+    )
+    reconstruction: Literal["auto", "mse", "mae", "huber", "poisson"] = Field(
+        "auto", description="Reconstruction term of the objective; auto is poisson for counts, else mse."
+    )
+    split_counts: StrictBool | Literal["auto"] = Field(
+        "auto",
+        description="Thin each pattern into two independent halves, encode one and predict the other, so that noise cannot "
+        "be learnt. Needs counts; auto uses it where the data are counts and the reconstruction is poisson.",
+    )
+    context: int = Field(
+        2,
+        ge=0,
+        le=MAX_CONTEXT,
+        description="Radius, in scan positions, of the neighbourhood the encoder also sees; 0 switches it off.",
+    )
+    bin: int = Field(1, ge=1, le=64, description="Bin the detector by this factor (sum) before the network.")
+    crop: tuple[int, int, int, int] | None = Field(
+        None,
+        description="Detector region (row start, row stop, column start, column stop) to use, in pixels.",
+    )
+    lambda_act: float = Field(0.0, ge=0, description=_PENALTY_WEIGHT)
+    lambda_sim: float = Field(0.0, ge=0, description=_PENALTY_WEIGHT)
+    lambda_div: float = Field(0.0, ge=0, description=_PENALTY_WEIGHT)
+    learning_rate: float = Field(3e-3, gt=0, le=10, description="Peak learning rate.")
+    batch_size: int = Field(
+        128,
+        ge=1,
+        description="Patterns per step; cut down, with a message, where the scan is too small for it.",
+    )
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        description="Passes over the training positions. Without it, training is budgeted by max_patterns.",
+    )
+    max_patterns: int | None = Field(
+        None,
+        ge=1,
+        description="Patterns to train on in total when epochs is not given, whatever the size of the scan. Without it, 50 "
+        "passes over the scan, but at least 60,000 and at most 300,000 patterns.",
+    )
+    max_time: str | None = Field(
+        None,
+        description='Stop after this time; as in Lightning, "DD:HH:MM:SS", a dict for timedelta, or a timedelta.',
+    )
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="Learning rate over the run, after a short warm-up."
+    )
+    weight_decay: float = Field(
+        5.0,
+        ge=0,
+        description="Decay of the weights of dense and convolutional layers, in units of the learning rate: keeps long runs "
+        "from learning noise.",
+    )
+    gradient_clip: float = Field(1.0, ge=0, description="Largest gradient norm; 0 switches clipping off.")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="Stop after this many validations without improvement. None never stops early.",
+    )
+    validation_fraction: float = Field(
+        0.05,
+        gt=0,
+        lt=0.9,
+        description="Share of the scan, in blocks of neighbouring positions, that is held out for validation.",
+    )
+    realtime_metrics: StrictBool = Field(
+        False, description="Measure PSNR and SSIM at every validation, not only at the end."
+    )
+    device: Literal["auto", "cpu", "gpu", "cuda", "mps"] = Field(
+        "auto", description="Where to train; gpu is whichever accelerator there is."
+    )
+    devices: int = Field(
+        1,
+        ge=1,
+        description="Processes that train together on each machine: one for each GPU, or several on a CPU that share its "
+        "cores. The batch is that of all of them.",
+    )
+    strategy: Literal["auto", "ddp", "ddp_notebook"] = Field(
+        "auto",
+        description="How they are started, as Lightning names it. ddp: each runs the script; ddp_notebook: they are forked, "
+        "as in a notebook. auto takes what works, and states its choice.",
+    )
+    num_nodes: int = Field(1, ge=1, description="Machines that train together, such as nodes of a cluster.")
+    workers: int = Field(0, ge=0, description="Processes that load data; 0 loads in the main process.")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
+        "32-true", description="Numerical precision, as Lightning names it."
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of initial weights, split, order and thinning.")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -234,6 +241,19 @@ class TrainingConfig(BaseModel):
             ) from None
 
 
+# help() shows what the fields say
+TrainingConfig.__doc__ = "\n".join(
+    [
+        inspect.cleandoc(TrainingConfig.__doc__ or ""),
+        *("", "Parameters", "----------"),
+        *(
+            f"{name} : default {field.default!r}\n    {field.description}"
+            for name, field in TrainingConfig.model_fields.items()
+        ),
+    ]
+)
+
+
 #: what is expected, by the type of pydantic's error
 _EXPECTED = {
     "greater_than_equal": "a value >= {ge:g}",
@@ -277,3 +297,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quality": {"max_patterns": 2_000_000, "latent_dim": 64, "learning_rate": 5e-4},
     "low-memory": {"batch_size": 256, "bin": 2},
 }
+
+#: Fields that the weights of a checkpoint fix: fine-tuning takes them from there.
+FIXED_BY_WEIGHTS = ("network", "latent_dim", "preprocessing", "reconstruction", "context", "bin", "crop")
+#: Fields that may differ when a run is resumed.
+RESUMABLE = frozenset({"epochs", "max_patterns", "max_time", "device", "workers"})

@@ -7,7 +7,52 @@ Every error is a `ValueError` or a `TypeError`, so code that catches those keeps
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
+
+
+class ArgumentText(str):
+    """Part of an error that names arguments, spelled as in Python; `spelled` has other spellings, such as options.
+
+    Parameters
+    ----------
+    template : str
+        The text, with names of arguments in braces.
+    **arguments
+        Value of each of them: a tuple, a list of tuples to choose from, or another value; None for the name alone.
+    """
+
+    template: str
+    arguments: dict[str, Any]
+
+    def __new__(cls, template: str, **arguments: Any) -> ArgumentText:  # noqa: D102
+        text = super().__new__(cls, _fill(template, arguments, _in_python))
+        text.template, text.arguments = template, arguments
+        return text
+
+    def spelled(self, spelling: Callable[[str, Any], str]) -> str:
+        """The text with each argument as `spelling` writes its name and value."""
+        return _fill(self.template, self.arguments, spelling)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _argument_text, (self.template, self.arguments)
+
+
+def _argument_text(template: str, arguments: dict[str, Any]) -> ArgumentText:
+    return ArgumentText(template, **arguments)
+
+
+def _fill(template: str, arguments: dict[str, Any], spelling: Callable[[str, Any], str]) -> str:
+    return template.format(**{name: spelling(name, value) for name, value in arguments.items()})
+
+
+def _in_python(name: str, value: Any) -> str:
+    if value is None:
+        return name
+    if isinstance(value, (tuple, list)):
+        shapes = value if isinstance(value, list) else [value]
+        return f"{name}=" + ", ".join(f"({', '.join(map(str, shape))})" for shape in shapes)
+    return f"{name}={value!r}"
 
 
 class LatentSTEMError(Exception):
@@ -18,7 +63,7 @@ class LatentSTEMError(Exception):
     what : str
         What went wrong, in one clause.
     expected, received, advice : str
-        What was expected, what was received, and what to do.
+        What was expected, what was received, and what to do. Each of the four may be an `ArgumentText`.
     **data
         Values for code that handles the error, kept as attributes of these names: ``argument``, or what a subclass has.
 

@@ -25,8 +25,8 @@ __all__ = ["as_model", "embed", "reconstruct", "train_autoencoder", "training_ar
 def training_argument_names() -> list[str]:
     """Everything that `train_autoencoder` takes."""
     parameters = signature(train_autoencoder).parameters.values()
-    own = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
-    return [*own, *TrainingConfig.model_fields]
+    named = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    return [*named, *TrainingConfig.model_fields]
 
 
 @reject_unknown_kwargs(training_argument_names)
@@ -52,7 +52,7 @@ def train_autoencoder(
     Parameters
     ----------
     data : DataCube, Signal2D, array or path, or a list of such
-        Anything `as_scan` reads. Of a series (a list, or an array of five dimensions), one model learns from all scans.
+        Anything `as_scan` reads. From a series (a list, or a 5-D array), one model learns from all scans.
     scan_shape : (int, int), optional
         Scan rows and columns, where the data are a stack of patterns.
     scan_mask : array of bool, shape (Ny, Nx), optional
@@ -106,7 +106,7 @@ def train_autoencoder(
         If nothing can be written to `output_dir`, or its disk is full. It says what is kept.
     """
     from .inference.model import LatentModel
-    from .report.report import evidence
+    from .report import evidence
     from .training.fit import fit
 
     def compare(trained: Any, scan: Any) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def reconstruct(data: Any, model: LatentModel | str | Path, **arguments: Any) ->
 
 
 def as_model(model: LatentModel | str | Path) -> LatentModel:
-    """The model, or that of a checkpoint."""
+    """Return a model; load it if a path is given."""
     from .inference.model import LatentModel, load
 
     return model if isinstance(model, LatentModel) else load(model)

@@ -255,7 +255,7 @@ def test_earlier_results_are_kept_and_a_checkpoint_among_them_is_found(trained, 
     ok(*arguments)
     first = (tmp_path / "ae.ckpt").read_bytes()
     result = ok(*arguments, "--checkpoint", tmp_path / "ae.ckpt")
-    assert f"are now in {tmp_path / 'earlier-1'}" in " ".join(result.stderr.split())
+    assert f"were moved from {tmp_path} to {tmp_path / 'earlier-1'}" in " ".join(result.stderr.split())
     assert (tmp_path / "earlier-1" / "ae.ckpt").read_bytes() == first
     assert {path.name for path in tmp_path.iterdir()} == RESULTS | {"earlier-1"}
     second = (tmp_path / "ae.ckpt").read_bytes()
@@ -357,7 +357,7 @@ def test_info_of_data(trained):
         "uint16",
         "uncalibrated",
         "values look like counts",
-        "22.4 kB",
+        "22 kB",
     ):
         assert text in shown
     maximum = np.load(trained / "scan.npy").max()
@@ -448,7 +448,7 @@ def test_ctrl_c_keeps_the_last_epoch_and_says_so(trained, tmp_path):
         said = process.communicate(timeout=60)[1]
     assert process.returncode == 130, said
     assert (
-        f"Stopped. What was done is kept up to the last two minutes: give the same command with --resume {last}"
+        f"Stopped. Progress up to the last two minutes is saved. To continue, run the same command with --resume {last}"
         in said
     )
     assert "Traceback" not in said
@@ -463,7 +463,7 @@ def test_a_series_of_files(tmp_path):
     data = [word for name in "ab" for word in ("--data", tmp_path / f"{name}.npy")]
     told = ok("train", *data, "--output_dir", tmp_path / "out", "--latent", 3, "--epochs", 1).output
     assert "Series of 2 scans (9 x 8, 7 x 8)" in told
-    assert "scans                the same of each scan of a series" in told
+    assert "scans                the same files for each scan of a series" in told
     names = {path.name for path in (tmp_path / "out" / "scans" / "a").iterdir()}
     assert names == {"latents.npz", "latent_maps.png", "reconstructions.png"}
     assert Embedding.load(tmp_path / "out" / "scans" / "b" / "latents.npz").maps.shape == (7, 8, 3)
@@ -493,7 +493,7 @@ def test_training_on_two_processes(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Results in out:") == done.stdout.count("Training summary") == 1
-    assert done.stderr.count("are now in") == 1
+    assert done.stderr.count("were moved from") == 1
     assert {path.name for path in (tmp_path / "out").iterdir()} == RESULTS | {"earlier-1"}
     assert {path.name for path in (tmp_path / "out" / "earlier-1").iterdir()} == {"ae.ckpt"}
     assert latentstem.load(tmp_path / "out" / "ae.ckpt").config.devices == 2

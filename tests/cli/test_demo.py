@@ -7,13 +7,13 @@ import re
 
 import numpy as np
 import pytest
-from latentstem.scan.scan.scan import Axis
 from sklearn.metrics import adjusted_rand_score
 from typer.testing import CliRunner
 
 import latentstem
 from latentstem.cli import app, demo
 from latentstem.inference.embedding import Embedding
+from latentstem.scan.scan import Axis
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_demo_writes_all_of_it(small, tmp_path):
     assert "values look like counts" in html
 
     second = run(2)
-    assert f"are now in {tmp_path / 'earlier-1'}" in second.stderr
+    assert f"to {tmp_path / 'earlier-1'}" in second.stderr
     for name in ("scan.npz", "report.html", "ae.ckpt"):
         assert (tmp_path / "earlier-1" / name).exists()
         assert (tmp_path / name).exists()

@@ -21,8 +21,7 @@ import latentstem
 from helpers import train
 from latentstem.cli import app
 from latentstem.errors import ArgumentError, ClusterError, FileError
-from latentstem.inference import blockwise as apply
-from latentstem.inference import cluster
+from latentstem.inference import blockwise, cluster
 
 distributed = pytest.importorskip("distributed")
 
@@ -53,7 +52,7 @@ def model(scan):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of four patterns: 30 tasks or more."""
-    monkeypatch.setattr(apply, "_BLOCK_BYTES", 4 * 16 * 20 * 4)
+    monkeypatch.setattr(blockwise, "_MAX_BLOCK_BYTES", 4 * 16 * 20 * 4)
 
 
 def doors(scan, folder):
@@ -102,7 +101,7 @@ def watch_models():
     from latentstem.nn.autoencoder import Autoencoder
 
     Autoencoder.received = 0
-    build = Autoencoder.__dict__["from_content"].__func__
+    build = Autoencoder.__dict__["from_checkpoint_dict"].__func__
     build = getattr(build, "unwatched", build)
 
     def counting(cls, *arguments):
@@ -110,7 +109,7 @@ def watch_models():
         return build(cls, *arguments)
 
     counting.unwatched = build
-    Autoencoder.from_content = classmethod(counting)
+    Autoencoder.from_checkpoint_dict = classmethod(counting)
 
 
 def count_models():
@@ -140,9 +139,11 @@ def carriers(dask_scheduler):
 @pytest.mark.usefixtures("small_blocks")
 def test_few_tasks_are_under_way(client, model, scan):
     opened, most = latentstem.as_scan(scan), 0
-    for _ in apply.applied(apply.Work(model, True, opened.source), opened, client=client):
+    for _ in blockwise.predict_blocks(
+        blockwise.BlockPredictor(model.autoencoder, True, opened.source), opened, client=client
+    ):
         most = max(most, len(client.futures))
-    assert 2 <= most <= cluster._AHEAD * 2
+    assert 2 <= most <= cluster._TASKS_PER_THREAD * 2
     deadline = time.monotonic() + 5
     while client.futures and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -152,7 +153,7 @@ def test_few_tasks_are_under_way(client, model, scan):
 
 def test_in_memory_only_blocks_are_sent(scan):
     for data in (scan, da.from_array(scan)):
-        assert not cluster._in_files(latentstem.as_scan(data).source)
+        assert not cluster._is_readable_by_path(latentstem.as_scan(data).source)
 
 
 # ---- without a client
@@ -164,7 +165,7 @@ def where_it_runs(block):
 
 def test_a_default_client_is_not_used(client, model):
     lazy = da.map_blocks(where_it_runs, da.zeros((12, 10, 16, 20), chunks=(6, 5, 16, 20), dtype=np.uint16))
-    total = f"sum to {320 * (os.getpid() % 60000 + 1):.3g} "
+    total = f"mean total intensity of {320 * (os.getpid() % 60000 + 1):.3g}, "
     with client.as_current(), pytest.warns(UserWarning, match=re.escape(total)):
         model.embed(lazy)
 
@@ -227,7 +228,7 @@ def test_the_command_line(client, model, scan, tmp_path):
 def test_no_scheduler_at_the_address(model, scan, tmp_path, monkeypatch):
     np.save(tmp_path / "scan.npy", scan)
     model.save(tmp_path / "ae.ckpt")
-    monkeypatch.setattr(cluster, "_PATIENCE", 0.5)
+    monkeypatch.setattr(cluster, "_CONNECT_TIMEOUT", 0.5)
     arguments = ["embed", "--data", tmp_path / "scan.npy", "--model", tmp_path / "ae.ckpt", "--output",
                  tmp_path / "latents.npz", "--scheduler", "tcp://127.0.0.1:9"]  # fmt: skip
     result = CliRunner().invoke(app, [str(a) for a in arguments])
@@ -244,9 +245,9 @@ def test_a_killed_worker_loses_nothing(client, model, scan, tmp_path):
     opened = latentstem.as_scan(tmp_path / "scan.npy")
     want, found = model.embed(scan, smooth=0).maps, np.full((12, 10, 4), np.nan, np.float32)
     before = set(client.run(os.getpid).values())
-    work = apply.Work(model, False, opened.source)
-    for number, ((y0, y1, x0, x1), latents) in enumerate(apply.applied(work, opened, client=client)):
-        found[y0:y1, x0:x1] = latents
+    predictor = blockwise.BlockPredictor(model.autoencoder, False, opened.source)
+    for number, (block, latents) in enumerate(blockwise.predict_blocks(predictor, opened, client=client)):
+        found[block] = latents
         if number == 3:
             os.kill(min(before), signal.SIGKILL)
     np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-5)
@@ -255,7 +256,7 @@ def test_a_killed_worker_loses_nothing(client, model, scan, tmp_path):
 
 
 def test_workers_that_die_again_and_again(client, model, scan, monkeypatch, tmp_path):
-    monkeypatch.setattr(apply.Work, "__reduce__", lambda self: (os._exit, (1,)))
-    with pytest.raises(ClusterError, match="They may lack memory"):
+    monkeypatch.setattr(blockwise.BlockPredictor, "__reduce__", lambda self: (os._exit, (1,)))
+    with pytest.raises(ClusterError, match="They may be out of memory"):
         model.reconstruct(scan, client=client, out=tmp_path / "clean.zspy")
     assert list(tmp_path.iterdir()) == []

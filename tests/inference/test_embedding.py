@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from latentstem.scan.scan.scan import Axis
 
 from latentstem import Embedding
 from latentstem.errors import ArgumentError, FileError
-from latentstem.inference.smoothing import smoothed
+from latentstem.inference.smoothing import smooth_maps
+from latentstem.scan.scan import Axis
 
 AXES = (Axis("Rx", 7, 0.5, -1.0, "nm"), Axis("Ry", 5, 0.25, 2.0, "nm"))
 PROVENANCE = {
@@ -70,7 +70,7 @@ def test_smoothing_starts_from_each_positions_own_latents():
     own = (np.stack([y, x - y], -1) + noise).astype(np.float32)
     embedding = Embedding(own, (Axis("Ry", 16), Axis("Rx", 12)), PROVENANCE)
     twice = embedding.smoothed(3).smoothed(1)
-    np.testing.assert_array_equal(twice.maps, smoothed(own, 1))
+    np.testing.assert_array_equal(twice.maps, smooth_maps(own, 1))
     np.testing.assert_array_equal(twice.unsmoothed, own)
     assert twice.provenance == {**PROVENANCE, "smooth": 1}
     assert twice.axes == embedding.axes
@@ -86,8 +86,8 @@ def test_latents_that_were_written_smoothed_are_not_smoothed_again(embedding, tm
     assert read.unsmoothed is None
     with pytest.raises(ArgumentError) as error:
         read.smoothed(1)
-    assert "latents are smoothed already" in str(error.value)
-    assert "received latents smoothed over a radius of 2" in str(error.value)
+    assert "latents are already smoothed" in str(error.value)
+    assert "received latents smoothed with radius 2" in str(error.value)
     assert "model.embed(data, smooth=...)" in str(error.value)
     written = Embedding.load(embedding.smoothed(0).save(tmp_path / "own.npz"))
     assert written.smoothed(1).provenance["smooth"] == 1

@@ -131,7 +131,8 @@ def test_swapped_detector_axes_are_refused(model, scan):
 @pytest.mark.parametrize("factor", [30, 1 / 30])
 def test_intensities_far_off_are_warned_about(model, scan, factor):
     with pytest.warns(
-        UserWarning, match=r"\(float64\) sum to .* on average, those of the training scan \(uint16\) to 29"
+        UserWarning,
+        match=r"\(float64\) have a mean total intensity of .*, the training scan \(uint16\) of 29",
     ):
         model.embed(scan * float(factor))
 

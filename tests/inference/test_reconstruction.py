@@ -28,13 +28,11 @@ import latentstem
 from helpers import train
 from latentstem.cli import app
 from latentstem.errors import ArgumentError, FileError
-from latentstem.inference import blockwise as apply
-from latentstem.inference import reconstruction
-from latentstem.inference.lazy import reconstruct_lazily
+from latentstem.inference import blockwise, reconstruction
 from latentstem.io import pattern_files
-from latentstem.io.output_files import PATTERN_FILES
+from latentstem.io.output_files import pattern_suffixes
 
-SUFFIXES = list(PATTERN_FILES)
+SUFFIXES = list(pattern_suffixes())
 
 
 @pytest.fixture(scope="module")
@@ -190,11 +188,11 @@ def test_a_datacube_of_one_row(model, scan, want, tmp_path):
 
 @settings(max_examples=60, deadline=None)
 @given(st.tuples(*[st.integers(1, 40)] * 2), st.tuples(*[st.integers(1, 45)] * 2), st.integers(1, 300))
-def test_boxes_fill_the_scan_once(shape, tile, most):
+def test_blocks_fill_the_scan_once(shape, chunk, max_patterns):
     filled = np.zeros(shape, int)
-    for y0, y1, x0, x1 in apply.boxes(shape, tile, most):
-        assert 0 < (y1 - y0) * (x1 - x0) <= most
-        filled[y0:y1, x0:x1] += 1
+    for block in blockwise.split_into_blocks(shape, chunk, max_patterns):
+        assert 0 < block.size <= max_patterns
+        filled[block] += 1
     assert (filled == 1).all()
 
 
@@ -205,22 +203,25 @@ def test_blocks_do_not_show(models, scan, context, data):
     """Any block size, any chunks of the source, any chunks of the file, any mask: the same numbers."""
     model = models[context]
     chunks = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 10)))
-    tile = data.draw(st.none() | st.tuples(st.integers(1, 12), st.integers(1, 10)))
+    chunk = data.draw(st.none() | st.tuples(st.integers(1, 12), st.integers(1, 10)))
     mask = data.draw(st.sampled_from([None, np.random.default_rng(0).random((12, 10)) < 0.3]))
     lazy = da.from_array(scan, chunks=(*chunks, 16, 20))
     opened = latentstem.as_scan(lazy, scan_mask=mask)
     want = model.reconstruct(scan, scan_mask=mask)
     found = np.zeros_like(want)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(apply, "_BLOCK_BYTES", data.draw(st.integers(1, 50)) * 16 * 20 * 4)
-        for (y0, y1, x0, x1), values in apply.applied(
-            apply.Work(model, True, opened.source), opened, tile=tile
+        patch.setattr(blockwise, "_MAX_BLOCK_BYTES", data.draw(st.integers(1, 50)) * 16 * 20 * 4)
+        for block, values in blockwise.predict_blocks(
+            blockwise.BlockPredictor(model.autoencoder, True, opened.source), opened, chunk=chunk
         ):
-            found[y0:y1, x0:x1] = values
+            found[block] = values
     np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-4)
     excluded = np.zeros((12, 10), bool) if mask is None else mask
     np.testing.assert_allclose(
-        reconstruct_lazily(model, lazy, excluded).compute(scheduler="sync"), want, rtol=1e-4, atol=1e-4
+        blockwise.reconstruct_dask(model.autoencoder, lazy, excluded).compute(scheduler="sync"),
+        want,
+        rtol=1e-4,
+        atol=1e-4,
     )
 
 
@@ -247,7 +248,11 @@ def test_each_chunk_is_read_once(model, scan):
 
     lazy = da.from_array(scan.copy().view(Counting), chunks=(5, 3, 16, 20), asarray=False, inline_array=True)
     opened = latentstem.as_scan(lazy)
-    list(apply.applied(apply.Work(model, True, opened.source), opened, tile=(2, 2)))
+    list(
+        blockwise.predict_blocks(
+            blockwise.BlockPredictor(model.autoencoder, True, opened.source), opened, chunk=(2, 2)
+        )
+    )
     assert len(read) == lazy.numblocks[0] * lazy.numblocks[1]
 
 
@@ -263,7 +268,7 @@ def test_memory_is_bounded(model, suffix, tmp_path):
     try:
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of another intensity than in training
-            patch.setattr(apply, "_BLOCK_BYTES", 2**17)
+            patch.setattr(blockwise, "_MAX_BLOCK_BYTES", 2**17)
             patch.setattr(pattern_files, "_CHUNK_BYTES", 2**17)
             model.reconstruct(opened, out=tmp_path / f"clean{suffix}")
         peak = tracemalloc.get_traced_memory()[1]
@@ -274,8 +279,9 @@ def test_memory_is_bounded(model, suffix, tmp_path):
 
 
 def test_what_does_not_fit_is_refused_before_the_work(model, scan, tmp_path, monkeypatch):
-    monkeypatch.setattr(apply, "applied", None)
-    monkeypatch.setattr(reconstruction, "_SHARE", 1e-12)
+    monkeypatch.setattr(blockwise, "predict_blocks", None)
+    monkeypatch.setattr(reconstruction, "predict_blocks", None)
+    monkeypatch.setattr(reconstruction, "_MAX_MEMORY_FRACTION", 1e-12)
     with pytest.raises(ArgumentError, match=r"do not fit into memory.*153\.6 kB|154 kB.*out='clean\.zspy'"):
         model.reconstruct(scan)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=10**12, free=10**5))
@@ -285,7 +291,7 @@ def test_what_does_not_fit_is_refused_before_the_work(model, scan, tmp_path, mon
 
 
 def test_the_size_is_said(model, scan, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(reconstruction, "_LARGE", 1)
+    monkeypatch.setattr(reconstruction, "_MIN_BYTES_REPORTED", 1)
     model.reconstruct(scan, out=tmp_path / "clean.npy", progress=True)
     said = capsys.readouterr()
     assert "clean.npy will take 154 kB on the disk" in said.out
@@ -345,10 +351,10 @@ INTERRUPTED = """
 import os, random, signal, sys, threading, time
 import numpy as np
 import latentstem
-from latentstem import apply
+from latentstem.inference import blockwise
 
 folder, model, data = sys.argv[1], latentstem.load(sys.argv[2]), np.load(sys.argv[3])
-apply._BLOCK_BYTES = 2**14
+blockwise._MAX_BLOCK_BYTES = 2**14
 for suffix in sys.argv[4:]:
     path = os.path.join(folder, "clean" + suffix)
     for overwrite in (False, True):
@@ -356,7 +362,7 @@ for suffix in sys.argv[4:]:
             model.reconstruct(data, out=path)
         before = os.stat(path).st_mtime_ns if overwrite else None
         for block in (0, 1, 5):
-            calls, results = [], apply.Work.results
+            calls, results = [], blockwise.BlockPredictor.predict_from_scores
 
             def interrupting(self, *arguments):
                 calls.append(1)
@@ -364,14 +370,14 @@ for suffix in sys.argv[4:]:
                     os.kill(os.getpid(), signal.SIGINT)
                 return results(self, *arguments)
 
-            apply.Work.results = interrupting
+            blockwise.BlockPredictor.predict_from_scores = interrupting
             try:
                 model.reconstruct(data, out=path, overwrite=True)
                 print("not interrupted")
             except KeyboardInterrupt:
                 after = os.stat(path).st_mtime_ns if os.path.exists(path) else None
                 print(suffix, overwrite, block, after == before, len(os.listdir(folder)) == int(overwrite))
-            apply.Work.results = results
+            blockwise.BlockPredictor.predict_from_scores = results
     held = np.array(model.reconstruct(data, out=path, overwrite=True)[...])
     for attempt in range(4):
         timer = threading.Timer(random.uniform(0, 0.15), os.kill, (os.getpid(), signal.SIGINT))
@@ -405,8 +411,8 @@ def test_interrupted_at_any_time(model, scan, tmp_path):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_an_error_in_mid_writing(model, scan, suffix, tmp_path, monkeypatch):
     path = tmp_path / f"clean{suffix}"
-    monkeypatch.setattr(apply, "_BLOCK_BYTES", 2**14)
-    results, calls = apply.Work.results, []
+    monkeypatch.setattr(blockwise, "_MAX_BLOCK_BYTES", 2**14)
+    results, calls = blockwise.BlockPredictor.predict_from_scores, []
 
     def failing(self, *arguments):
         calls.append(1)
@@ -415,7 +421,7 @@ def test_an_error_in_mid_writing(model, scan, suffix, tmp_path, monkeypatch):
         return results(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(apply.Work, "results", failing)
+        patch.setattr(blockwise.BlockPredictor, "predict_from_scores", failing)
         with pytest.raises(OSError, match="the disk is gone"):
             model.reconstruct(scan, out=path)
     assert len(calls) == 4
@@ -426,7 +432,7 @@ def test_an_error_in_mid_writing(model, scan, suffix, tmp_path, monkeypatch):
 def test_the_command_line_says_that_nothing_was_written(model, scan, command, tmp_path, monkeypatch):
     np.save(tmp_path / "scan.npy", scan)
     model.save(tmp_path / "ae.ckpt")
-    results, calls = apply.Work.results, []
+    results, calls = blockwise.BlockPredictor.predict_from_scores, []
 
     def stopped(self, *arguments):
         calls.append(1)
@@ -434,8 +440,8 @@ def test_the_command_line_says_that_nothing_was_written(model, scan, command, tm
             os.kill(os.getpid(), signals.SIGINT)
         return results(self, *arguments)
 
-    monkeypatch.setattr(apply, "_BLOCK_BYTES", 2**14)
-    monkeypatch.setattr(apply.Work, "results", stopped)
+    monkeypatch.setattr(blockwise, "_MAX_BLOCK_BYTES", 2**14)
+    monkeypatch.setattr(blockwise.BlockPredictor, "predict_from_scores", stopped)
     arguments = [command, "--data", "scan.npy", "--model", "ae.ckpt", "--output", "result.npz"]
     monkeypatch.chdir(tmp_path)
     found = CliRunner().invoke(app, arguments)

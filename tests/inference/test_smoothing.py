@@ -15,7 +15,7 @@ from latentstem import Embedding
 from latentstem.cli import app
 from latentstem.errors import ArgumentError
 from latentstem.inference import smoothing
-from latentstem.inference.smoothing import smoothed
+from latentstem.inference.smoothing import smooth_maps
 from latentstem.nn.autoencoder import Autoencoder
 
 
@@ -28,7 +28,7 @@ def two_grains(noise: float, shape=(20, 24), k=3) -> tuple[np.ndarray, np.ndarra
 
 
 def as_the_formula(maps: np.ndarray, radius: int, limit: float) -> np.ndarray:
-    """What the docstring of `smoothed` says, position by position."""
+    """What the docstring of `smooth_maps` says, position by position."""
     found = np.full_like(maps, np.nan)
     steps = [(y, x) for y in range(-radius, radius + 1) for x in range(-radius, radius + 1)]
     for i in np.ndindex(maps.shape[:2]):
@@ -51,25 +51,25 @@ def as_the_formula(maps: np.ndarray, radius: int, limit: float) -> np.ndarray:
 def test_it_is_the_formula(radius, shape):
     maps = np.random.default_rng(1).normal(size=(*shape, 3)).astype(np.float32).cumsum(0).cumsum(1)
     maps[0, -1] = np.nan
-    found = smoothing._planes(maps, radius, 2.5)
+    found = smoothing._fit_planes(maps, radius, 2.5)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, as_the_formula(maps, radius, 2.5), atol=2e-5)
 
 
 def test_noise_goes_and_slopes_and_boundaries_stay():
     clean, noisy = two_grains(0.05)
-    found = smoothed(noisy, 2)
+    found = smooth_maps(noisy, 2)
     left = (found - clean).std(), (noisy - clean).std()
     assert left[0] < 0.45 * left[1]
     # without noise nothing changes but at the edges, by less than a scan position of the slope
-    np.testing.assert_allclose(smoothed(clean, 2), clean, atol=0.01)
-    np.testing.assert_allclose(smoothed(clean, 2)[2:-2, 2:8], clean[2:-2, 2:8], atol=1e-5)
+    np.testing.assert_allclose(smooth_maps(clean, 2), clean, atol=0.01)
+    np.testing.assert_allclose(smooth_maps(clean, 2)[2:-2, 2:8], clean[2:-2, 2:8], atol=1e-5)
 
 
 def test_a_single_position_that_deviates_stays_itself():
     _, noisy = two_grains(0.05)
     noisy[9, 5] = noisy[12, 18] = (-4, 4, 2)
-    found = smoothed(noisy, 2)
+    found = smooth_maps(noisy, 2)
     np.testing.assert_allclose(found[[9, 12], [5, 18]], noisy[[9, 12], [5, 18]], rtol=1e-5)
     assert not np.allclose(found[9, 6], noisy[9, 6])
     assert np.abs(found[9, 6] - two_grains(0)[0][9, 6]).max() < 0.1
@@ -77,12 +77,12 @@ def test_a_single_position_that_deviates_stays_itself():
 
 def test_a_scan_without_order_is_left_alone():
     _, noisy = two_grains(0.05)
-    assert not np.array_equal(smoothed(noisy, 2), noisy)
+    assert not np.array_equal(smooth_maps(noisy, 2), noisy)
     shuffled = np.random.default_rng(2).permutation(noisy.reshape(-1, 3)).reshape(noisy.shape)
-    np.testing.assert_array_equal(smoothed(shuffled, 2), shuffled)
-    np.testing.assert_array_equal(smoothed(noisy, 0), noisy)
+    np.testing.assert_array_equal(smooth_maps(shuffled, 2), shuffled)
+    np.testing.assert_array_equal(smooth_maps(noisy, 0), noisy)
     same = np.ones((5, 6, 2), np.float32)
-    np.testing.assert_array_equal(smoothed(same, 2), same)
+    np.testing.assert_array_equal(smooth_maps(same, 2), same)
 
 
 @given(
@@ -95,7 +95,7 @@ def test_excluded_positions_stay_so_and_count_for_nothing(ny, nx, k, radius, exc
     out = rng.random((ny, nx)) < excluded
     maps[out] = np.nan
     before = maps.copy()
-    found = smoothed(maps, radius)
+    found = smooth_maps(maps, radius)
     np.testing.assert_array_equal(maps, before)
     np.testing.assert_array_equal(np.isnan(found), np.isnan(maps))
     assert found.dtype == np.float32
@@ -105,9 +105,9 @@ def test_excluded_positions_stay_so_and_count_for_nothing(ny, nx, k, radius, exc
 
 def test_parts_of_a_large_scan_fit_together(monkeypatch):
     _, noisy = two_grains(0.05, (90, 24))
-    whole = smoothed(noisy, 3)
-    monkeypatch.setattr(smoothing, "_AT_ONCE", 7 * 24)
-    np.testing.assert_array_equal(smoothed(noisy, 3), whole)
+    whole = smooth_maps(noisy, 3)
+    monkeypatch.setattr(smoothing, "_POSITIONS_PER_BLOCK", 7 * 24)
+    np.testing.assert_array_equal(smooth_maps(noisy, 3), whole)
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +119,9 @@ def test_embedding_smooths_as_far_as_the_model_looks(model, scan):
     own = model.embed(scan, smooth=0)
     found = model.embed(scan)
     assert (own.provenance["smooth"], found.provenance["smooth"]) == (0, 2)
-    np.testing.assert_array_equal(found.maps, smoothed(own.maps, 2))
+    np.testing.assert_array_equal(found.maps, smooth_maps(own.maps, 2))
     assert not np.allclose(found.maps, own.maps)
-    np.testing.assert_array_equal(model.embed(scan, smooth=1).maps, smoothed(own.maps, 1))
+    np.testing.assert_array_equal(model.embed(scan, smooth=1).maps, smooth_maps(own.maps, 1))
 
 
 @pytest.mark.parametrize("value", [-1, 11, 1.5, True, "2"])
@@ -158,7 +158,7 @@ def by_command(scan, model, folder, smooth):
 @pytest.mark.parametrize("embed", [by_hyperspy, by_py4dstem, by_command])
 def test_maps_are_smoothed_through_every_door(embed, model, scan, tmp_path):
     own = model.embed(scan, smooth=0).maps
-    for smooth, want in ((None, smoothed(own, 2)), (0, own), (1, smoothed(own, 1))):
+    for smooth, want in ((None, smooth_maps(own, 2)), (0, own), (1, smooth_maps(own, 1))):
         np.testing.assert_allclose(embed(scan, model, tmp_path, smooth), want, rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match=r"smooth\s+is\s+not\s+a\s+radius"):
         embed(scan, model, tmp_path, 11)

@@ -14,7 +14,7 @@ import pytest
 import latentstem
 
 if TYPE_CHECKING:
-    from napari_latentstem.state import Session
+    from napari_latentstem.model.session import Session
 
 
 def _missing() -> str:
@@ -29,7 +29,7 @@ def _missing() -> str:
 
 
 if _missing():
-    collect_ignore_glob = ["test_*.py"]
+    collect_ignore_glob = ["*/test_*.py"]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -52,9 +52,9 @@ def calibrated() -> latentstem.Scan:
 @pytest.fixture
 def open_in() -> Callable[..., Session]:
     """Opens data in a viewer as the panel's reader does: ``open_in(viewer, data, name="scan")``."""
-    from napari_latentstem.layers import virtual_image_layer
-    from napari_latentstem.reader import open_session
-    from napari_latentstem.state import sessions_of
+    from napari_latentstem.layers.reader import open_session
+    from napari_latentstem.layers.scan_layers import virtual_image_layer
+    from napari_latentstem.layers.sessions import sessions_of
 
     def opened(viewer: Any, data: Any, name: str = "scan") -> Session:
         sessions = sessions_of(viewer)
@@ -76,3 +76,13 @@ def viewer(make_napari_viewer: Callable[..., Any]) -> Any:
 def session(viewer: Any, open_in: Callable[..., Session], calibrated: latentstem.Scan) -> Session:
     """The calibrated scan, open in the viewer."""
     return open_in(viewer, calibrated)
+
+
+@pytest.fixture
+def latents(calibrated: latentstem.Scan) -> latentstem.Embedding:
+    """Latents (16, 16, 4): a ramp of size 1, noise of size 10, a constant, a ramp of size 3; one position is out."""
+    y, x = np.mgrid[:16, :16] / 15
+    noise = np.random.default_rng(0).uniform(0, 10, (16, 16))
+    maps = np.stack([y, noise, np.full((16, 16), 2.0), 3 * x], axis=-1).astype(np.float32)
+    maps[5, 6] = np.nan
+    return latentstem.Embedding(maps, calibrated.axes[:2])

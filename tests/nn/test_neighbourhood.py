@@ -8,12 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentstem.nn.neighbourhood import RingMeans, neighbourhood
+from latentstem.nn.batches import ScoreBatch
+from latentstem.nn.neighbourhood import RingMeans, neighbour_offsets
 
 
 @pytest.mark.parametrize(("radius", "rings"), [(0, []), (1, [4, 4]), (2, [4, 4, 4, 8, 4])])
 def test_neighbours_at_the_same_distance_share_a_ring(radius, rings):
-    steps, ring = neighbourhood(radius)
+    steps, ring = neighbour_offsets(radius)
     assert steps.dtype.kind == ring.dtype.kind == "i"
     assert steps.shape == ((2 * radius + 1) ** 2 - 1, 2)
     assert len({*map(tuple, steps.tolist()), (0, 0)}) == (2 * radius + 1) ** 2
@@ -56,7 +57,7 @@ def test_means_equal_a_plain_loop(drawn):
                     norm += weight[which, ring + 1, c] * members[i, ring]
                 want[i, which, c] = total / norm
     with torch.no_grad():
-        got = means(*(torch.from_numpy(a).float() for a in (scores, sums, members)))
+        got = means(ScoreBatch(*(torch.from_numpy(a).float() for a in (scores, sums, members))))
     np.testing.assert_allclose(got.numpy(), want.reshape(n, -1), rtol=1e-4, atol=1e-5)
 
 
@@ -64,7 +65,8 @@ def test_means_start_from_different_widths():
     means = RingMeans(2, 2)
     members = torch.tensor([[4.0, 4, 4, 8, 4]])
     with torch.no_grad():
-        share = means(torch.zeros(1, 2), members[:, :, None].repeat(1, 1, 2), members)[0].reshape(-1, 2)
+        batch = ScoreBatch(torch.zeros(1, 2), members[:, :, None].repeat(1, 1, 2), members)
+        share = means(batch)[0].reshape(-1, 2)
     assert share[0].tolist() == pytest.approx(
         [24 / 25] * 2
     )  # of the neighbours; the first mean is a plain one
@@ -74,15 +76,14 @@ def test_means_start_from_different_widths():
 
 def test_each_component_has_weights_of_its_own():
     means = RingMeans(3, 1)
-    scores, members = torch.randn(4, 3), torch.full((4, 2), 4.0)
-    rings = torch.randn(4, 2, 3)
+    batch = ScoreBatch(torch.randn(4, 3), torch.randn(4, 2, 3), torch.full((4, 2), 4.0))
     with torch.no_grad():
-        before = means(scores, rings, members).reshape(4, -1, 3)
+        before = means(batch).reshape(4, -1, 3)
         means.log_weight[:, 0, 1] += 2
-        change = (means(scores, rings, members).reshape(4, -1, 3) - before).abs()
+        change = (means(batch).reshape(4, -1, 3) - before).abs()
     assert (change[..., 1] > 1e-4).all()
     assert not change[..., [0, 2]].any()
-    means(scores, rings, members).square().sum().backward()
+    means(batch).square().sum().backward()
     assert (means.log_weight.grad != 0).all()
 
 
@@ -90,7 +91,5 @@ def test_each_component_has_weights_of_its_own():
 def test_the_mean_without_neighbours_is_the_pattern_itself(radius):
     means, scores = RingMeans(5, radius), torch.randn(3, 5)
     with torch.no_grad():
-        assert torch.equal(means(scores), scores.repeat(1, means.means))
-        rings = means.log_weight.shape[1] - 1
-        got = means(scores, torch.zeros(3, rings, 5), torch.zeros(3, rings))
+        got = means(ScoreBatch.without_neighbours(scores, means.log_weight.shape[1] - 1))
     torch.testing.assert_close(got, scores.repeat(1, means.means))

@@ -7,59 +7,76 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from latentstem.nn.losses import Activation, Divergence, Objective, Similarity, poisson_deviance
 from scipy.stats import poisson
 
-from latentstem.nn.networks import build_network
+from latentstem.config import TrainingConfig
+from latentstem.nn.autoencoder import Autoencoder
+from latentstem.nn.batches import ScoreBatch
+from latentstem.nn.likelihoods.poisson import poisson_deviance
+from latentstem.nn.penalties import penalties
 
-TERMS = [Activation(), Similarity(), Divergence()]
+PENALTIES = penalties()
+L1, SIMILARITY, DIVERGENCE = (PENALTIES[name] for name in ("l1", "similarity", "divergence"))
+
+
+def autoencoder(reconstruction="mse", shape=(8, 9), **arguments):
+    """One of raw values, which are its network's output."""
+    config = TrainingConfig(
+        preprocessing="none",
+        reconstruction=reconstruction,
+        split_counts=False,
+        latent_dim=6,
+        context=0,
+        **arguments,
+    )
+    return Autoencoder(config.model_dump(), shape)
 
 
 def latents(n, k=6, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).gamma(0.7, 0.4, (n, k))).float()
 
 
-def test_activation_is_the_mean_l1_norm():
+def test_l1_is_the_mean_l1_norm():
     a = latents(9) - 0.2
-    assert Activation()(a).item() == pytest.approx(np.abs(a.numpy()).sum(1).mean(), rel=1e-6)
+    assert L1(a).item() == pytest.approx(np.abs(a.numpy()).sum(1).mean(), rel=1e-6)
 
 
 def test_similarity_is_the_mean_over_all_pairs():
     a = latents(9)
     units = a.numpy() / np.linalg.norm(a.numpy(), axis=1)[:, None]
     pairs = [units[i] @ units[j] for i in range(9) for j in range(9) if i != j]
-    assert Similarity()(a).item() == pytest.approx(np.mean(pairs), rel=1e-5)
+    assert SIMILARITY(a).item() == pytest.approx(np.mean(pairs), rel=1e-5)
 
 
 def test_similarity_leaves_out_embeddings_that_are_zero():
     a = latents(5)
     padded = torch.cat([a, torch.zeros(3, 6)])
-    assert Similarity()(padded).item() == pytest.approx(Similarity()(a).item(), rel=1e-5)
+    assert SIMILARITY(padded).item() == pytest.approx(SIMILARITY(a).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("alive", [0, 1])
 def test_similarity_without_a_pair_is_zero(alive):
     a = torch.zeros(4, 6)
     a[:alive] = 1.0
-    assert Similarity()(a).item() == 0
+    assert SIMILARITY(a).item() == 0
 
 
 def test_divergence_is_the_variance_term_of_vicreg():
     a = latents(50)
     want = np.maximum(0, 1 - np.sqrt(a.numpy().var(0, ddof=1) + 1e-6)).mean()
-    assert Divergence()(a).item() == pytest.approx(want, rel=1e-5)
-    assert Divergence()(10 * latents(500)).item() == 0
-    assert Divergence()(torch.ones(4, 3)).item() == pytest.approx(0.999, abs=1e-5)
-    assert Divergence()(torch.ones(1, 3)).item() == 0
+    assert DIVERGENCE(a).item() == pytest.approx(want, rel=1e-5)
+    assert DIVERGENCE(10 * latents(500)).item() == 0
+    assert DIVERGENCE(torch.ones(4, 3)).item() == pytest.approx(0.999, abs=1e-5)
+    assert DIVERGENCE(torch.ones(1, 3)).item() == 0
 
 
-@pytest.mark.parametrize("term", TERMS, ids=lambda term: type(term).__name__)
+@pytest.mark.parametrize("term", PENALTIES.values(), ids=list(PENALTIES))
 def test_the_value_does_not_depend_on_the_batch_size(term):
     values = [np.mean([term(part).item() for part in latents(8192).split(size)]) for size in (64, 512, 8192)]
     assert values[:2] == pytest.approx([values[2]] * 2, rel=0.03)
 
 
-@pytest.mark.parametrize("term", TERMS, ids=lambda term: type(term).__name__)
+@pytest.mark.parametrize("term", PENALTIES.values(), ids=list(PENALTIES))
 @settings(max_examples=30, deadline=None)
 @given(
     n=st.integers(1, 5),
@@ -111,9 +128,9 @@ def test_reconstruction_is_a_mean_over_used_pixels_and_patterns(name):
     rng = np.random.default_rng(0)
     predicted, target = rng.normal(0, 0.2, (2, 5, 8, 9))
     used = rng.random((8, 9)) < 0.7
-    terms = Objective(name, 0.0, 0.0, 0.0)(
-        *(torch.from_numpy(a) for a in (predicted, target, used.astype(float))), latents(5)
-    )
+    model = autoencoder(name)
+    model.preprocessing.detector.set_mask(~used)
+    terms = model.objective(torch.from_numpy(predicted), torch.from_numpy(target), latents(5))
     want = POINTWISE[name](predicted - target)[:, used].mean()
     assert terms[name].item() == pytest.approx(want, rel=1e-6)
     assert set(terms) == {"loss", name}  # a term of weight 0 costs nothing
@@ -121,25 +138,27 @@ def test_reconstruction_is_a_mean_over_used_pixels_and_patterns(name):
 
 @pytest.mark.parametrize("name", [*POINTWISE, "poisson"])
 def test_excluded_pixels_change_neither_value_nor_gradient(name):
-    used = torch.ones(8, 9)
-    used[2, 3:6] = 0
-    results = []
+    excluded = np.zeros((8, 9), bool)
+    excluded[2, 3:6] = True
+    model, results = autoencoder(name), []
+    model.preprocessing.detector.set_mask(excluded)
     for garbage in (0.0, 7.0):
         predicted = torch.full((4, 8, 9), 0.3)
-        predicted[:, used == 0] = garbage
+        predicted[:, excluded] = garbage
         predicted.requires_grad_()
         target = torch.full((4, 8, 9), 0.5)
-        target[:, used == 0] = 3 * garbage
-        loss = Objective(name, 0.0, 0.0, 0.0)(predicted, target, used, latents(4))["loss"]
+        target[:, excluded] = 3 * garbage
+        loss = model.objective(predicted, target, latents(4))["loss"]
         loss.backward()
-        assert not predicted.grad[:, used == 0].any()
+        assert not predicted.grad[:, excluded].any()
         results.append(loss.item())
     assert results[0] == results[1]
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms():
     y = torch.rand(5, 8, 9)
-    terms = Objective("mse", 0.3, 0.2, 0.1)(y, y + 0.1, torch.ones(8, 9), latents(5))
+    model = autoencoder(lambda_act=0.3, lambda_sim=0.2, lambda_div=0.1)
+    terms = model.objective(y, y + 0.1, latents(5))
     want = terms["mse"] + 0.3 * terms["l1"] + 0.2 * terms["similarity"] + 0.1 * terms["divergence"]
     assert terms["loss"].item() == pytest.approx(want.item(), rel=1e-6)
 
@@ -165,26 +184,26 @@ def train(request, patterns):
     from latentstem.nn.networks import resnet
 
     def run(**weights):
-        with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
-            patch.setattr(resnet, "_WIDTH", 8)
-            torch.manual_seed(0)
-            network = build_network(request.param, SHAPE, 6)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(resnet, "_CHANNELS", 8)
+            model = autoencoder(shape=SHAPE, network=request.param, **weights)
+            network = model.network
             with torch.no_grad():
                 network.initialise(patterns, None)
-            seen = patterns
+            encode, seen = network.encode, patterns
             if network.n_components:  # each pixel as one component
-                seen = (patterns - patterns.mean(0)).flatten(1) / patterns.std()
-            none = dict.fromkeys(("lambda_act", "lambda_sim", "lambda_div"), 0.0)
-            objective = Objective("mse", **{**none, **weights})
+                scores = (patterns - patterns.mean(0)).flatten(1) / patterns.std()
+                encode, seen = network.encode_scores, ScoreBatch.without_neighbours(scores, 0)
             optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
             for _ in range(150):
-                a = network.encode(seen)
-                loss = objective(network.decode(a), patterns, torch.ones(SHAPE), a)["loss"]
+                a = encode(seen)
+                loss = model.objective(network.decode(a), patterns, a)["loss"]
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
             with torch.no_grad():
-                return network.eval().encode(seen)
+                network.eval()
+                return encode(seen)
 
     return run
 
@@ -210,7 +229,7 @@ def test_lambda_act_makes_latents_sparser(train, plain):
 
 def test_lambda_sim_lowers_the_mean_pairwise_similarity(train, plain):
     least = -1 / 63
-    before, after = (Similarity()(latents).item() - least for latents in (plain, train(lambda_sim=0.1)))
+    before, after = (SIMILARITY(latents).item() - least for latents in (plain, train(lambda_sim=0.1)))
     assert after < 0.9 * before
 
 

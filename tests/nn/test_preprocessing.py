@@ -7,11 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from latentstem.scan.scan.scan import Scan
 
 from latentstem import as_scan
 from latentstem.errors import ArgumentError, DataValueError, MaskError
-from latentstem.nn.preprocessing import Detector, Preprocessing, patterns_to_tensor
+from latentstem.nn.detector import Detector
+from latentstem.nn.preprocessing import Preprocessing, patterns_to_tensor
+from latentstem.nn.scan_sample import sample_values
+from latentstem.scan.scan import Scan
 
 KINDS = ("minmax", "sqrt", "log", "zscore", "none")
 SHAPE = (7, 5, 32, 24)
@@ -21,7 +23,8 @@ def fitted(kind, data, *, counts=False, positions=None, detector=None, **masks):
     scan = as_scan(data, **masks)
     preprocessing = Preprocessing(kind, detector or Detector(scan.pattern_shape))
     preprocessing.detector.set_mask(scan.pattern_mask)
-    preprocessing.fit(scan, np.arange(scan.n_positions) if positions is None else positions, counts=counts)
+    positions = np.arange(scan.n_positions) if positions is None else positions
+    preprocessing.fit(sample_values(scan, positions, preprocessing.detector), counts=counts)
     return preprocessing
 
 
@@ -118,29 +121,29 @@ def test_statistics_travel_in_the_state():
 
 
 def test_large_scans_are_sampled(monkeypatch):
-    from latentstem.nn import preprocessing as module
+    from latentstem.nn import scan_sample as module
 
     reads = []
     read = Scan.read
     monkeypatch.setattr(Scan, "read", lambda self, at: reads.append(at) or read(self, at))
-    monkeypatch.setattr(module, "_SAMPLE", 66)
-    monkeypatch.setattr(module, "_PART_VALUES", 10 * 32 * 24)
+    monkeypatch.setattr(module, "_MAX_SAMPLE_PATTERNS", 66)
+    monkeypatch.setattr(module, "_MAX_BATCH_VALUES", 10 * 32 * 24)
     data = np.concatenate([patterns(seed) for seed in range(4)])
-    Preprocessing("none", Detector((32, 24))).fit(as_scan(data), np.arange(130), counts=False, seed=3)
+    list(sample_values(as_scan(data), np.arange(130), Detector((32, 24)), seed=3))
     assert [len(at) for at in reads] == [10] * 6 + [6]
     assert len(np.unique(np.concatenate(reads))) == 66
     assert np.concatenate(reads).max() < 130
     reads.clear()
-    monkeypatch.setattr(module, "_SAMPLE_VALUES", 20 * 32 * 24)  # of large patterns, fewer
-    Preprocessing("none", Detector((32, 24))).fit(as_scan(data), np.arange(130), counts=False, seed=3)
+    monkeypatch.setattr(module, "_MAX_SAMPLE_VALUES", 20 * 32 * 24)  # of large patterns, fewer
+    list(sample_values(as_scan(data), np.arange(130), Detector((32, 24)), seed=3))
     assert [len(at) for at in reads] == [10, 10]
 
 
 @pytest.mark.parametrize("low", [-3.0, 0.0, 5.0, 1e4])
 def test_statistics_in_parts_are_those_of_all_values(low, monkeypatch):
-    from latentstem.nn import preprocessing as module
+    from latentstem.nn import scan_sample as module
 
-    monkeypatch.setattr(module, "_PART_VALUES", 4 * 32 * 24)
+    monkeypatch.setattr(module, "_MAX_BATCH_VALUES", 4 * 32 * 24)
     data = np.rint(patterns(scale=3, low=low / 3))
     mask = np.zeros((32, 24), bool)
     mask[3:5, 7] = True
@@ -223,7 +226,10 @@ def test_a_mask_that_hits_every_bin_is_refused():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"crop": (0, 33, 0, 24)}, r"crop leaves the detector.*inside 32 x 24.*crop=\(0, 33, 0, 24\)"),
+        (
+            {"crop": (0, 33, 0, 24)},
+            r"crop reaches outside the detector.*inside 32 x 24.*crop=\(0, 33, 0, 24\)",
+        ),
         ({"bin": 3}, r"divisor of 32 and 24; received bin=3\. Use crop=\(0, 30, 0, 24\)"),
         ({"bin": 4}, r"at least 8 x 8; received 8 x 6"),
     ],

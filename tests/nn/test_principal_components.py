@@ -7,25 +7,27 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from latentstem.nn.pattern_reader import PatternReader, sample_with_neighbour_means
 
 import latentstem
 from latentstem import as_scan
-from latentstem.nn.preprocessing import Detector, Preprocessing
-from latentstem.nn.principal_components import Context
+from latentstem.nn.detector import Detector
+from latentstem.nn.preprocessing import Preprocessing
+from latentstem.nn.principal_components import PrincipalComponents
+from latentstem.nn.scan_sample import sample_values, sample_with_neighbour_means
+from latentstem.nn.scan_scores import ScanScores
 
 
-def fitted(data, *, counts=True, kind="minmax", components=24, radius=1, pattern_mask=None):
-    """A context of all patterns of a scan."""
+def fitted(data, *, counts=True, kind="minmax", count=24, radius=1, pattern_mask=None):
+    """Principal components of all patterns of a scan."""
     scan = as_scan(data)
     preprocessing = Preprocessing(kind, Detector(scan.pattern_shape))
     preprocessing.detector.set_mask(pattern_mask)
     everywhere = np.arange(scan.n_positions)
-    preprocessing.fit(scan, everywhere, counts=counts)
-    context = Context(preprocessing, components, radius)
+    preprocessing.fit(sample_values(scan, everywhere, preprocessing.detector), counts=counts)
+    components = PrincipalComponents(preprocessing, count, radius)
     single, mean = sample_with_neighbour_means(scan, everywhere, preprocessing.detector)
-    context.fit(single, mean, counts=counts, seed=0)
-    return context, single, mean
+    components.fit(single, mean, counts=counts, seed=0)
+    return components, single, mean
 
 
 @pytest.fixture(scope="module")
@@ -43,30 +45,30 @@ def recorded(specimen):
 @pytest.mark.parametrize("unit", [1, 1e-6, 1e6])
 def test_scores_are_centred_and_of_one_scale(recorded, kind, unit):
     counts = unit == 1
-    context, single, mean = fitted(recorded if counts else recorded * unit, counts=counts, kind=kind)
-    scores = context.scores(mean)
+    components, single, mean = fitted(recorded if counts else recorded * unit, counts=counts, kind=kind)
+    scores = components.scores(mean)
     spread = scores.std(0)
     assert scores.mean(0).abs().max() < 1e-3
     assert spread[:16].max() <= 1
     assert spread[:16].min() > 0.7
     assert 0.1 < spread.min()
-    assert context.scores(single)[:, :3].mean(0).abs().max() < 0.3
+    assert components.scores(single)[:, :3].mean(0).abs().max() < 0.3
 
 
 def test_components_are_ranked_and_differ(recorded):
-    context, _, mean = fitted(recorded)
-    scores = context.scores(mean)
+    components, _, mean = fitted(recorded)
+    scores = components.scores(mean)
     together = torch.corrcoef(scores.T) - torch.eye(24)
     assert together.abs().max() < 0.3
     assert together[:6, :6].abs().max() < 0.05
-    noise = context.noise / scores.std(0)
+    noise = components.noise / scores.std(0)
     assert noise[:3].max() < 0.5 * noise[12:].min()  # what stands out most of the noise comes first
 
 
 def test_fewer_patterns_than_components(recorded):
     for n in (2, 5, 20):
-        context, single, _ = fitted(recorded[:1, :n])
-        scores, variances = context(single)
+        components, single, _ = fitted(recorded[:1, :n])
+        scores, variances = components(single)
         assert scores.shape == (n, 24)
         assert variances.shape == (n, 16)
         assert n == 2 or scores[:, 0].std() > 0.1  # two are the same in the mean over neighbours
@@ -81,11 +83,13 @@ def test_what_does_not_vary_has_no_scores(counts):
     phases = np.random.default_rng(0).gamma(1.0, 5.0, (2, 9, 10))
     where = np.broadcast_to(np.arange(12) >= 6, (8, 12)).astype(int)
     patterns = phases[where].round() if counts else phases[where].astype(np.float32)
-    context, single, _ = fitted(patterns, counts=counts)
-    assert (context.directions.abs().amax(0) > 0).sum() <= 3  # phases, and where they are mixed at the edge
-    assert context.scores(single + 1e-3).abs().max() < 5
-    context, single, _ = fitted(np.broadcast_to(patterns[0, 0], (5, 6, 9, 10)), counts=counts)
-    assert not context.scores(single).any()
+    components, single, _ = fitted(patterns, counts=counts)
+    assert (
+        components.directions.abs().amax(0) > 0
+    ).sum() <= 3  # phases, and where they are mixed at the edge
+    assert components.scores(single + 1e-3).abs().max() < 5
+    components, single, _ = fitted(np.broadcast_to(patterns[0, 0], (5, 6, 9, 10)), counts=counts)
+    assert not components.scores(single).any()
 
 
 def test_the_same_seed_gives_the_same_components(recorded):
@@ -98,45 +102,47 @@ def test_the_same_seed_gives_the_same_components(recorded):
 # ---- noise ----
 
 
-def measured(context, specimen, draw):
+def measured(components, specimen, draw):
     """Standard deviation of each score over recordings of the same specimen."""
-    expected = context.scores(torch.from_numpy(specimen.reshape(-1, 16, 18)).float())
+    expected = components.scores(torch.from_numpy(specimen.reshape(-1, 16, 18)).float())
     rng = np.random.default_rng(5)
     patterns = torch.from_numpy(draw(rng, specimen).reshape(-1, 16, 18)).float()
-    return (context.scores(patterns) - expected).std(0)
+    return (components.scores(patterns) - expected).std(0)
 
 
 @pytest.mark.parametrize("kind", ["minmax", "zscore", "none"])
 def test_the_noise_of_counts_is_known(specimen, recorded, kind):
-    context, single, _ = fitted(recorded, kind=kind)
-    want = measured(context, specimen, lambda rng, mean: rng.poisson(mean))
-    assert context.gain == 1
-    assert (context.noise / want).tolist() == pytest.approx([1] * 24, rel=0.2)
-    variances = context(single)[1].mean(0)
+    components, single, _ = fitted(recorded, kind=kind)
+    want = measured(components, specimen, lambda rng, mean: rng.poisson(mean))
+    assert components.gain == 1
+    assert (components.noise / want).tolist() == pytest.approx([1] * 24, rel=0.2)
+    variances = components(single)[1].mean(0)
     assert (variances.sqrt() / want[:16]).tolist() == pytest.approx([1] * 16, rel=0.2)
 
 
 @pytest.mark.parametrize("kind", ["minmax", "zscore", "none"])
 @pytest.mark.parametrize("electron", [0.37, 5e4])
 def test_the_noise_of_scaled_values_is_estimated(specimen, recorded, kind, electron):
-    context, _, _ = fitted(recorded * electron, counts=False, kind=kind, components=128)
-    want = measured(context, specimen * electron, lambda rng, mean: electron * rng.poisson(mean / electron))
-    assert context.gain.item() == pytest.approx(electron, rel=0.2)
-    assert (context.noise / want)[:16].mean() == pytest.approx(1, rel=0.2)
+    components, _, _ = fitted(recorded * electron, counts=False, kind=kind, count=128)
+    want = measured(
+        components, specimen * electron, lambda rng, mean: electron * rng.poisson(mean / electron)
+    )
+    assert components.gain.item() == pytest.approx(electron, rel=0.2)
+    assert (components.noise / want)[:16].mean() == pytest.approx(1, rel=0.2)
 
 
 def test_brighter_patterns_are_noisier(recorded):
-    context, single, _ = fitted(recorded)
-    dim, bright = context(single)[1], context(9 * single)[1]
+    components, single, _ = fitted(recorded)
+    dim, bright = components(single)[1], components(9 * single)[1]
     torch.testing.assert_close(bright, 9 * dim)
 
 
 def test_noise_is_measured_anew_on_other_data(recorded):
-    context, single, _ = fitted(recorded)
-    before, scores = context.noise.clone(), context.scores(single)
-    context.measure_noise(4 * single)
-    torch.testing.assert_close(context.noise, 2 * before)
-    assert torch.equal(context.scores(single), scores)
+    components, single, _ = fitted(recorded)
+    before, scores = components.noise.clone(), components.scores(single)
+    components.fit_noise(4 * single)
+    torch.testing.assert_close(components.noise, 2 * before)
+    assert torch.equal(components.scores(single), scores)
 
 
 # ---- alike ----
@@ -150,9 +156,9 @@ def test_alike_equals_the_formula(seed, apart, q):
     t = s + apart * t
     v, w = rng.uniform(0.1, 2, (2, 16))
     want = sum((s[a] - t[a]) ** 2 / (v[a] + w[a]) for a in range(16)) / 16 < 2.1
-    context = Context(Preprocessing("none", Detector((8, 8))), q, 1)
+    components = PrincipalComponents(Preprocessing("none", Detector((8, 8))), q, 1)
     first, second = ((torch.from_numpy(a), torch.from_numpy(b)) for a, b in ((s, v), (t, w)))
-    assert bool(context.alike(first, second)) == want == bool(context.alike(second, first))
+    assert bool(components.is_similar(first, second)) == want == bool(components.is_similar(second, first))
 
 
 @pytest.mark.parametrize("counts", [True, False])
@@ -162,25 +168,24 @@ def test_like_patterns_are_alike_and_others_are_not(counts):
     phases = rng.gamma(0.5, 20, (2, 9, 10))
     where = np.broadcast_to((np.arange(40) >= 21).astype(int), (40, 40))
     patterns = rng.poisson(phases[where]) * (1 if counts else 0.2)
-    context, single, _ = fitted(patterns, counts=counts, components=64)
-    scores, variances = context(single)
-    alike = context.alike((scores[:, None], variances[:, None]), (scores, variances)).numpy()
+    components, single, _ = fitted(patterns, counts=counts, count=64)
+    scores, variances = components(single)
+    alike = components.is_similar((scores[:, None], variances[:, None]), (scores, variances)).numpy()
     same = where.ravel()[:, None] == where.ravel()
     assert alike[same].mean() > 0.9
     assert not alike[~same].any()
 
 
-@pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("counts", [True, False])
-def test_a_defect_of_one_position_is_nobodys_neighbour(counts, whole):
+def test_a_defect_of_one_position_is_nobodys_neighbour(counts):
     rng = np.random.default_rng(0)
     host = rng.gamma(0.5, 10, (9, 10))
     mean = np.broadcast_to(host, (30, 34, 9, 10)).copy()
     mean[5, 6] = np.roll(host, 4, 0)
     patterns = rng.poisson(mean) * (1 if counts else 0.2)
-    context, _, _ = fitted(patterns, counts=counts, components=64)
-    reader = PatternReader(as_scan(patterns), context, context._preprocessing[0].detector, whole=whole)
-    members = reader(np.arange(30 * 34)).members.sum(1).reshape(30, 34)
+    components, _, _ = fitted(patterns, counts=counts, count=64)
+    scores = ScanScores.measure(as_scan(patterns), components, components._preprocessing[0].detector)
+    members = scores(np.arange(30 * 34)).ring_counts.sum(1).reshape(30, 34)
     assert members[5, 6] == 0
     around = members[4:7, 5:8].flatten()[[0, 1, 2, 3, 5, 6, 7, 8]]
     assert around.max() <= 7  # of eight, one being the defect
@@ -198,17 +203,17 @@ def test_what_lies_under_the_pattern_mask_is_not_seen(recorded):
     for garbage in (0.0, np.nan, 1e30):
         values = recorded.astype("float32")
         values[:, :, mask] = garbage
-        context, single, _ = fitted(values, pattern_mask=mask)
-        made.append((context.directions, context.noise, *context(single)))
-        assert not context.directions[torch.from_numpy(mask.ravel())].any() or garbage != garbage
+        components, single, _ = fitted(values, pattern_mask=mask)
+        made.append((components.directions, components.noise, *components(single)))
+        assert not components.directions[torch.from_numpy(mask.ravel())].any() or garbage != garbage
     for found in made[1:]:
         for one, other in zip(found, made[0], strict=True):
             assert torch.equal(one, other)
 
 
 def test_scores_travel_with_the_state(recorded):
-    context, single, _ = fitted(recorded)
-    other = Context(context._preprocessing[0], 24, 1)
-    other.load_state_dict(context.state_dict())
-    assert torch.equal(other.scores(single), context.scores(single))
-    assert torch.equal(other.noise, context.noise)
+    components, single, _ = fitted(recorded)
+    other = PrincipalComponents(components._preprocessing[0], 24, 1)
+    other.load_state_dict(components.state_dict())
+    assert torch.equal(other.scores(single), components.scores(single))
+    assert torch.equal(other.noise, components.noise)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from latentstem.report.report.baselines import clip, loss, nmf, noise_variance, squared_error, svd, thin
-from latentstem.scan.scan.scan import Scan
 
-from latentstem.io.arrays import as_pattern_source, default_axes
+from latentstem.io.arrays import as_pattern_source
+from latentstem.report.baselines import clip, loss, nmf, noise_variance, squared_error, svd, thin
+from latentstem.scan.scan import Scan, default_axes
 
 POSITIONS, PIXELS = 35, 24 * 8
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from latentstem.simulation.simulate.diffraction import crystal
-from latentstem.simulation.simulate.simulate import STRUCTURES, simulate
 
 from latentstem.errors import ArgumentError
+from latentstem.simulation.diffraction import crystal
+from latentstem.simulation.simulate import STRUCTURES, simulate
 
 SHAPES = {"scan_shape": (7, 5), "pattern_shape": (32, 24)}
 FIELDS = {

@@ -274,7 +274,7 @@ def looked_at(data, model, results):
 def opened_in_the_panel(data, model, results):
     """Its session, and what its widgets ask of a scan, without a window."""
     from latentstem.scan.virtual_images import virtual_images
-    from napari_latentstem.reader import open_session
+    from napari_latentstem.layers.reader import open_session
 
     session = open_session(lambda: latentstem.as_scan(data), "scan")
     session.model, session.embedding = model, model.embed(session.scan)

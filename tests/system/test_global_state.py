@@ -12,13 +12,13 @@ import numpy as np
 import py4DSTEM
 import pytest
 import torch
-from latentstem.report.report.report import write_report
 from typer.testing import CliRunner
 
 import latentstem
 from helpers import train
 from hostile.process_snapshot import snapshot
 from latentstem.cli import app
+from latentstem.report.report import write_report
 
 
 class Given:
@@ -49,28 +49,37 @@ def command_line(given):
 
 #: what is called, and the function in which it is stopped
 VERBS = {
-    "train": (lambda g: train(g.scan), "training.module.Autoencoder.training_step"),
-    "train, at the start": (lambda g: train(g.scan), "training.fit.inspect"),
-    "train, asking for patterns": (lambda g: train(g.scan), "training.data.ScanDataModule.train_dataloader"),
-    "train, at a validation": (lambda g: train(g.scan), "training.module.Autoencoder.validation_step"),
+    "train": (lambda g: train(g.scan), "training.training_module.TrainingModule.training_step"),
+    "train, at the start": (lambda g: train(g.scan), "training.run.measure_quality"),
+    "train, asking for patterns": (
+        lambda g: train(g.scan),
+        "training.data_module.ScanDataModule.train_dataloader",
+    ),
+    "train, at a validation": (
+        lambda g: train(g.scan),
+        "training.training_module.TrainingModule.validation_step",
+    ),
     "train, writing": (
         lambda g: train(g.scan, output_dir=tempfile.mkdtemp(dir=g.folder)),
-        "training.callbacks.write_checkpoint",
+        "training.checkpoint_callback.write_checkpoint",
     ),
     "train with a loader process": (
         lambda g: train(g.scan, epochs=1, workers=1),
-        "training.module.Autoencoder.training_step",
+        "training.training_module.TrainingModule.training_step",
     ),
-    "embed": (lambda g: g.model.embed(g.scan, progress=True), "model.LatentModel.reader"),
-    "reconstruct": (lambda g: g.model.reconstruct(g.scan), "model.LatentModel.reconstruct_batch"),
-    "save": (lambda g: g.model.save(g.folder / "again.ckpt"), "checkpoint.atomic_write"),
-    "load": (lambda g: latentstem.load(g.path), "training.module.build_network"),
-    "report": (lambda g: write_report(g.model, g.scan, g.folder / "report.html"), "report.compare"),
-    "simulate": (lambda g: latentstem.simulate((3, 4), (16, 18)), "simulation._detect"),
+    "embed": (
+        lambda g: g.model.embed(g.scan, progress=True),
+        "nn.principal_components.PrincipalComponents.forward",
+    ),
+    "reconstruct": (lambda g: g.model.reconstruct(g.scan), "nn.autoencoder.Autoencoder.decode_patterns"),
+    "save": (lambda g: g.model.save(g.folder / "again.ckpt"), "io.checkpoint.atomic_write"),
+    "load": (lambda g: latentstem.load(g.path), "nn.autoencoder.build_network"),
+    "report": (lambda g: write_report(g.model, g.scan, g.folder / "report.html"), "report.report.compare"),
+    "simulate": (lambda g: latentstem.simulate((3, 4), (16, 18)), "simulation.diffraction._draw_disks"),
     "as_scan": (lambda g: latentstem.as_scan(g.folder / "scan.npy"), None),
-    "HyperSpy": (lambda g: g.signal.embed(g.model), "model.LatentModel.reader"),
-    "py4DSTEM": (lambda g: g.datacube.reconstruct(g.model), "model.LatentModel.reconstruct_batch"),
-    "command line": (command_line, "model.LatentModel.reader"),
+    "HyperSpy": (lambda g: g.signal.embed(g.model), "nn.principal_components.PrincipalComponents.forward"),
+    "py4DSTEM": (lambda g: g.datacube.reconstruct(g.model), "nn.autoencoder.Autoencoder.decode_patterns"),
+    "command line": (command_line, "nn.principal_components.PrincipalComponents.forward"),
 }
 
 

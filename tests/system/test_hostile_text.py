@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 import latentstem
 from helpers import train
 from latentstem.cli import app
-from latentstem.cli.messages import visible
+from latentstem.cli.messages import escape_control_characters
 from latentstem.errors import CheckpointError, FileError, StorageError
-from latentstem.report.figures import latent_maps
-from latentstem.report.report import write_report
+from latentstem.report import write_report
+from latentstem.report.figures import draw_latent_maps
 from latentstem.scan.scan import Axis
 
 MARKUP = "<script>alert(1)</script>\"'><img src=http://a.b/c onerror=x>&amp;"
@@ -74,7 +74,7 @@ def test_page(model, scan, tmp_path):
 def test_pictures(tmp_path, units, scale):
     axes = tuple(Axis(units, size, scale, units=units) for size in (7, 5))
     maps = np.random.default_rng(0).normal(size=(7, 5, 2)).astype(np.float32)
-    assert latent_maps(latentstem.Embedding(maps, axes), tmp_path / "a.png").stat().st_size > 1000
+    assert draw_latent_maps(latentstem.Embedding(maps, axes), tmp_path / "a.png").stat().st_size > 1000
 
 
 def write_scan(path, scan, text):
@@ -106,9 +106,9 @@ def test_terminal(model, scan, tmp_path, text):
     assert "\nerror: none" not in result.output
 
 
-def test_visible():
-    assert visible("3 Å^-1, µ [bold]") == "3 Å^-1, µ [bold]"
-    assert visible("\x1b[2J\n\udcff") == r"\x1b[2J\n\udcff"
+def test_escape_control_characters():
+    assert escape_control_characters("3 Å^-1, µ [bold]") == "3 Å^-1, µ [bold]"
+    assert escape_control_characters("\x1b[2J\n\udcff") == r"\x1b[2J\n\udcff"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,9 @@ def test_addresses_are_no_paths(model, scan, address):
         (lambda: model.save(address), StorageError),
         (lambda: write_report(model, scan, address), StorageError),
     ):
-        with pytest.raises(error, match=r"a URL instead of a path.*nothing is read from or written to the network"):
+        with pytest.raises(
+            error, match=r"a URL instead of a path.*nothing is read from or written to the network"
+        ):
             call()
 
 

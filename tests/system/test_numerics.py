@@ -9,9 +9,6 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from latentstem.nn.losses import poisson_deviance
-from latentstem.nn.pattern_reader import PatternReader, sample_with_neighbour_means
-from latentstem.scan.scan.quality import _Pass, measure_quality
 from scipy.stats import binom, chisquare, poisson
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
@@ -20,11 +17,17 @@ import latentstem
 from helpers import train
 from latentstem import Autoencoder, LatentModel, TrainingConfig, as_scan
 from latentstem.errors import DataValueError
+from latentstem.nn.batches import PatternBatch
+from latentstem.nn.detector import Detector
+from latentstem.nn.likelihoods.poisson import poisson_deviance
 from latentstem.nn.metrics import image_quality
 from latentstem.nn.networks.base import Network
-from latentstem.nn.preprocessing import Detector, Preprocessing, patterns_to_tensor
-from latentstem.nn.principal_components import Context
+from latentstem.nn.preprocessing import Preprocessing, patterns_to_tensor
+from latentstem.nn.principal_components import PrincipalComponents
+from latentstem.nn.scan_sample import sample_values, sample_with_neighbour_means
+from latentstem.nn.scan_scores import ScanScores
 from latentstem.nn.thinning import thin_counts
+from latentstem.scan.quality import measure_quality
 from latentstem.training.data_module import split_positions
 
 KINDS = ("minmax", "sqrt", "log", "zscore", "none")
@@ -48,17 +51,19 @@ def prepared(data, **arguments):
         torch.manual_seed(0)
         module = Autoencoder(config.model_dump(), scan.pattern_shape)
         everything = np.arange(scan.n_positions)
-        module.preprocessing.fit(scan, everything, counts=quality.counts)
-        single, mean = sample_with_neighbour_means(scan, everything, module.preprocessing.detector)
+        detector = module.preprocessing.detector
+        module.preprocessing.fit(sample_values(scan, everything, detector), counts=quality.counts)
+        single, mean = sample_with_neighbour_means(scan, everything, detector)
         if module.network.n_components:
-            module.context.fit(single, mean, counts=quality.counts, seed=0)
+            module.principal_components.fit(single, mean, counts=quality.counts, seed=0)
         module.initialise(mean)
-    return module, PatternReader(scan, module.context, module.preprocessing.detector)(everything)
+    scores = ScanScores.measure(scan, module.principal_components, detector)(everything)
+    return module, PatternBatch(patterns_to_tensor(scan.read(everything)), scores)
 
 
 def loss_and_gradient(module, batch):
     module.zero_grad()
-    loss = module.losses(batch, torch.Generator().manual_seed(0))["loss"]
+    loss = module.loss(batch, torch.Generator().manual_seed(0))["loss"]
     loss.backward()
     return loss.item(), torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
 
@@ -179,11 +184,9 @@ def test_large_sums_keep_their_digits():
     for stored in (data, data.astype(np.float32)):
         scan, positions = as_scan(stored), np.arange(2)
         preprocessing = Preprocessing("minmax", Detector(scan.pattern_shape, 4))
-        preprocessing.fit(scan, positions, counts=True)
+        preprocessing.fit(sample_values(scan, positions, preprocessing.detector), counts=True)
         assert preprocessing.mean_total.item() == pytest.approx(want.mean(), rel=1e-6)
-        seen = _Pass(scan)
-        seen.add(positions, scan.read(positions))
-        assert seen.total == pytest.approx(want.ravel(), rel=1e-6)
+        assert measure_quality(scan).total_intensity.ravel() == pytest.approx(want.ravel(), rel=1e-6)
 
 
 # ---- dose ----
@@ -335,7 +338,7 @@ def test_psnr_and_ssim_under_a_mask(offset):
 class _Identity(Network):
     """Latents are the preprocessed pattern."""
 
-    def encode(self, x, rings=None, members=None):
+    def encode(self, x):
         return x.flatten(1)
 
     def decode(self, z):
@@ -349,10 +352,11 @@ def _identity_model(scan, **arguments):
     )
     h, w = module.preprocessing.shape
     module.config = module.config.model_copy(update={"latent_dim": h * w})
-    module.network, module.context = _Identity((h, w), h * w), Context(module.preprocessing, 0, 0)
+    module.network = _Identity((h, w), h * w)
+    module.principal_components = PrincipalComponents(module.preprocessing, 0, 0)
     module.preprocessing.detector.set_mask(scan.pattern_mask)
     training, _ = split_positions(scan, 0.05, 0)
-    module.preprocessing.fit(scan, training, counts=counts)
+    module.preprocessing.fit(sample_values(scan, training, module.preprocessing.detector), counts=counts)
     return LatentModel(module, None)
 
 

@@ -17,18 +17,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from latentstem.nn.pattern_reader import Batch, PatternReader, sample_with_neighbour_means
 from scipy.ndimage import label
 
 from latentstem import as_scan
 from latentstem.errors import FileError, MaskError
-from latentstem.nn import pattern_reader as reader_module
-from latentstem.nn.preprocessing import Detector, Preprocessing
-from latentstem.nn.principal_components import Context
+from latentstem.nn import scan_sample
+from latentstem.nn.batches import PatternBatch
+from latentstem.nn.detector import Detector
+from latentstem.nn.neighbourhood import ring_count
+from latentstem.nn.preprocessing import Preprocessing
+from latentstem.nn.principal_components import PrincipalComponents
+from latentstem.nn.scan_sample import sample_with_neighbour_means
+from latentstem.nn.scan_scores import ScanScores
 from latentstem.nn.thinning import thin_counts
 from latentstem.training import data_module as module
-from latentstem.training import prefetch as ahead
-from latentstem.training import sampler as order
+from latentstem.training import prefetch, sampler
 from latentstem.training.data_module import ScanDataModule, fits_in_memory, in_memory, split_positions
 
 SHAPE = (7, 5, 32, 24)
@@ -97,9 +100,9 @@ def test_one_position_cannot_be_split():
 COMPONENTS = 18
 
 
-def context(shape, radius, *, choosy=False):
-    """Scores along random directions; all patterns are alike, or those of like brightness."""
-    made = Context(Preprocessing("none", Detector(shape)), COMPONENTS, radius)
+def random_components(shape, radius, *, choosy=False):
+    """Scores along random directions; all patterns are similar, or those of similar brightness."""
+    made = PrincipalComponents(Preprocessing("none", Detector(shape)), COMPONENTS, radius)
     rng = np.random.default_rng(7)
     made.directions.copy_(torch.from_numpy(rng.normal(size=made.directions.shape)))
     made.directions[:, :16] *= float(choosy)
@@ -110,13 +113,13 @@ def context(shape, radius, *, choosy=False):
     return made
 
 
-def reader(scan, radius, *, choosy=False, whole=False):
-    made = context(scan.pattern_shape, radius, choosy=choosy)
-    return PatternReader(scan, made, made._preprocessing[0].detector, whole=whole)
+def scores_of(scan, radius, *, choosy=False):
+    made = random_components(scan.pattern_shape, radius, choosy=choosy)
+    return ScanScores.measure(scan, made, made._preprocessing[0].detector)
 
 
-def surroundings(patterns, excluded, position, made):
-    """Ring sums (R, q) and members (R,) of one scan position, by a plain loop."""
+def ring_sums_of(patterns, excluded, position, made):
+    """Ring sums (R, q) and counts (R,) of one scan position, by a plain loop."""
     (ny, nx), radius = patterns.shape[:2], made.radius
     distances = sorted(
         {
@@ -134,7 +137,7 @@ def surroundings(patterns, excluded, position, made):
             if (j, i) == (y, x) or excluded[j, i]:
                 continue
             other = made(torch.from_numpy(patterns[j, i].astype("f4"))[None])
-            if made.alike(own, other):
+            if made.is_similar(own, other):
                 ring = distances.index((j - y) ** 2 + (i - x) ** 2)
                 sums[ring] += other[0][0].double().numpy()
                 members[ring] += 1
@@ -142,77 +145,51 @@ def surroundings(patterns, excluded, position, made):
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    scan=masked_scans(),
-    radius=st.integers(0, 3),
-    seed=st.integers(0, 9),
-    whole=st.booleans(),
-    choosy=st.booleans(),
-)
-def test_ring_sums_equal_a_plain_loop(scan, radius, seed, whole, choosy):
+@given(scan=masked_scans(), radius=st.integers(0, 3), seed=st.integers(0, 9), choosy=st.booleans())
+def test_ring_sums_equal_a_plain_loop(scan, radius, seed, choosy):
     patterns = scan.source.array
     positions = np.random.default_rng(seed).permutation(scan.n_positions)[:7]
-    read = reader(scan, radius, whole=whole, choosy=choosy)
-    batch = read(positions)
-    np.testing.assert_array_equal(batch.patterns.numpy(), patterns.reshape(-1, 8, 9)[positions])
+    made = random_components(scan.pattern_shape, radius, choosy=choosy)
+    batch = ScanScores.measure(scan, made, made._preprocessing[0].detector)(positions)
     values = torch.from_numpy(patterns.reshape(-1, 8, 9)[positions].astype("f4"))
-    want = (values.flatten(1).double() @ read.context.directions.double() - read.context.centre).numpy()
+    want = (values.flatten(1).double() @ made.directions.double() - made.centre).numpy()
     np.testing.assert_allclose(batch.scores.numpy(), want, rtol=1e-4, atol=1e-3)
-    if not radius:
-        assert batch.rings is None
-        assert batch.members is None
-        return
+    assert batch.ring_counts.shape[1] == batch.ring_sums.shape[1] == ring_count(radius)
     for i, position in enumerate(positions):
-        sums, members = surroundings(patterns, scan.scan_mask, position, read.context)
-        np.testing.assert_array_equal(batch.members[i].numpy(), members)
-        np.testing.assert_allclose(batch.rings[i].numpy(), sums, rtol=1e-4, atol=1e-2)
+        sums, members = ring_sums_of(patterns, scan.scan_mask, position, made)
+        np.testing.assert_array_equal(batch.ring_counts[i].numpy(), members)
+        np.testing.assert_allclose(batch.ring_sums[i].numpy(), sums, rtol=1e-4, atol=1e-2)
 
 
-@pytest.mark.parametrize("radius", [0, 1, 2])
-@pytest.mark.parametrize("whole", [True, False])
-def test_patterns_are_left_out_where_they_are_not_wanted(radius, whole):
-    read = reader(as_scan(counts()), radius, whole=whole, choosy=True)
-    positions = np.array([3, 17, 34])
-    with_patterns, without = read(positions), read(positions, patterns=False)
-    assert without.patterns is None or not whole
-    for one, other in zip(with_patterns[1:], without[1:], strict=True):
-        assert one is other is None or torch.equal(one, other)
+def test_without_components_there_are_no_scores():
+    made = PrincipalComponents(Preprocessing("none", Detector(SHAPE[2:])), 0, 1)
+    batch = ScanScores.measure(as_scan(counts()), made, Detector(SHAPE[2:]))(np.arange(5, 9))
+    assert batch.scores.shape == (4, 0)
+    assert batch.ring_sums.shape == (4, 2, 0)
 
 
-def test_a_batch_without_patterns_says_so():
-    batch = reader(as_scan(counts()), 1, whole=True)(np.arange(4), patterns=False)
-    with pytest.raises(RuntimeError, match="read without its patterns"):
-        batch.recorded  # noqa: B018
-
-
-@pytest.mark.parametrize("made", [None, Context(Preprocessing("none", Detector(SHAPE[2:])), 0, 1)])
-def test_without_components_patterns_are_read_alone(made):
-    batch = PatternReader(as_scan(counts()), made, Detector(SHAPE[2:]), whole=True)(np.arange(5, 9))
-    np.testing.assert_array_equal(batch.patterns.numpy(), counts().reshape(-1, 32, 24)[5:9])
-    assert batch.scores is batch.rings is batch.members is None
-
-
-@pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("garbage", [1e9, np.nan])
 @pytest.mark.parametrize("position", [(3, 2), (0, 0)])
-def test_excluded_positions_are_nobodys_neighbours(whole, garbage, position):
+def test_excluded_positions_are_nobodys_neighbours(garbage, position):
     values = counts().astype("float32")
-    clean = reader(as_scan(values), 1)(np.arange(35)).members.sum()
+    clean = scores_of(as_scan(values), 1)(np.arange(35)).ring_counts.sum()
     mask = np.zeros((7, 5), bool)
     mask[position] = True
     values[position] = garbage
-    batch = reader(as_scan(values, scan_mask=mask), 1, whole=whole)(np.flatnonzero(~mask))
-    assert batch.rings.abs().max() < 1e5
-    assert batch.members.sum() == clean - 2 * (8 if position == (3, 2) else 3)
+    batch = scores_of(as_scan(values, scan_mask=mask), 1)(np.flatnonzero(~mask))
+    assert batch.ring_sums.abs().max() < 1e5
+    assert batch.ring_counts.sum() == clean - 2 * (8 if position == (3, 2) else 3)
 
 
-def test_taken_and_joined_batches_are_the_same_as_read_ones():
-    for radius in (0, 1):
-        read = reader(as_scan(counts()), radius)
-        want = read(np.arange(20))
-        joined = Batch.join([want.take(slice(0, 9)), want.take(torch.arange(9, 20))])
-        for one, other in zip(joined, want, strict=True):
-            assert one is other is None or torch.equal(one, other)
+@pytest.mark.parametrize("radius", [0, 1])
+def test_some_of_a_batch_is_what_was_asked_for(radius):
+    scores = scores_of(as_scan(counts()), radius)
+    batch = PatternBatch(torch.from_numpy(counts().reshape(-1, 32, 24)[:20]), scores(np.arange(20))).take(
+        slice(3, 9)
+    )
+    assert torch.equal(batch.patterns, torch.from_numpy(counts().reshape(-1, 32, 24)[3:9]))
+    for one, other in zip(batch.scores, scores(np.arange(3, 9)), strict=True):
+        assert torch.equal(one, other)
 
 
 @settings(max_examples=20, deadline=None)
@@ -236,7 +213,7 @@ def test_a_sample_and_its_means_equal_a_plain_loop(scan, seed):
 def test_a_large_sample_is_read_in_parts(monkeypatch):
     scan, positions = as_scan(counts()), np.arange(3, 31)
     want = sample_with_neighbour_means(scan, positions, Detector(SHAPE[2:]))
-    monkeypatch.setattr(reader_module, "_READ", 6)
+    monkeypatch.setattr(scan_sample, "_MAX_READ_PATTERNS", 6)
     for one, other in zip(
         sample_with_neighbour_means(scan, positions, Detector(SHAPE[2:])), want, strict=True
     ):
@@ -263,18 +240,13 @@ def stored(request, tmp_path):
 
 def test_storage_makes_no_difference(stored):
     positions = np.random.default_rng(0).permutation(35)
-    want, *others = (
-        reader(as_scan(data), 1, choosy=True, whole=whole)(positions)
-        for data, whole in ((counts(), False), (stored, False), (counts(), True), (stored, True))
-    )
+    want, got = (scores_of(as_scan(data), 1, choosy=True)(positions) for data in (counts(), stored))
     assert as_scan(stored).source.array is None
     at = np.flatnonzero(positions == 3 * 5 + 2)[0]
-    assert want.members[at].sum() == 5  # of eight neighbours, those on this side of the edge
-    for batch in others:
-        assert torch.equal(batch.patterns, want.patterns)
-        assert torch.equal(batch.members, want.members)
-        torch.testing.assert_close(batch.scores, want.scores, rtol=1e-4, atol=1e-2)
-        torch.testing.assert_close(batch.rings, want.rings, rtol=1e-4, atol=1e-2)
+    assert want.ring_counts[at].sum() == 5  # of eight neighbours, those on this side of the edge
+    assert torch.equal(got.ring_counts, want.ring_counts)
+    torch.testing.assert_close(got.scores, want.scores, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(got.ring_sums, want.ring_sums, rtol=1e-4, atol=1e-2)
 
 
 def test_the_whole_scan_is_scored_in_one_pass():
@@ -284,10 +256,10 @@ def test_the_whole_scan_is_scored_in_one_pass():
         "shape": source.shape, "dtype": source.dtype, "chunks": source.chunks, "array": source.array,
         "read": staticmethod(lambda at: (reads.append(at), source.read(at))[1]),
     })()  # fmt: skip
-    read = reader(replace(as_scan(counts()), source=counting), 1, whole=True)
+    scores = scores_of(replace(as_scan(counts()), source=counting), 1)
     assert sorted(np.concatenate(reads)) == list(range(35))
     reads.clear()
-    read(np.arange(35), patterns=False)
+    scores(np.arange(35))
     assert not reads
 
 
@@ -309,23 +281,25 @@ def test_what_fits_into_memory(stored, monkeypatch):
 # ---- order ----
 
 
-def batches(scan, training, *, start=0, workers=0, seed=0, batch_size=4, steps=6, share=(0, 1)):
+def batches(scan, training, *, start=0, workers=0, seed=0, batch_size=4, steps=6, rank=0, world_size=1):
     """Batches of the epoch that begins at step `start`."""
     data = ScanDataModule(
-        reader(scan, 1, whole=True),
+        scan,
+        scores_of(scan, 1),
         training,
         np.arange(3),
         batch_size=batch_size,
         steps_per_epoch=steps,
         workers=workers,
         seed=seed,
-        share=share,
+        rank=rank,
+        world_size=world_size,
     )
     data.trainer = type("Trainer", (), {"current_epoch": start // steps, "global_step": start})
     try:
         return list(data.train_dataloader())
     finally:
-        data.close()
+        data.stop_prefetch()
 
 
 def positions_of(parts, patterns):
@@ -358,8 +332,8 @@ def test_what_a_step_sees_depends_on_its_number_and_the_seed_alone():
 @pytest.fixture
 def small_buffer(monkeypatch):
     """Room for 12 patterns, read in blocks of at most 5 or one storage chunk."""
-    monkeypatch.setattr(order, "BUFFER_BYTES", 12 * 2 * 32 * 24)
-    monkeypatch.setattr(order, "_READ_BYTES", 5 * 2 * 32 * 24)
+    monkeypatch.setattr(sampler, "SHUFFLE_BUFFER_BYTES", 12 * 2 * 32 * 24)
+    monkeypatch.setattr(sampler, "_READ_BYTES", 5 * 2 * 32 * 24)
 
 
 @pytest.mark.timeout(60)  # a fork that waits for ever is a failure
@@ -372,9 +346,9 @@ def test_streamed_batches(stored, workers, small_buffer):
     seen = positions_of(streamed, counts())
     assert sorted(chain(*seen[:7])) == sorted(chain(*seen[7:])) == training.tolist()
     assert seen[:7] != seen[7:]
-    want = reader(as_scan(counts()), 1)(np.array(seen[3]))
-    assert torch.equal(streamed[3].members, want.members)
-    torch.testing.assert_close(streamed[3].rings, want.rings, rtol=1e-4, atol=1e-2)
+    want = scores_of(as_scan(counts()), 1)(np.array(seen[3]))
+    assert torch.equal(streamed[3].scores.ring_counts, want.ring_counts)
+    torch.testing.assert_close(streamed[3].scores.ring_sums, want.ring_sums, rtol=1e-4, atol=1e-2)
     assert any(max(part) - min(part) > 15 for part in seen)  # chunks are shuffled among each other
     home = {position: number for number, block in enumerate(scan.blocks(5)) for position in block}
     spread = np.mean([len({home[position] for position in part}) for part in seen])
@@ -402,7 +376,7 @@ def test_loader_processes_that_start_afresh_open_the_file_again(tmp_path, small_
     scan, training = as_scan(tmp_path / "scan.h5"), np.arange(5, 34)
     whole = positions_of(batches(scan, training, steps=9), counts())
     spawn = multiprocessing.get_context("spawn")
-    monkeypatch.setattr(ahead, "DataLoader", partial(ahead.DataLoader, multiprocessing_context=spawn))
+    monkeypatch.setattr(prefetch, "DataLoader", partial(prefetch.DataLoader, multiprocessing_context=spawn))
     assert positions_of(batches(scan, training, steps=9, workers=1), counts()) == whole
 
 
@@ -419,18 +393,18 @@ def test_processes_share_each_pass(total, batch_size, processes, room, chunk, st
     positions = np.random.default_rng(0).permutation(70)[:total]
     blocks = [np.arange(70)[at : at + chunk] for at in range(0, 70, chunk)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(order, "BUFFER_BYTES", 10 * room)
+        patch.setattr(sampler, "SHUFFLE_BUFFER_BYTES", 10 * room)
         shares = [
-            order.StreamedOrder(positions, batch_size, 5, (rank, processes), blocks=blocks, pattern_bytes=10)
+            sampler.ChunkedSampler(positions, batch_size, 5, rank, processes, blocks=blocks, pattern_bytes=10)
             if streamed
-            else order.RandomOrder(positions, batch_size, 5, (rank, processes))
+            else sampler.PassSampler(positions, batch_size, 5, rank, processes)
             for rank in range(processes)
         ]
     assert len({share.steps_per_pass for share in shares}) == 1
     steps = shares[0].steps_per_pass
     for number in (0, 1):
         if streamed:
-            parts = [share.of_pass(number)[1] for share in shares]
+            parts = [share.plan_pass(number)[1] for share in shares]
         else:
             parts = [[share[number * steps + step] for step in range(steps)] for share in shares]
         assert {len(part) for part in parts} == {steps}
@@ -448,14 +422,14 @@ def test_processes_share_each_pass(total, batch_size, processes, room, chunk, st
 def test_the_buffer_is_bounded_and_what_was_seen_is_not_read_again(room, first, chunk, seed):
     blocks = [np.arange(60)[at : at + chunk] for at in range(0, 60, chunk)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(order, "BUFFER_BYTES", room)
-        made = order.StreamedOrder(np.arange(2, 60), 6, seed, blocks=blocks, pattern_bytes=1)
-    reads, steps = made.of_pass(3, first)
+        patch.setattr(sampler, "SHUFFLE_BUFFER_BYTES", room)
+        made = sampler.ChunkedSampler(np.arange(2, 60), 6, seed, blocks=blocks, pattern_bytes=1)
+    reads, steps = made.plan_pass(3, first)
     held, reading = set(), iter(reads)
     for step in steps:
         while not set(step) <= held:
             held |= set(next(reading).tolist())
-            assert len(held) <= made.capacity <= max(room, 6) + chunk
+            assert len(held) <= made.buffer_size <= max(room, 6) + chunk
         held -= set(step.tolist())
     assert next(reading, None) is None
     assert not held
@@ -466,7 +440,7 @@ def test_reading_ahead_leaves_the_processors_to_the_training():
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert list(ahead.ahead((torch.get_num_threads() for _ in range(3)), 1)) == [1, 1, 1]
+        assert list(prefetch.prefetch((torch.get_num_threads() for _ in range(3)), 1)) == [1, 1, 1]
         assert torch.get_num_threads() == 2
         with ThreadPoolExecutor(1) as other:  # nor is another thread of the user's changed
             assert other.submit(torch.get_num_threads).result() == 2
@@ -475,10 +449,10 @@ def test_reading_ahead_leaves_the_processors_to_the_training():
 
 
 def test_blocks_are_read_in_another_order_in_each_pass(monkeypatch):
-    monkeypatch.setattr(order, "BUFFER_BYTES", 12)
+    monkeypatch.setattr(sampler, "SHUFFLE_BUFFER_BYTES", 12)
     blocks = [np.arange(60)[at : at + 5] for at in range(0, 60, 5)]
-    made = order.StreamedOrder(np.arange(60), 6, 0, blocks=blocks, pattern_bytes=1)
-    firsts = [[read[0] for read in made.of_pass(number)[0]] for number in (0, 1, 0)]
+    made = sampler.ChunkedSampler(np.arange(60), 6, 0, blocks=blocks, pattern_bytes=1)
+    firsts = [[read[0] for read in made.plan_pass(number)[0]] for number in (0, 1, 0)]
     assert firsts[0] == firsts[2] != firsts[1]
     assert sorted(firsts[0]) == list(range(0, 60, 5)) != firsts[0]
 
@@ -489,14 +463,15 @@ def test_nothing_is_left_behind(stored, workers, small_buffer):
     scan.read(np.arange(2))
     before = set(threading.enumerate()), set(multiprocessing.active_children())
     data = ScanDataModule(
-        reader(scan, 1, whole=True),
+        scan,
+        scores_of(scan, 1),
         np.arange(30), np.arange(30, 35), batch_size=4, steps_per_epoch=5, workers=workers,
     )  # fmt: skip
     with contextlib.suppress(KeyboardInterrupt):
         for _ in data.train_dataloader():
             assert {*threading.enumerate()} - before[0]
             raise KeyboardInterrupt
-    data.close()
+    data.stop_prefetch()
     left = {*threading.enumerate()} - before[0]
     assert not [thread for thread in left if thread.name.startswith("latentstem")]
     for thread in left:  # feeders of torch's queues end by themselves
@@ -510,23 +485,28 @@ def test_a_damaged_chunk_is_our_error_wherever_it_is_read(tmp_path, workers, sma
     with h5py.File(tmp_path / "scan.h5", "w") as file:
         data = file.create_dataset("data", data=counts(), chunks=(2, 3, 32, 24), compression="gzip")
         where = data.id.get_chunk_info(3).byte_offset
-    read = reader(as_scan(counts()), 1, whole=True)
+    scores = scores_of(as_scan(counts()), 1)
     with (tmp_path / "scan.h5").open("r+b") as file:
         file.seek(where)
         file.write(b"\xff" * 40)
-    read.scan = as_scan(tmp_path / "scan.h5")
     data = ScanDataModule(
-        read, np.arange(5, 35), np.arange(3), batch_size=4, steps_per_epoch=7, workers=workers
+        as_scan(tmp_path / "scan.h5"),
+        scores,
+        np.arange(5, 35),
+        np.arange(3),
+        batch_size=4,
+        steps_per_epoch=7,
+        workers=workers,
     )
     with pytest.raises(FileError, match="patterns cannot be read"):
         list(data.train_dataloader())
-    data.close()
+    data.stop_prefetch()
 
 
 def test_validation_is_the_same_each_time_and_bounded(monkeypatch):
-    monkeypatch.setattr(module, "_VALIDATION_LIMIT", 6)
+    monkeypatch.setattr(module, "_MAX_VALIDATION_PATTERNS", 6)
     data = ScanDataModule(
-        reader(as_scan(counts()), 1, whole=True),
+        as_scan(counts()), scores_of(as_scan(counts()), 1),
         np.arange(20), np.arange(20, 35), batch_size=4, steps_per_epoch=5,
     )  # fmt: skip
     first, second = (positions_of(data.val_dataloader(), counts()) for _ in range(2))

@@ -14,7 +14,7 @@ from latentstem import as_scan
 from latentstem.errors import TrainingError
 from latentstem.nn.autoencoder import Autoencoder
 from latentstem.training import estimate as module
-from latentstem.training.estimate import _kept, estimate
+from latentstem.training.estimate import _activation_bytes_per_pattern, estimate
 
 
 def autoencoder(shape=(32, 24), **arguments):
@@ -36,9 +36,9 @@ def test_memory_of_a_step_is_what_is_kept_for_the_gradient(arguments):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        output = made.network.decode(made.network.encode(*module._inputs(made, 6, "cpu")))
+        output = module._forward(made, made.network, 6, "cpu")
     assert output.shape == (6, 32, 24)
-    assert _kept(made) == pytest.approx(sum(kept.values()) / 6, rel=0.05)
+    assert _activation_bytes_per_pattern(made) == pytest.approx(sum(kept.values()) / 6, rel=0.05)
 
 
 def test_nothing_stays_of_the_network_that_was_measured():
@@ -49,7 +49,7 @@ def test_nothing_stays_of_the_network_that_was_measured():
     made = autoencoder()
     gc.collect()
     before = on_meta()
-    _kept(made)
+    _activation_bytes_per_pattern(made)
     gc.collect()
     assert on_meta() == before
 
@@ -62,7 +62,7 @@ def test_the_estimate_grows_with_what_it_is_of(monkeypatch):
     scan = as_scan(np.zeros((70, 50, 32, 24), np.uint16))
     small = estimate(autoencoder(batch_size=16), scan, 1000, 0.1)
     large = estimate(autoencoder(batch_size=4096), scan, 1000, 0.1)
-    assert large.step > 40 * small.step
+    assert large.step_bytes > 40 * small.step_bytes
     assert large.memory > small.memory
     longer = estimate(autoencoder(batch_size=16), scan, 1_000_000, 0.1)
     assert longer.seconds == 1000 * small.seconds == 1000
@@ -74,7 +74,7 @@ def test_a_short_small_run_says_nothing_and_others_a_line(scan, capsys, monkeypa
     )  # another program may take its time
     train(scan, progress=True)
     assert "Estimate" not in capsys.readouterr().out
-    monkeypatch.setattr(module, "_LARGE", 0)
+    monkeypatch.setattr(module, "_MIN_BYTES_SHOWN", 0)
     train(scan, progress=True)
     assert "Estimate: about " in capsys.readouterr().out
 

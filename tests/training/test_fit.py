@@ -23,7 +23,8 @@ from helpers import maps, same_up_to_axes, train
 from hostile.process_snapshot import snapshot
 from latentstem.errors import ArgumentError, CheckpointError, MaskError, ModelMismatchError, TrainingError
 from latentstem.nn.autoencoder import Autoencoder
-from latentstem.training import data_module as data_module
+from latentstem.training import data_module
+from latentstem.training.training_module import TrainingModule
 
 TERMS = ("loss", "poisson", "l1", "similarity", "divergence")
 PENALTIES = {"lambda_act": 1e-4, "lambda_sim": 5e-5, "lambda_div": 2e-4}
@@ -52,9 +53,9 @@ def test_same_seed_same_latents(scan):
 
 def test_each_step_splits_the_counts_afresh(scan, monkeypatch):
     numbers = []
-    original = Autoencoder._generator
+    original = TrainingModule._generator
     monkeypatch.setattr(
-        Autoencoder,
+        TrainingModule,
         "_generator",
         lambda self, number, rank=0: numbers.append(number) or original(self, number),
     )
@@ -85,9 +86,9 @@ def test_storage_makes_no_difference(scan):
 
 def test_a_scan_larger_than_memory_is_streamed(scan, monkeypatch):
     streamed = []
-    stream = data_module.ScanDataModule._mixed
+    stream = data_module.ScanDataModule._shuffled_batches
     monkeypatch.setattr(
-        data_module.ScanDataModule, "_mixed", lambda *given: streamed.append(1) or stream(*given)
+        data_module.ScanDataModule, "_shuffled_batches", lambda *given: streamed.append(1) or stream(*given)
     )
     monkeypatch.setattr(data_module, "in_memory", lambda scan: scan)
     monkeypatch.setattr("latentstem.training.run.in_memory", lambda scan: scan)
@@ -292,7 +293,7 @@ def test_mixed_precision_trains(scan, precision):
 def test_resnet_sees_single_patterns_and_says_so(scan, narrow):
     model = train(scan, network="resnet", context=2, epochs=1)
     assert model.context == 0
-    assert "context=0: network='resnet' sees single patterns" in model.summary.choices
+    assert "context=0: network='resnet' takes single patterns as input" in model.summary.choices
     np.testing.assert_allclose(maps(model, scan)[3:5, 2:4], maps(model, scan[3:5, 2:4]), atol=1e-4)
     asked = train(scan, network="resnet", context=0, epochs=1)
     assert not any("context" in choice for choice in asked.summary.choices)
@@ -405,15 +406,15 @@ class Stop(Exception):
 
 def stop_at(monkeypatch, step, act):
     """Do something in the midst of training."""
-    original = Autoencoder.training_step
+    original = TrainingModule.training_step
 
     def training_step(self, batch, index):
         if self.global_step == step:
             act(self)
         return original(self, batch, index)
 
-    monkeypatch.setattr(Autoencoder, "training_step", training_step)
-    return lambda: monkeypatch.setattr(Autoencoder, "training_step", original)
+    monkeypatch.setattr(TrainingModule, "training_step", training_step)
+    return lambda: monkeypatch.setattr(TrainingModule, "training_step", original)
 
 
 def fail(module):
@@ -471,7 +472,7 @@ class Stopper(Callback):
 
     def on_validation_epoch_end(self, trainer, module):
         batch = trainer.datamodule.validation[0]
-        self.latents.append(module.encode_batch(batch).numpy())
+        self.latents.append(module.autoencoder.encode_batch(batch).numpy())
 
 
 def test_a_callback_stops_and_the_best_model_comes_back(scan):
@@ -497,9 +498,7 @@ def test_a_callback_that_stops_at_once_leaves_the_start(scan):
 
 
 def test_patience_stops(scan, monkeypatch):
-    from latentstem.nn.losses import Objective
-
-    original = Objective.forward
+    original = Autoencoder.objective
 
     def worse(self, *arguments):
         terms = original(self, *arguments)
@@ -509,7 +508,7 @@ def test_patience_stops(scan, monkeypatch):
         return terms
 
     worse.loss = 0.0
-    monkeypatch.setattr(Objective, "forward", worse)
+    monkeypatch.setattr(Autoencoder, "objective", worse)
     model = train(scan, epochs=50, patience=3)
     assert model.history["epoch"] == [0, 1, 2, 3]
 
@@ -530,15 +529,15 @@ def test_a_loss_that_is_not_finite_stops_with_advice(scan, monkeypatch):
 
 @pytest.mark.parametrize("step", [13, 17])  # 17 is the last of its epoch: validation meets it first
 def test_the_last_good_checkpoint_is_kept(scan, tmp_path, monkeypatch, step):
-    original = Autoencoder.optimizer_step
+    original = TrainingModule.optimizer_step
 
     def optimizer_step(self, *arguments, **named):
         original(self, *arguments, **named)
         if self.global_step == step:
             blow_up(self)
 
-    monkeypatch.setattr(Autoencoder, "optimizer_step", optimizer_step)
-    with pytest.warns(UserWarning, match=r"not finite|finite loss; received nan.*best one before"):
+    monkeypatch.setattr(TrainingModule, "optimizer_step", optimizer_step)
+    with pytest.warns(UserWarning, match=r"not finite|finite loss; received nan.*best model before"):
         model = train(scan, epochs=5, output_dir=tmp_path)
     assert np.isfinite(maps(model, scan)).all()
     assert len(model.history["val/loss"]) == 2
@@ -614,9 +613,9 @@ def test_a_run_resumes_in_another_folder(scan, finished, interrupted, tmp_path, 
     if moved:
         interrupted = shutil.move(interrupted.parent, tmp_path / "moved") / "last.ckpt"
     # Nothing after the interruption is better than what was before.
-    original = Autoencoder.validation_step
+    original = TrainingModule.validation_step
     monkeypatch.setattr(
-        Autoencoder, "validation_step", lambda self, *a: original(self, *a) or self.log("val/loss", 1e9)
+        TrainingModule, "validation_step", lambda self, *a: original(self, *a) or self.log("val/loss", 1e9)
     )
     before = latentstem.load(interrupted.with_name("best.ckpt"))
     for output in (None, tmp_path / "other"):
@@ -662,15 +661,15 @@ def test_a_run_that_ran_out_of_time_goes_on_with_the_next_step(scan, tmp_path, m
 def record(monkeypatch):
     """Every step's number and what it saw."""
     seen = []
-    original = Autoencoder.training_step
+    original = TrainingModule.training_step
 
     def training_step(self, batch, index):
         loss = original(self, batch, index)
         seen.append((self.global_step, (float(batch.patterns.sum()), loss.item())))
         return loss
 
-    monkeypatch.setattr(Autoencoder, "training_step", training_step)
-    return lambda: monkeypatch.setattr(Autoencoder, "training_step", original), seen
+    monkeypatch.setattr(TrainingModule, "training_step", training_step)
+    return lambda: monkeypatch.setattr(TrainingModule, "training_step", original), seen
 
 
 def test_a_finished_run_has_nothing_to_resume_but_can_be_prolonged(scan, finished):
@@ -727,8 +726,8 @@ def test_fine_tuning_starts_from_the_weights_on_another_scan(scan, finished, sav
 
 def test_fine_tuning_takes_over_the_components(scan, saved):
     """With the weights go what they weigh; only how noisy it is, is of the new scan."""
-    before = latentstem.load(saved).autoencoder.context
-    after = train(3 * scan, init_from=saved, epochs=1).module.context
+    before = latentstem.load(saved).autoencoder.principal_components
+    after = train(3 * scan, init_from=saved, epochs=1).autoencoder.principal_components
     for name in ("directions", "centre", "gain"):
         assert torch.equal(getattr(after, name), getattr(before, name)), name
     torch.testing.assert_close(after.noise, 3**0.5 * before.noise, rtol=0.1, atol=0)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from latentstem.nn.pattern_reader import PatternReader
 
 import latentstem
 from helpers import maps, train
 from latentstem.errors import CheckpointError
+from latentstem.nn.scan_scores import ScanScores
 from latentstem.training import run
-from latentstem.training.latent_axes import latent_axes
+from latentstem.training.latent_axes import principal_latent_axes
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def model(grains):
 
 def without_order(data, **arguments):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "latent_axes", lambda *given: None)
+        patch.setattr(run, "principal_latent_axes", lambda *given: None)
         return train(data, **arguments)
 
 
@@ -78,12 +78,13 @@ def test_latents_that_are_all_the_same_stay_so():
 
 def test_latents_that_are_not_finite_have_no_axes(grains, model, tmp_path):
     spoilt, scan = latentstem.load(model.save(tmp_path / "ae.ckpt")), latentstem.as_scan(grains)
-    reader = PatternReader(scan, spoilt.autoencoder.context, spoilt.autoencoder.preprocessing.detector, whole=True)
+    made = spoilt.autoencoder
+    scores = ScanScores.measure(scan, made.principal_components, made.preprocessing.detector)
     everywhere = np.arange(scan.n_positions)
-    assert latent_axes(spoilt.autoencoder, reader, everywhere, 0) is not None
+    assert principal_latent_axes(made, scores, everywhere, 0) is not None
     with torch.no_grad():
-        spoilt.autoencoder.network.bend[-1].bias[0] = torch.nan
-    assert latent_axes(spoilt.autoencoder, reader, everywhere, 0) is None
+        made.network.encoder_mlp[-1].bias[0] = torch.nan
+    assert principal_latent_axes(made, scores, everywhere, 0) is None
 
 
 @pytest.mark.parametrize("spoil", ["shape", "nan", "singular", "kind", "names"])

@@ -5,7 +5,7 @@ import pytest
 
 import latentstem
 from latentstem.errors import ArgumentError
-from latentstem.training.latent_dim_search import SIZES, choose_latent_dim
+from latentstem.training.latent_dim_search import CANDIDATES, choose_latent_dim
 
 
 def losses(level, seed=0):
@@ -19,7 +19,7 @@ def test_the_smallest_that_is_as_good_as_twice_as_many(enough):
     chosen, why = choose_latent_dim(losses(lambda size: max(0.0, 1 - size / enough)))
     assert chosen == enough
     assert why.count(":") == min(
-        SIZES.index(enough) + 2, len(SIZES)
+        CANDIDATES.index(enough) + 2, len(CANDIDATES)
     )  # it stops at the first that is no better
 
 
@@ -45,7 +45,7 @@ def test_auto_states_its_choice_and_trains_with_it(capsys):
     scan = latentstem.simulate((12, 12), (16, 16), structure="linear", dose=300, seed=1)
     arguments = {"latent_dim": "auto", "max_patterns": 500, "seed": 3}
     model = latentstem.train_autoencoder(scan.counts, **arguments)
-    assert model.config.latent_dim in SIZES
+    assert model.config.latent_dim in CANDIDATES
     told = model.summary.choices[-1]
     assert told.startswith(f"latent_dim={model.config.latent_dim}: held-out losses")
     assert told in capsys.readouterr().out

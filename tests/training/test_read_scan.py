@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from latentstem.training.processes import Team
 
 from latentstem import as_scan
 from latentstem.scan.quality import measure_quality
 from latentstem.training import run
-from latentstem.training.processes import Team
 
 DATA = np.random.default_rng(0).poisson(0.5, (12, 10, 16, 20)).astype(np.uint16)
 

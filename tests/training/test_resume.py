@@ -8,9 +8,9 @@ import pytest
 
 import latentstem
 from helpers import maps, train
-from latentstem.nn.autoencoder import Autoencoder
-from latentstem.training import callbacks
-from latentstem.training.callbacks import Checkpoints
+from latentstem.training import checkpoint_callback
+from latentstem.training.checkpoint_callback import BestAndLastCheckpoint
+from latentstem.training.training_module import TrainingModule
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def cut(monkeypatch):
     """A function that trains until a step, or until a file of an epoch has been or would be written."""
 
     def run(data, *, step=None, before=None, epoch=0, **arguments):
-        training_step, write = Autoencoder.training_step, Checkpoints._write
+        training_step, write = TrainingModule.training_step, BestAndLastCheckpoint._write
 
         def stopping_step(self, batch, index):
             if self.global_step == step:
@@ -41,9 +41,9 @@ def cut(monkeypatch):
             write(self, trainer, path)
 
         with monkeypatch.context() as patch:
-            patch.setattr(callbacks, "_EVERY", 0.0)
-            patch.setattr(Autoencoder, "training_step", stopping_step)
-            patch.setattr(Checkpoints, "_write", stopping_write)
+            patch.setattr(checkpoint_callback, "_CHECKPOINT_INTERVAL", 0.0)
+            patch.setattr(TrainingModule, "training_step", stopping_step)
+            patch.setattr(BestAndLastCheckpoint, "_write", stopping_write)
             with pytest.raises(Cut):
                 train(data, **arguments)
 
@@ -105,13 +105,13 @@ def test_a_streamed_run_goes_on(scan, tmp_path, cut, monkeypatch):
 @pytest.mark.parametrize("step", [15, None])
 def test_patience_is_not_renewed(scan, tmp_path, cut, monkeypatch, step):
     """Nothing is better than the first epoch: the run stops after the third, also when it is resumed there."""
-    validation_step = Autoencoder.validation_step
+    validation_step = TrainingModule.validation_step
 
     def rising(self, batch, index):
         validation_step(self, batch, index)
         self.log("val/loss", 10.0 + self.global_step, batch_size=1)
 
-    monkeypatch.setattr(Autoencoder, "validation_step", rising)
+    monkeypatch.setattr(TrainingModule, "validation_step", rising)
     whole = train(scan, epochs=9, patience=2)
     assert whole.history["epoch"] == [0, 1, 2]
     if step is None:
@@ -122,9 +122,9 @@ def test_patience_is_not_renewed(scan, tmp_path, cut, monkeypatch, step):
 
 
 def test_last_is_written_where_nothing_got_better(scan, tmp_path, monkeypatch):
-    validation_step = Autoencoder.validation_step
+    validation_step = TrainingModule.validation_step
     monkeypatch.setattr(
-        Autoencoder,
+        TrainingModule,
         "validation_step",
         lambda self, *a: validation_step(self, *a) or self.log("val/loss", 10.0 + self.global_step),
     )

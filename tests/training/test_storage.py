@@ -17,8 +17,8 @@ import latentstem
 from helpers import maps, train
 from latentstem.cli import app
 from latentstem.errors import StorageError
-from latentstem.nn.autoencoder import Autoencoder
-from latentstem.training import callbacks
+from latentstem.training import checkpoint_callback
+from latentstem.training.training_module import TrainingModule
 from latentstem.util import disk
 
 
@@ -65,7 +65,7 @@ def kept(folder):
 @pytest.mark.parametrize("every", [0.0, 1e9])
 def test_a_full_disk_ends_the_run_and_loses_nothing(scan, small_disk, monkeypatch, every):
     """In the midst of an epoch, and at a validation."""
-    monkeypatch.setattr(callbacks, "_EVERY", every)
+    monkeypatch.setattr(checkpoint_callback, "_CHECKPOINT_INTERVAL", every)
     output = small_disk / "run"
     threads, handlers = {thread.name for thread in threading.enumerate()}, signal.getsignal(signal.SIGTERM)
     levels = [logging.getLogger(name).level for name in ("pytorch_lightning", "lightning.pytorch")]
@@ -84,7 +84,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(scan, small_disk, monkeypatc
 
 def test_a_disk_that_is_full_before_is_told_before_any_work(scan, small_disk, monkeypatch):
     fill(small_disk)
-    monkeypatch.setattr(latentstem.training.fit, "inspect", pytest.fail)
+    monkeypatch.setattr(latentstem.training.run, "measure_quality", pytest.fail)
     with pytest.raises(
         StorageError, match=r"cannot be written.*small_disk|cannot be written.*disk.*No space"
     ):
@@ -93,9 +93,9 @@ def test_a_disk_that_is_full_before_is_told_before_any_work(scan, small_disk, mo
 
 def test_the_command_line_says_so_without_a_traceback(scan, small_disk, tmp_path, monkeypatch):
     np.save(tmp_path / "scan.npy", scan)
-    step = Autoencoder.training_step
+    step = TrainingModule.training_step
     monkeypatch.setattr(
-        Autoencoder,
+        TrainingModule,
         "training_step",
         lambda self, *a: (fill(small_disk) if self.global_step == 8 else None) or step(self, *a),
     )
@@ -112,7 +112,7 @@ def test_the_command_line_says_so_without_a_traceback(scan, small_disk, tmp_path
 @pytest.mark.parametrize("where", ["file", "file/below"])
 def test_a_file_in_the_way_is_told_before_any_work(scan, tmp_path, monkeypatch, where):
     (tmp_path / "file").write_text("mine")
-    monkeypatch.setattr(latentstem.training.fit, "inspect", pytest.fail)
+    monkeypatch.setattr(latentstem.training.run, "measure_quality", pytest.fail)
     with pytest.raises(StorageError, match=r"cannot be written.*(File exists|Not a directory)"):
         train(scan, output_dir=tmp_path / where)
     assert (tmp_path / "file").read_text() == "mine"
@@ -120,7 +120,7 @@ def test_a_file_in_the_way_is_told_before_any_work(scan, tmp_path, monkeypatch, 
 
 def test_a_folder_without_rights_is_told_before_any_work(scan, small_disk, monkeypatch):
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    monkeypatch.setattr(latentstem.training.fit, "inspect", pytest.fail)
+    monkeypatch.setattr(latentstem.training.run, "measure_quality", pytest.fail)
     for output in (small_disk, small_disk / "run"):
         with pytest.raises(StorageError, match=r"cannot be written.*Read-only file system"):
             train(scan, output_dir=output)
@@ -128,7 +128,7 @@ def test_a_folder_without_rights_is_told_before_any_work(scan, small_disk, monke
 
 def test_a_folder_that_is_deleted_in_mid_run_comes_back(scan, tmp_path):
     output = tmp_path / "run"
-    with pytest.warns(UserWarning, match=r"curves in .* end here.*No such file"):
+    with pytest.warns(UserWarning, match=r"logging to .* stopped.*No such file"):
         model = train(scan, output_dir=output, callbacks=[At(8, lambda: shutil.rmtree(output))])
     np.testing.assert_array_equal(maps(model, scan), maps(train(scan), scan))
     assert latentstem.load(output / "checkpoints" / "last.ckpt").history == {
@@ -139,14 +139,14 @@ def test_a_folder_that_is_deleted_in_mid_run_comes_back(scan, tmp_path):
 def test_a_best_checkpoint_that_is_gone_costs_no_training(scan, tmp_path):
     output = tmp_path / "run"
     last_step = At(18, lambda: shutil.rmtree(output / "checkpoints"))
-    write = callbacks.Checkpoints.keep_best
+    write = checkpoint_callback.BestAndLastCheckpoint.save_best
 
     def only_first(self, trainer, score):
         if self.best_score is None:
             write(self, trainer, score)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(callbacks.Checkpoints, "keep_best", only_first)
+        patch.setattr(checkpoint_callback.BestAndLastCheckpoint, "save_best", only_first)
         with pytest.warns(UserWarning, match=r"no such checkpoint.*best\.ckpt.*last step instead"):
             model = train(scan, output_dir=output, callbacks=[last_step])
     np.testing.assert_array_equal(maps(model, scan), maps(train(scan), scan))

@@ -67,11 +67,11 @@ def test_the_global_generator_is_the_users_during_training(scan):
 
 
 def test_lightning_speaks_again_only_after_the_last_training():
-    from latentstem.training.session_state import surroundings_kept
+    from latentstem.training.session_state import restore_session_state
 
     logger = logging.getLogger("pytorch_lightning")
     before = logger.level, list(warnings.filters)
-    first, second = surroundings_kept(), surroundings_kept()
+    first, second = restore_session_state(), restore_session_state()
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)

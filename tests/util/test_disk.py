@@ -9,7 +9,8 @@ import pytest
 
 from latentstem.errors import ArgumentError
 from latentstem.util import disk
-from latentstem.util.disk import format_bytes, require_disk_space
+from latentstem.util.disk import require_disk_space
+from latentstem.util.formatting import format_bytes
 
 
 def test_what_fits_is_let_through_and_what_does_not_is_refused(tmp_path):

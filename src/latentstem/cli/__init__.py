@@ -1,5 +1,5 @@
-"""The command line: ``latentstem train``, ``embed``, ``reconstruct``, ``info`` and ``demo``."""
+"""The command line: ``latentstem train``, ``embed``, ``reconstruct``, ``report``, ``info`` and ``demo``."""
 
-from .commands import app
+from .main import app
 
 __all__ = ["app"]

@@ -1,4 +1,4 @@
-"""A simulated polycrystal, an autoencoder trained on it, and whether it finds the grains."""
+"""Demo: train on a simulated polycrystal and compare clusters of latents with the true grains."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..io.open import as_scan
-from ..report.html import figures, page, picture, sentences
+from ..report.html import write_page
 from ..report.output_folder import RESULT_FILES, write_results
 from ..simulation.simulate import SimulatedScan, simulate
 from ..util.folders import keep_earlier_results
-from ..util.whole_file import atomic_write
 
 if TYPE_CHECKING:
     from ..inference.embedding import Embedding
-    from ..inference.model import LatentModel
 
 __all__ = ["SCAN", "TRAINING", "find_grains", "run_demo"]
 
@@ -28,20 +26,20 @@ TRAINING: dict[str, Any] = {"latent_dim": 16}
 
 
 def run_demo(
-    folder: Path, *, seed: int = 0, progress: bool = True, say: Callable[[str], object] = print
+    folder: Path, *, seed: int = 0, progress: bool = True, report: Callable[[str], object] = print
 ) -> float:
     """Simulate a scan, train on it, and write data, model, pictures and a report.
 
     Parameters
     ----------
     folder : Path
-        Where everything goes. Results of an earlier run are moved to ``earlier-1`` (2, 3 ...) in there.
+        Output folder. Results of an earlier run are moved to ``earlier-1`` (2, 3 ...) in it.
     seed : int
         Seed of specimen, noise and training.
     progress : bool
         Show a progress bar and the summary.
-    say : callable
-        Told if there are results of an earlier run.
+    report : callable
+        Called with a message if there are results of an earlier run.
 
     Returns
     -------
@@ -54,7 +52,7 @@ def run_demo(
     simulated = simulate(**SCAN, seed=seed)
     scan = as_scan(simulated)
     folder.mkdir(parents=True, exist_ok=True)
-    with keep_earlier_results(folder, (*RESULT_FILES, "scan.npz"), say):
+    with keep_earlier_results(folder, (*RESULT_FILES, "scan.npz"), report):
         _save(simulated, folder / "scan.npz")
         model = train_autoencoder(scan, output_dir=folder, progress=progress, seed=seed, **TRAINING)
     agreement = []
@@ -65,38 +63,43 @@ def run_demo(
         return {"true grains": simulated.truth["grain"], "found in the latents": labels}
 
     write_results(model, scan, folder, expectation=simulated.expectation, labels=grains)
-    content = _page(model, measure_quality(scan).lines(), agreement[0], folder)
-    with atomic_write(folder / "report.html") as beside:
-        beside.write_text(content, encoding="utf-8")
+    write_page(
+        folder / "report.html",
+        "demo.html",
+        name="demonstration",
+        model=model,
+        quality=measure_quality(scan),
+        agreement=agreement[0],
+        folder=folder,
+    )
     return agreement[0]
 
 
 def find_grains(embedding: Embedding, truth: np.ndarray) -> tuple[np.ndarray, float]:
-    """Grains as HDBSCAN finds them in the latents, and how well they agree with the true ones.
+    """Grains found by HDBSCAN in the latents, and their agreement with the true grains.
 
     Parameters
     ----------
     embedding : Embedding
         Latents, maps of shape (Ny, Nx, k).
     truth : ndarray of int, shape (Ny, Nx)
-        Number of each position's true grain. It gives each found grain the number of the true one that it overlaps
-        most; it is not used to find them.
+        Number of each position's true grain. It only numbers the found grains: each gets the number of the true one
+        that it overlaps most.
 
     Returns
     -------
     labels : ndarray of int, shape (Ny, Nx)
-        -1 where a position belongs to no grain.
+        -1 at positions in no grain.
     agreement : float
-        Adjusted Rand index; positions of no grain count as one more.
+        Adjusted Rand index; positions in no grain count as one more.
     """
     from scipy.optimize import linear_sum_assignment
     from sklearn.cluster import HDBSCAN
     from sklearn.metrics import adjusted_rand_score
     from sklearn.metrics.cluster import contingency_matrix
 
-    latents = embedding.maps.reshape(
-        -1, embedding.latent_dim
-    )  # as they are: distances are those between patterns
+    # not standardised: distances between latents are those between patterns
+    latents = embedding.maps.reshape(-1, embedding.latent_dim)
     labels = HDBSCAN(min_cluster_size=20, copy=True).fit_predict(latents.astype(np.float64))
     number, found = {}, labels >= 0
     if found.any():
@@ -110,28 +113,3 @@ def find_grains(embedding: Embedding, truth: np.ndarray) -> tuple[np.ndarray, fl
 def _save(simulated: SimulatedScan, path: Path) -> None:
     """Counts and truth as a file that `latentstem train --data` reads too."""
     np.savez_compressed(path, counts=simulated.counts, **{f"true_{k}": v for k, v in simulated.truth.items()})
-
-
-def _page(model: LatentModel, quality: list[str], agreement: float, folder: Path) -> str:
-    summary = model.summary
-    verdicts = [f"{'met' if met else 'not met'}: {name}" for name, met in summary.verdicts.items()]
-    return page(
-        "LatentSTEM: demonstration",
-        {
-            "Latent maps": picture(
-                folder / "latent_maps.png",
-                "One value per scan position and latent. HDBSCAN, which is not told how many there are, finds the "
-                f"grains in the latents with an adjusted Rand index of {agreement:.3f} (1 is perfect agreement, 0 is "
-                "chance), and leaves grey what belongs to none.",
-            ),
-            "Reconstructions": picture(
-                folder / "reconstructions.png",
-                "Diffraction patterns as detected, as the model reconstructs them, and as they are without "
-                "counting noise; on the right what is left over, in standard deviations of that noise.",
-            ),
-            "Training": figures(summary.figures) + sentences([*verdicts, *summary.advice]),
-            "Data": sentences(quality),
-            "Choices": sentences(summary.choices),
-            "Configuration": figures(model.config.model_dump(mode="json")),
-        },
-    )

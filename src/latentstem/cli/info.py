@@ -1,4 +1,4 @@
-"""What ``latentstem info`` shows of data files and checkpoints."""
+"""The tables of ``latentstem info``, for data files and checkpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..scan.scan import Axis, Scan
-from .messages import visible
+from ..util.formatting import format_bytes
+from .messages import escape_control_characters
 
 __all__ = ["show_data", "show_model"]
 
@@ -23,17 +24,17 @@ def show_data(scan: Scan) -> None:
     quality = measure_quality(scan)
     facts = {
         "file": scan.metadata.get("path", scan.name),
-        "scan": _positions(scan.signature()),
+        "scan": _describe_scan_shape(scan.signature()),
         "patterns": "{} x {} pixels".format(*scan.pattern_shape),
         "dtype": str(scan.dtype),
         "range": f"{quality.minimum:g} to {quality.maximum:g}",
-        "size": _size(scan.nbytes),
+        "size": format_bytes(scan.nbytes),
     }
     console = Console()
-    console.print(_facts("Data", facts))
-    console.print(_axes(scan.axes))
+    console.print(_key_value_table("Data", facts))
+    console.print(_axes_table(scan.axes))
     for line in quality.lines():
-        console.print(Text(visible(line)), soft_wrap=True)
+        console.print(_text(line), soft_wrap=True)
 
 
 def show_model(path: Path) -> None:
@@ -44,51 +45,48 @@ def show_model(path: Path) -> None:
     about, scan = model.describe(), model.scan_signature
     trained_on = {
         "name": scan.get("name"),
-        "scan": _positions(scan),
+        "scan": _describe_scan_shape(scan),
         "patterns": "{} x {} pixels".format(*scan["pattern_shape"]),
         "dtype": scan.get("dtype"),
     }
     console = Console()
-    console.print(_facts("Model", {"file": path, "format version": about["format_version"]}))
-    console.print(_facts("Configuration", about["config"]))
-    console.print(_facts("Preprocessing", about["preprocessing"]))
-    console.print(_facts("Trained on", trained_on))
-    console.print(_axes(Axis(**axis) for axis in scan.get("axes", ())))
-    console.print(_facts("Last values", {name: f"{v[-1]:.5g}" for name, v in model.history.items() if v}))
-    console.print(_facts("Versions", about["versions"]))
+    console.print(_key_value_table("Model", {"file": path, "format version": about["format_version"]}))
+    console.print(_key_value_table("Configuration", about["config"]))
+    console.print(_key_value_table("Preprocessing", about["preprocessing"]))
+    console.print(_key_value_table("Trained on", trained_on))
+    console.print(_axes_table(Axis(**axis) for axis in scan.get("axes", ())))
+    console.print(
+        _key_value_table("Last values", {name: f"{v[-1]:.5g}" for name, v in model.history.items() if v})
+    )
+    console.print(_key_value_table("Versions", about["versions"]))
 
 
-def _positions(signature: dict[str, Any]) -> str:
+def _describe_scan_shape(signature: dict[str, Any]) -> str:
     """Scan rows and columns; those of each scan of a series."""
     scans = signature.get("scans") or [signature]
     return ", ".join("{} x {}".format(*scan["scan_shape"]) for scan in scans) + " positions"
 
 
-def _facts(title: str, values: dict[str, Any]) -> Table:
+def _key_value_table(title: str, values: dict[str, Any]) -> Table:
     table = _table(title, show_header=False)
     for name, value in values.items():
-        table.add_row(Text(visible(str(name))), Text("-" if value is None else visible(str(value))))
+        table.add_row(_text(name), _text("-" if value is None else value))
     return table
 
 
-def _axes(axes: Iterable[Axis]) -> Table:
+def _axes_table(axes: Iterable[Axis]) -> Table:
     table = _table("Axes")
     for heading in ("axis", "size", "scale", "offset", "units"):
         table.add_column(heading)
     for axis in axes:
         numbers = (str(axis.size), f"{axis.scale:.6g}", f"{axis.offset:.6g}")
-        table.add_row(Text(visible(axis.name)), *numbers, Text(visible(axis.units) or "uncalibrated"))
+        table.add_row(_text(axis.name), *numbers, _text(axis.units or "uncalibrated"))
     return table
+
+
+def _text(value: object) -> Text:
+    return Text(escape_control_characters(str(value)))
 
 
 def _table(title: str, **options: Any) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, **options)
-
-
-def _size(nbytes: int) -> str:
-    size, unit = float(nbytes), "bytes"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if size < 1000:
-            break
-        size, unit = size / 1000, larger
-    return f"{size:.3g} {unit}"

@@ -1,13 +1,12 @@
-"""From the paths on the command line to a scan and its masks."""
+"""Open the scan and the masks that are named on the command line."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FileError, ScanShapeError, format_exception
-from .messages import note
+from .messages import echo_stderr
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,16 +24,17 @@ def open_data(
 ) -> Scan:
     """The scan in a file, or the series of scans in several.
 
-    A stack of a square number of patterns without a scan shape is taken as a square scan, and this is said.
+    A stack with a square number of patterns and no scan shape is opened as a square scan, with a message.
     """
     from ..io.open import as_scan
 
-    pattern = read_mask(pattern_mask)
     masks = [read_mask(path) for path in scan_masks or ()]
     if len(paths) == 1 and len(masks) <= 1:
-        return _open_file(paths[0], scan_shape).with_masks(masks[0] if masks else None, pattern)
+        return _open_file(paths[0], scan_shape).with_masks(
+            masks[0] if masks else None, read_mask(pattern_mask)
+        )
     scans = [_open_file(path, scan_shape) for path in paths]
-    return as_scan(scans, scan_mask=masks or None, pattern_mask=pattern)
+    return as_scan(scans, scan_mask=masks or None, pattern_mask=read_mask(pattern_mask))
 
 
 def _open_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan:
@@ -43,15 +43,14 @@ def _open_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan:
     try:
         return as_scan(path, scan_shape)
     except ScanShapeError as error:
-        square = re.search(r"scan_shape=\((\d+), \1\) for a square scan", error.advice)
-        if scan_shape is not None or square is None:
+        ny, nx = error.candidates[0] if error.candidates else (0, 1)
+        if scan_shape is not None or ny != nx:
             raise
-        side = int(square[1])
-        note(
-            f"{path} is a stack of {side * side} patterns: taken as a square scan, --scan {side} {side}. "
-            "If the scan was not square, give --scan NY NX."
-        )
-        return as_scan(path, (side, side))
+    echo_stderr(
+        f"{path} is a stack of {ny * nx} patterns: taken as a square scan, --scan {ny} {nx}. "
+        "If the scan was not square, give --scan NY NX."
+    )
+    return as_scan(path, (ny, nx))
 
 
 def read_mask(path: Path | None) -> np.ndarray | None:
@@ -60,7 +59,7 @@ def read_mask(path: Path | None) -> np.ndarray | None:
     Raises
     ------
     FileError
-        If it holds something else.
+        If the file contains something else.
     """
     if path is None:
         return None

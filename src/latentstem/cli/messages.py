@@ -1,75 +1,71 @@
-"""What a user of the command line is told when something goes wrong or stops."""
+"""Error and interrupt messages of the command line."""
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 
-from ..errors import LatentSTEMError
+from ..errors import ArgumentText, LatentSTEMError
 
-__all__ = ["note", "plain_messages", "visible"]
+__all__ = ["echo_stderr", "escape_control_characters", "friendly_errors"]
 
-_OPTIONS = {
-    "init_from": "--checkpoint",
-    "resume_from": "--resume",
-    "scan_shape": "--scan",
-    "overwrite=True": "--overwrite",
-}
+#: options that are not called as the argument
+_OPTIONS = {"init_from": "--checkpoint", "resume_from": "--resume", "scan_shape": "--scan"}
 
 
-def note(text: str) -> None:
-    """Tell the user something that is not a result."""
-    typer.echo("\n".join(map(visible, text.split("\n"))), err=True)
+def echo_stderr(text: str) -> None:
+    """Print a message to stderr."""
+    typer.echo("\n".join(map(escape_control_characters, text.split("\n"))), err=True)
 
 
-def visible(text: str) -> str:
-    """Text on one line in which nothing acts on the terminal: control characters are written as escapes."""
+def escape_control_characters(text: str) -> str:
+    """Escape control characters, so that file contents cannot control the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 @contextmanager
-def plain_messages(kept: Callable[[], str] = lambda: "Nothing was written.") -> Iterator[None]:
+def friendly_errors(interrupted: Callable[[], str] = lambda: "Nothing was written.") -> Iterator[None]:
     """Errors and warnings as text, without tracebacks; exit status 2 after an error, 130 after Ctrl-C.
 
     Parameters
     ----------
-    kept : callable
-        Says what is kept when the user stops the command.
+    interrupted : callable
+        Describes what is kept if the user stops the command.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of libraries, for their developers
-        warnings.showwarning = lambda message, *_, **__: note(f"warning: {message}")
+        warnings.showwarning = lambda message, *_, **__: echo_stderr(f"warning: {message}")
         try:
             yield
         except LatentSTEMError as error:
-            note(_in_options(error))
+            texts = (error.what, error.expected, error.received, error.advice)
+            what, expected, received, advice = map(escape_control_characters, map(_with_options, texts))
+            typer.echo(f"error: {what}\n  expected: {expected}\n  received: {received}\n  {advice}", err=True)
             raise typer.Exit(2) from None
         except OSError as error:
-            note(f"error: {error}")
+            echo_stderr(f"error: {error}")
             raise typer.Exit(2) from None
         except (KeyboardInterrupt, SystemExit) as stop:
             # Lightning ends with SystemExit when it is interrupted
             if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
                 raise
-            note(f"\nStopped. {kept()}")
+            echo_stderr(f"\nStopped. {interrupted()}")
             raise typer.Exit(130) from None
 
 
-def _in_options(error: LatentSTEMError) -> str:
-    """The parts of an error on lines of their own, with the names that the command line has for arguments."""
-    lines = f"error: {error.what}", f"expected: {error.expected}", f"received: {error.received}", error.advice
-    text = "\n  ".join(map(visible, lines))
-    text = re.sub(r"scan_shape=\((\w+), (\w+)\)((?:, \(\d+, \d+\))*)", _scan_option, text)
-    for argument, option in _OPTIONS.items():
-        text = text.replace(argument, option)
-    return text
+def _with_options(text: str) -> str:
+    return text.spelled(_option) if isinstance(text, ArgumentText) else text
 
 
-def _scan_option(shapes: re.Match[str]) -> str:
-    """``--scan 5 6, 6 5`` of ``scan_shape=(5, 6), (6, 5)``."""
-    others = re.sub(r"\((\d+), (\d+)\)", r"\1 \2", shapes[3])
-    return f"--scan {shapes[1]} {shapes[2]}{others}"
+def _option(argument: str, value: Any) -> str:
+    """An argument as an option: ``--scan 5 6``; of several values: ``--scan 5 6, 6 5``."""
+    option = _OPTIONS.get(argument, f"--{argument}")
+    if value is None or value is True:
+        return option
+    values = value if isinstance(value, list) else [value]
+    words = (" ".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values)
+    return f"{option} {', '.join(words)}"

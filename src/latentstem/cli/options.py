@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -11,27 +10,28 @@ import typer
 
 from ..config import TrainingConfig
 
-__all__ = ["given", "training_options"]
+__all__ = ["explicit_options", "training_options"]
 
 _SHORT = {"latent_dim": "--latent", "learning_rate": "--lr", "batch_size": "--batch"}
 _METAVAR = {"latent_dim": "NUMBER|auto", "crop": "Y0 Y1 X0 X1", "max_time": "DD:HH:MM:SS"}
-_PARAMETER = re.compile(r"^(?P<names>[a-z_, ]+) : .*\n(?P<text>(?:    .*\n)+)", re.MULTILINE)
+_ANNOTATIONS: dict[str, Any] = {"latent_dim": str, "split_counts": Literal["auto", "true", "false"]}
 
 
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command one option for each field of `TrainingConfig`, in place of its ``**keywords``.
 
-    An option that the user leaves out arrives as None, so that presets and checkpoints keep their say.
+    Options not given are None, so that presets and checkpoints supply their values.
     """
     signature = inspect.signature(command, eval_str=True)
-    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    own = [p.replace(kind=p.KEYWORD_ONLY) for p in own]
-    command.__signature__ = signature.replace(parameters=[*own, *_options()])  # type: ignore[attr-defined]
+    parameters = [
+        p.replace(kind=p.KEYWORD_ONLY) for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD
+    ]
+    command.__signature__ = signature.replace(parameters=[*parameters, *_options()])  # type: ignore[attr-defined]
     return command
 
 
-def given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that the user gave, as values of the fields of `TrainingConfig`."""
+def explicit_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given, as values of the fields of `TrainingConfig`."""
     words: dict[Any, Any] = {"true": True, "false": False}
     return {
         name: int(value) if name == "latent_dim" and value.isdecimal() else words.get(value, value)
@@ -41,32 +41,22 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _options() -> list[inspect.Parameter]:
-    described = {}
-    for entry in _PARAMETER.finditer(inspect.cleandoc(TrainingConfig.__doc__ or "") + "\n"):
-        for name in entry["names"].split(", "):
-            described[name] = " ".join(entry["text"].split()).replace("``", "").replace("`", "")
+    fields = TrainingConfig.model_fields
+    annotations: dict[str, Any] = {name: field.annotation for name, field in fields.items()} | _ANNOTATIONS
     return [
         inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, annotation=_type(name, field.annotation),
-            default=_option(name, field.default, described.get(name, "")),
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=annotations[name] | None,
+            default=_option(name, field.default, field.description or ""),
         )
-        for name, field in TrainingConfig.model_fields.items()
-    ]  # fmt: skip
-
-
-def _type(name: str, annotation: Any) -> Any:
-    if name == "split_counts":  # on, off or auto
-        annotation = Literal["auto", "true", "false"]
-    if name == "latent_dim":  # a number or auto
-        annotation = str
-    return annotation | None
+        for name, field in fields.items()
+    ]
 
 
 def _option(name: str, default: Any, text: str) -> Any:
     flag = f"--{name}/--no_{name}" if default is False else f"--{name}"
     flags = [flag, _SHORT[name]] if name in _SHORT else [flag]
     if default is not None and default is not False:
-        text = (
-            f"{text} Default: {default:g}." if isinstance(default, float) else f"{text} Default: {default}."
-        )
+        text += f" Default: {f'{default:g}' if isinstance(default, float) else default}."
     return typer.Option(None, *flags, help=text, metavar=_METAVAR.get(name))

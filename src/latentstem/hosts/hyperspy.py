@@ -55,8 +55,8 @@ def train_autoencoder(
     scan_shape : (int, int), optional
         Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
     navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
-        True excludes the scan position. Axis order as in ``signal.data``; for a series, a signal with three
-        navigation axes, shape (T, Ny, Nx).
+        True excludes the scan position. Axis order as in ``signal.data``; for a series (three navigation axes),
+        shape (T, Ny, Nx).
     signal_mask : array of bool, shape (H, W), or signal of that shape, optional
         True excludes the detector pixel.
     **training_arguments
@@ -100,7 +100,7 @@ def embed(
         True excludes the scan position; its latents are NaN. For a series, of shape (T, Ny, Nx).
     smooth : int, optional
         Smoothing radius in scan positions: latents are averaged over similar neighbours only. Default: the model's
-        ``context``. 0: no smoothing.
+        `context`. 0: no smoothing.
     client : distributed.Client, optional
         Compute on the workers of this cluster.
     progress : bool
@@ -109,8 +109,8 @@ def embed(
     Returns
     -------
     LatentMaps
-        Latents on the navigation axis, the scan axes as signal axes. In memory, also for a lazy signal. For a
-        series (three navigation axes), the slowest navigation axis becomes the second navigation axis.
+        Latents on the navigation axis, the scan axes as signal axes. In memory, also for a lazy signal. For a series
+        (three navigation axes), the slowest navigation axis becomes the second navigation axis.
     """
     from .latent_maps import LatentMaps
 
@@ -167,8 +167,9 @@ def reconstruct(
         Same shape, axes and metadata, float32; lazy if this signal is, and then computed block by block. With `out`,
         the lazy signal in that file.
     """
+    from ..inference.blockwise import reconstruct_dask
     from ..inference.reconstruction import reconstruct as reconstruct_scan
-    from ..inference.reconstruction import write
+    from ..inference.reconstruction import write_reconstruction
 
     mask, model = _mask_array(navigation_mask), as_model(model)
     if is_series_signal(signal):
@@ -178,12 +179,11 @@ def reconstruct(
     scan = model.open_matching_scan(signal, scan_shape, mask)
     if out is not None:
         options = {"overwrite": overwrite, "client": client, "progress": progress}
-        return _open_result(write(model.autoencoder, scan, out, **options, like=signal), signal)
+        path = write_reconstruction(model.autoencoder, scan, out, **options, template=signal)
+        return _open_result(path, signal)
     if signal._lazy and client is None:
-        from ..inference.lazy import reconstruct_lazily
-
         excluded = np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
-        data = reconstruct_lazily(model.autoencoder, signal.data.reshape(scan.source.shape), excluded)
+        data = reconstruct_dask(model.autoencoder, signal.data.reshape(scan.source.shape), excluded)
     else:
         data = reconstruct_scan(model.autoencoder, scan, client=client, progress=progress)
     return signal._deepcopy_with_new_data(data.reshape(signal.data.shape))

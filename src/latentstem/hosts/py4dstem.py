@@ -94,7 +94,7 @@ def embed(
         True excludes the scan position; its latents are NaN.
     smooth : int, optional
         Smoothing radius in scan positions: latents are averaged over similar neighbours only. Default: the model's
-        ``context``. 0: no smoothing.
+        `context`. 0: no smoothing.
     client : distributed.Client, optional
         Compute on the workers of this cluster.
     progress : bool
@@ -161,7 +161,7 @@ def reconstruct(
         array of ``.zspy``.
     """
     from ..inference.reconstruction import reconstruct as reconstruct_scan
-    from ..inference.reconstruction import write
+    from ..inference.reconstruction import write_reconstruction
 
     model = as_model(model)
     scan = model.open_matching_scan(datacube, scan_shape, scan_mask)
@@ -169,7 +169,7 @@ def reconstruct(
         data = reconstruct_scan(model.autoencoder, scan, client=client, progress=progress)
     else:
         options = {"overwrite": overwrite, "client": client, "progress": progress}
-        path = write(model.autoencoder, scan, out, **options, like=datacube)
+        path = write_reconstruction(model.autoencoder, scan, out, **options, template=datacube)
         data = lazy_patterns(path) if path.suffix.lower() == ".zspy" else open_patterns(path)
     return datacube_like(
         datacube, data.reshape(datacube.data.shape) if isinstance(data, np.ndarray) else data
@@ -178,13 +178,15 @@ def reconstruct(
 
 def _check_node_name(datacube: Any, name: str) -> None:
     """Check that the node name is free or holds latents."""
-    named = isinstance(name, str) and bool(name) and "/" not in name
-    present = datacube.tree(name) if named and name in datacube.treekeys else None
-    if not named or (present is not None and METADATA_NAME not in present.metadata):
-        what = "not a valid node name" if present is None else f"which is already a {type(present).__name__}"
+    is_valid = isinstance(name, str) and bool(name) and "/" not in name
+    present = datacube.tree(name) if is_valid and name in datacube.treekeys else None
+    if not is_valid or (present is not None and METADATA_NAME not in present.metadata):
+        reason = (
+            "not a valid node name" if present is None else f"which is already a {type(present).__name__}"
+        )
         raise ArgumentError(
             "name of the latents",
             expected="a name that is free on the datacube's tree, without slashes",
-            received=f"{name!r}, {what}",
+            received=f"{name!r}, {reason}",
             advice="Choose another name, for example datacube.embed(model, name='latents').",
         )

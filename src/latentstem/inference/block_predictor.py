@@ -1,8 +1,8 @@
-"""What a model does with blocks of a scan."""
+"""What a model computes for one block of a scan."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
@@ -14,139 +14,147 @@ from ..nn.autoencoder import Autoencoder
 from ..nn.preprocessing import patterns_to_tensor
 from ..nn.principal_components import N_COMPARED
 from ..nn.scan_scores import ScanScores
-from ..scan.scan import Box, PatternSource
+from ..scan.scan import Block, PatternSource
 
-__all__ = ["BATCH", "BlockPredictor", "Call", "Run"]
+__all__ = ["BATCH_SIZE", "BlockPredictor"]
 
-BATCH = 256  # patterns that go through the network together
-Call = tuple[str, tuple[Any, ...]]  # a method of `BlockPredictor`, and what it is called with
-Run = Callable[[Iterable[Call]], Iterator[np.ndarray]]  # makes such calls
+BATCH_SIZE = 256  # patterns that go through the network together
 
 
 class BlockPredictor:
-    """What a model does with blocks of a scan. It is what travels to the workers of a cluster, once to each.
+    """Predicts latents or reconstructions of blocks. Sent once to each worker of a cluster.
 
-    A network that sees principal components needs the scores of a block's neighbours too, but not their patterns: the
-    scores of the whole scan are found first, in one pass over the storage, and the results from them.
+    A network that uses principal components needs the scores of a block's neighbours, but not their patterns. So the
+    scores of the whole scan are computed first, in one pass over the data, and the predictions from the scores.
+
+    The patterns of a block are given as an array (ny, nx, H, W), or as a `Block` of `source`.
 
     Parameters
     ----------
     autoencoder : Autoencoder
         A trained one.
     decode : bool
-        Whether the results are patterns rather than latents.
+        Whether to predict patterns rather than latents.
     source : PatternSource, optional
-        Where the patterns of a block are read from that comes without them.
+        Patterns of the scan, to be read block by block.
 
     Attributes
     ----------
-    scored : bool
-        Whether the network sees scores, and not patterns.
+    uses_scores : bool
+        Whether the network uses scores, rather than patterns.
     halo : int
-        Neighbours of a block whose scores are needed.
-    width : int
-        Length of what `scores` gives for a pattern, q + v.
-    shape : tuple of int
-        Of one result: (k,) or (H, W).
+        Width of the halo, in scan positions.
+    score_length : int
+        Length of the output of `compute_scores` per pattern: q scores and v variances.
+    result_shape : tuple of int
+        Shape of one result: (k,) or (H, W).
     """
 
     def __init__(self, autoencoder: Autoencoder, decode: bool, source: PatternSource | None = None) -> None:
-        self.autoencoder, self.source = autoencoder, source
-        self.scored = autoencoder.network.n_components > 0
+        self.autoencoder, self.source, self._decode = autoencoder, source, decode
+        self.uses_scores = autoencoder.network.n_components > 0
         self.halo = autoencoder.principal_components.radius
         detector = autoencoder.preprocessing.detector
-        self.shape = detector.pattern_shape if decode else (autoencoder.network.latent_dim,)
-        shown = autoencoder.principal_components.count
-        self.width = shown + min(shown, N_COMPARED)
-        self._decode = decode
-        self._reading = Lock()
+        self.result_shape = detector.pattern_shape if decode else (autoencoder.network.latent_dim,)
+        n_components = autoencoder.principal_components.count
+        self.score_length = n_components + min(n_components, N_COMPARED)
+        self._lock = Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.autoencoder.content(), self._decode, self.source)
 
     def without_source(self) -> BlockPredictor:
-        """The same for blocks that come with their patterns."""
+        """The same predictor for blocks that are given as arrays."""
         return BlockPredictor(self.autoencoder, self._decode)
 
-    def scores(self, box: Box, patterns: np.ndarray | None = None) -> np.ndarray:
-        """Scores of the patterns in a box, and the variances of their noise, shape (ny, nx, q + v), float32."""
-        patterns = self.read(box) if patterns is None else patterns
-        autoencoder, flat = self.autoencoder, patterns.reshape(-1, *patterns.shape[2:])
-        parts = (patterns_to_tensor(flat[at : at + BATCH]) for at in range(0, len(flat), BATCH))
-        found = torch.cat(
-            [torch.cat(autoencoder.principal_components(autoencoder.values(part)), 1) for part in parts]
-        )
-        return found.numpy().reshape(*patterns.shape[:2], -1)
-
-    def results(self, inner: Box, excluded: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """Latents or patterns of a block from the scores of the block and of its neighbours.
-
-        Parameters
-        ----------
-        inner : Box
-            Of the arrays, what is wanted.
-        excluded : ndarray, shape (my, mx), bool
-            Scan positions whose result is NaN, and which are nobody's neighbours.
-        scores : ndarray, shape (my, mx, q + v)
-            As `scores` gives them.
-        """
-        autoencoder = self.autoencoder
-        split = autoencoder.network.n_components
-        own = torch.from_numpy(np.ascontiguousarray(scores)).flatten(0, 1)
-        known = ScanScores(autoencoder.principal_components, own[:, :split], own[:, split:], excluded)
-        return self._in_batches(
-            inner, excluded, lambda positions: autoencoder.network.encode_scores(known(positions))
-        )
-
-    def results_of_patterns(
-        self, box: Box, excluded: np.ndarray, patterns: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Latents or patterns of a block from its patterns alone, for networks that see no scores."""
-        if patterns is None:
-            patterns = self.read(box)
-        flat = patterns.reshape(-1, *patterns.shape[2:])
-        whole = (0, patterns.shape[0], 0, patterns.shape[1])
-        autoencoder = self.autoencoder
-        return self._in_batches(
-            whole, excluded, lambda at: autoencoder.encode(autoencoder.values(patterns_to_tensor(flat[at])))
-        )
-
-    def read(self, box: Box) -> np.ndarray:
-        """The patterns in a box, shape (ny, nx, H, W)."""
+    def read_block(self, block: Block) -> np.ndarray:
+        """Read the patterns of a block, shape (ny, nx, H, W)."""
         source: Any = self.source
-        y0, y1, x0, x1 = box
-        positions = np.arange(y0, y1)[:, None] * source.shape[1] + np.arange(x0, x1)
-        with self._reading:  # the tasks of a worker share what the source keeps of its last chunks
+        positions = np.arange(source.shape[0] * source.shape[1]).reshape(source.shape[:2])[block]
+        with self._lock:  # tasks of one worker share the source's chunk cache
             patterns = source.read(positions.ravel())
         return patterns.reshape(*positions.shape, *patterns.shape[1:])
 
+    def compute_scores(self, patterns: np.ndarray | Block) -> np.ndarray:
+        """Scores of patterns, and the variances of their noise, shape (ny, nx, q + v), float32."""
+        patterns = self._as_array(patterns)
+        autoencoder, flat = self.autoencoder, patterns.reshape(-1, *patterns.shape[2:])
+        batches = (patterns_to_tensor(flat[i : i + BATCH_SIZE]) for i in range(0, len(flat), BATCH_SIZE))
+        scores = torch.cat(
+            [torch.cat(autoencoder.principal_components(autoencoder.values(batch)), 1) for batch in batches]
+        )
+        return scores.numpy().reshape(*patterns.shape[:2], -1)
+
+    def predict_from_scores(self, scores: np.ndarray, excluded: np.ndarray) -> np.ndarray:
+        """Latents or patterns of a block from the scores of the block and of its halo.
+
+        Parameters
+        ----------
+        scores : ndarray, shape (ny + 2 halo, nx + 2 halo, q + v)
+            Output of `compute_scores`.
+        excluded : ndarray, shape (ny + 2 halo, nx + 2 halo), bool
+            Positions whose result is NaN and which are not used as neighbours; also those outside the scan.
+
+        Returns
+        -------
+        ndarray, shape (ny, nx, ...), float32
+        """
+        network, components = self.autoencoder.network, self.autoencoder.principal_components
+        flat = torch.from_numpy(np.ascontiguousarray(scores)).flatten(0, 1)
+        all_scores = ScanScores(
+            components, flat[:, : network.n_components], flat[:, network.n_components :], excluded
+        )
+        return self._predict_batches(
+            excluded, self.halo, lambda positions: network.encode_scores(all_scores(positions))
+        )
+
+    def predict_from_patterns(self, patterns: np.ndarray | Block, excluded: np.ndarray) -> np.ndarray:
+        """Latents or patterns of a block from its patterns, for networks that do not use scores.
+
+        Parameters
+        ----------
+        patterns : ndarray, shape (ny, nx, H, W), or Block
+        excluded : ndarray, shape (ny, nx), bool
+            Positions whose result is NaN.
+
+        Returns
+        -------
+        ndarray, shape (ny, nx, ...), float32
+        """
+        patterns = self._as_array(patterns)
+        autoencoder, flat = self.autoencoder, patterns.reshape(-1, *patterns.shape[2:])
+        return self._predict_batches(
+            excluded, 0, lambda i: autoencoder.encode(autoencoder.values(patterns_to_tensor(flat[i])))
+        )
+
+    def _as_array(self, patterns: np.ndarray | Block) -> np.ndarray:
+        return self.read_block(patterns) if isinstance(patterns, Block) else patterns
+
     @torch.no_grad()
-    def _in_batches(
-        self, inner: Box, excluded: np.ndarray, encode: Callable[[np.ndarray], torch.Tensor]
+    def _predict_batches(
+        self, excluded: np.ndarray, halo: int, encode: Callable[[np.ndarray], torch.Tensor]
     ) -> np.ndarray:
-        y0, y1, x0, x1 = inner
-        included = ~excluded[y0:y1, x0:x1]
-        out = np.full((*included.shape, *self.shape), np.nan, np.float32)
-        rows, columns = np.nonzero(included)
-        positions = (rows + y0) * excluded.shape[1] + columns + x0
-        for at in range(0, len(positions), BATCH):
-            some = slice(at, at + BATCH)
-            latents = encode(positions[some])
-            found = (self.autoencoder.decode_patterns(latents) if self._decode else latents).numpy()
-            if not np.isfinite(found).all():
-                raise _not_finite(np.isfinite(found.reshape(len(found), -1)).all(1))
-            out[rows[some], columns[some]] = found
+        ny, nx = excluded.shape
+        inner = Block(slice(halo, ny - halo), slice(halo, nx - halo))
+        rows, columns = np.nonzero(~excluded[inner])
+        positions = (rows + halo) * nx + columns + halo
+        out = np.full((ny - 2 * halo, nx - 2 * halo, *self.result_shape), np.nan, np.float32)
+        for start in range(0, len(positions), BATCH_SIZE):
+            batch = slice(start, start + BATCH_SIZE)
+            latents = encode(positions[batch])
+            result = (self.autoencoder.decode_patterns(latents) if self._decode else latents).numpy()
+            is_finite = np.isfinite(result.reshape(len(result), -1)).all(1)
+            if not is_finite.all():
+                raise DataValueError(
+                    "NaN or infinite values",
+                    expected="finite values in the range of single precision, at every scan position that is not excluded",
+                    received=f"{np.count_nonzero(~is_finite)} of {len(is_finite)} patterns for which the model gives no "
+                    "finite result",
+                    advice="Exclude them with scan_mask = ~np.isfinite(data).all(axis=(2, 3)), or replace them.",
+                )
+            out[rows[batch], columns[batch]] = result
         return out
 
 
-def _not_finite(fine: np.ndarray) -> DataValueError:
-    return DataValueError(
-        "NaN or infinite values",
-        expected="finite values in the range of single precision, at every scan position that is not excluded",
-        received=f"{np.count_nonzero(~fine)} of {len(fine)} patterns for which the model gives no finite result",
-        advice="Exclude them with scan_mask = ~np.isfinite(data).all(axis=(2, 3)), or replace them.",
-    )
-
-
 def _rebuild(content: dict[str, Any], decode: bool, source: PatternSource | None) -> BlockPredictor:
-    return BlockPredictor(Autoencoder.from_content(content, "another process"), decode, source)
+    return BlockPredictor(Autoencoder.from_checkpoint_dict(content, "another process"), decode, source)

@@ -1,144 +1,198 @@
-"""A model applied to a scan, block by block: in this process, or on the workers of a cluster."""
+"""Apply a model to a scan block by block, in this process or on a dask cluster; and to a lazy array, as dask tasks.
+
+All do the same two steps of `BlockPredictor`: scores of each block, then results from the scores of a block and its halo.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..scan.scan import Box, Scan
-from .block_predictor import BATCH, BlockPredictor, Call, Run
-from .cluster import on_workers
+from ..nn.autoencoder import Autoencoder
+from ..scan.scan import Block, Scan
+from .block_predictor import BATCH_SIZE, BlockPredictor
+from .cluster import Run, cluster_executor
 
-__all__ = ["applied", "boxes", "in_memory"]
-
-
-_BLOCK_BYTES = 2**23  # of float32 patterns that are held together
+__all__ = ["predict", "predict_blocks", "reconstruct_dask", "split_into_blocks"]
 
 
-def applied(
-    work: BlockPredictor,
+_MAX_BLOCK_BYTES = 2**23  # of the patterns of a block, as float32
+
+
+def predict_blocks(
+    predictor: BlockPredictor,
     scan: Scan,
     *,
-    tile: tuple[int, int] | None = None,
+    chunk: tuple[int, int] | None = None,
     client: Any = None,
     progress: bool = False,
-) -> Generator[tuple[Box, np.ndarray], None, None]:
-    """Boxes of a scan that together fill it, in order, and what the model makes of each.
+) -> Generator[tuple[Block, np.ndarray], None, None]:
+    """Yield the blocks of a scan with the model's results; together they fill the scan.
 
     Parameters
     ----------
-    work : BlockPredictor
-        What is done; its source is the scan's.
+    predictor : BlockPredictor
+        Its source is the scan's.
     scan : Scan
         With its masks.
-    tile : (int, int), optional
-        Scan rows and columns that boxes should consist of, as they are stored together where the results go.
+    chunk : (int, int), optional
+        Scan rows and columns of one storage chunk of the output file.
     client : distributed.Client, optional
-        Whose workers do it; see `latentstem.inference.cluster`.
+        Compute on the workers of this cluster; see `latentstem.inference.cluster`.
     progress : bool
         Show a progress bar.
     """
     excluded = np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
-    what = "reconstructing" if len(work.shape) == 2 else "embedding"
-    with _runner(work, client) as (run, reads):
-        pattern_bytes = max(4, scan.dtype.itemsize) * int(np.prod(scan.pattern_shape))
-        most = int(np.clip(_BLOCK_BYTES // pattern_bytes, 1, BATCH))
-        stored, wanted = scan.source.chunks, tile or scan.source.chunks
-        if not work.scored:
-            order = sorted(boxes(scan.scan_shape, wanted, most), key=_along(stored)) if tile else None
-            order = order or boxes(scan.scan_shape, wanted, most)
-            yield from _shown(
-                order,
-                run(("results_of_patterns", (box, excluded[_cut(box)], *reads(box))) for box in order),
-                what if progress else "",
-            )
+    description = "reconstructing" if len(predictor.result_shape) == 2 else "embedding"
+    pattern_bytes = max(4, scan.dtype.itemsize) * int(np.prod(scan.pattern_shape))
+    max_patterns = int(np.clip(_MAX_BLOCK_BYTES // pattern_bytes, 1, BATCH_SIZE))
+    stored = scan.source.chunks
+    read_blocks = split_into_blocks(scan.scan_shape, stored, max_patterns)
+    blocks = split_into_blocks(scan.scan_shape, chunk or stored, max_patterns)
+    with _executor(predictor, client) as run:
+        if not predictor.uses_scores:
+            if chunk:  # in the order of the input, so that its chunks are read about once
+                blocks = sorted(blocks, key=_storage_order_key(stored))
+            results = run(("predict_from_patterns", (block, excluded[block])) for block in blocks)
+            yield from _with_progress_bar(blocks, results, description if progress else "")
             return
-        order = boxes(scan.scan_shape, stored, most)
-        scores = np.empty((*scan.scan_shape, work.width), np.float32)
-        found = run(("scores", (box, *reads(box))) for box in order)
-        for box, some in _shown(order, found, "reading" if progress else ""):
-            scores[_cut(box)] = some
-        order = boxes(scan.scan_shape, wanted, most)
-        around = ((box, *_with_halo(box, work.halo, scan.scan_shape)) for box in order)
-        results = run(
-            ("results", (inner, excluded[_cut(outer)], scores[_cut(outer)])) for _, outer, inner in around
+        halo, (ny, nx) = predictor.halo, scan.scan_shape
+        scores = np.zeros((ny + 2 * halo, nx + 2 * halo, predictor.score_length), np.float32)
+        inner = scores[halo : halo + ny, halo : halo + nx]
+        excluded = np.pad(excluded, halo, constant_values=True)
+        results = run(("compute_scores", (block,)) for block in read_blocks)
+        for block, result in _with_progress_bar(read_blocks, results, "reading" if progress else ""):
+            inner[block] = result
+        outer = (Block(*(slice(s.start, s.stop + 2 * halo) for s in block)) for block in blocks)
+        results = run(("predict_from_scores", (scores[block], excluded[block])) for block in outer)
+        yield from _with_progress_bar(blocks, results, description if progress else "")
+
+
+def predict(
+    predictor: BlockPredictor, scan: Scan, *, client: Any = None, progress: bool = False
+) -> np.ndarray:
+    """Results for a whole scan, shape (Ny, Nx, ...), float32; see `predict_blocks`."""
+    results = np.empty((*scan.scan_shape, *predictor.result_shape), np.float32)
+    with closing(predict_blocks(predictor, scan, client=client, progress=progress)) as blocks:
+        for block, values in blocks:
+            results[block] = values
+    return results
+
+
+def reconstruct_dask(autoencoder: Autoencoder, patterns: Any, excluded: np.ndarray) -> Any:
+    """Lazy reconstruction of a lazy scan, computed block by block by any dask scheduler.
+
+    The halo of a block holds scores, not patterns. The model is in the graph once.
+
+    Parameters
+    ----------
+    autoencoder : Autoencoder
+        Fits the scan.
+    patterns : dask array, shape (Ny, Nx, H, W)
+    excluded : ndarray, shape (Ny, Nx), bool
+        Excluded scan positions: their result is NaN, and they are not used as neighbours.
+
+    Returns
+    -------
+    dask array, shape (Ny, Nx, H, W), float32
+    """
+    import dask.array as da
+    from dask.array.overlap import overlap
+    from dask.delayed import delayed
+
+    predictor = BlockPredictor(autoencoder, decode=True)
+    arguments = {
+        "predictor": delayed(predictor, name=f"latentstem-predictor-{uuid4().hex}", traverse=False),
+        "dtype": np.float32,
+    }
+    patterns = patterns.rechunk(("auto", "auto", -1, -1))
+    mask = da.from_array(excluded, chunks=patterns.chunks[:2])
+    if not predictor.uses_scores:
+        return da.map_blocks(
+            _predict_patterns,
+            patterns,
+            mask[..., None, None],
+            **arguments,
+            meta=np.empty((0,) * 4, np.float32),
         )
-        yield from _shown(order, results, what if progress else "")
+    scores = patterns.map_blocks(
+        _score_block, **arguments, drop_axis=[2, 3], new_axis=[2],
+        chunks=(*patterns.chunks[:2], predictor.score_length), meta=np.empty((0,) * 3, np.float32),
+    )  # fmt: skip
+    halo = predictor.halo
+    scores = overlap(scores, {0: halo, 1: halo, 2: 0}, 0)
+    mask = overlap(mask, halo, True)
+    rows, columns = (tuple(size - 2 * halo for size in sizes) for sizes in scores.chunks[:2])
+    return da.map_blocks(
+        _predict_scores, scores, mask[..., None], **arguments, drop_axis=[2], new_axis=[2, 3],
+        chunks=(rows, columns, *predictor.result_shape), meta=np.empty((0,) * 4, np.float32),
+    )  # fmt: skip
 
 
-def in_memory(work: BlockPredictor, scan: Scan, *, client: Any = None, progress: bool = False) -> np.ndarray:
-    """What the model makes of a whole scan, shape (Ny, Nx, ...), float32; see `applied`."""
-    found = np.empty((*scan.scan_shape, *work.shape), np.float32)
-    with closing(applied(work, scan, client=client, progress=progress)) as blocks:
-        for box, values in blocks:
-            found[_cut(box)] = values
-    return found
+def _predict_patterns(patterns: np.ndarray, mask: np.ndarray, predictor: BlockPredictor) -> np.ndarray:
+    return predictor.predict_from_patterns(patterns, mask[..., 0, 0])
 
 
-def boxes(scan_shape: tuple[int, int], tile: tuple[int, int], most: int) -> list[Box]:
-    """A scan in boxes of at most `most` patterns, of whole tiles where such fit, one row of tiles after the other."""
-    (ny, nx), (rows, columns) = scan_shape, tile
+def _score_block(patterns: np.ndarray, predictor: BlockPredictor) -> np.ndarray:
+    return predictor.compute_scores(patterns)
+
+
+def _predict_scores(scores: np.ndarray, mask: np.ndarray, predictor: BlockPredictor) -> np.ndarray:
+    return predictor.predict_from_scores(scores, mask[..., 0])
+
+
+def split_into_blocks(scan_shape: tuple[int, int], chunk: tuple[int, int], max_patterns: int) -> list[Block]:
+    """Split a scan into blocks of at most `max_patterns`.
+
+    They are made of whole chunks if these are small enough, in row-major order of chunks.
+    """
+    (ny, nx), (rows, columns) = scan_shape, chunk
     if (rows, columns) == (1, 1):
-        rows, columns = max(1, most // nx), min(nx, most)
-    elif rows * columns <= most:
-        columns = min(most // (rows * columns) * columns, nx)
-    found = []
+        rows, columns = max(1, max_patterns // nx), min(nx, max_patterns)
+    elif rows * columns <= max_patterns:
+        columns = min(max_patterns // (rows * columns) * columns, nx)
+    blocks = []
     for top in range(0, ny, rows):
         bottom = min(top + rows, ny)
         for left in range(0, nx, columns):
             right = min(left + columns, nx)
-            width = min(right - left, most)
-            height = max(1, most // width)
-            found += [
-                (y, min(y + height, bottom), x, min(x + width, right))
+            width = min(right - left, max_patterns)
+            height = max(1, max_patterns // width)
+            blocks += [
+                Block(slice(y, min(y + height, bottom)), slice(x, min(x + width, right)))
                 for y in range(top, bottom, height)
                 for x in range(left, right, width)
             ]
-    return found
+    return blocks
 
 
-def _along(stored: tuple[int, int]) -> Callable[[Box], tuple[int, ...]]:
-    """Sorts boxes by the storage chunk that they begin in."""
-    return lambda box: (box[0] // stored[0], box[2] // stored[1], *box)
+def _storage_order_key(chunk: tuple[int, int]) -> Callable[[Block], tuple[int, ...]]:
+    """Sort key: the storage chunk in which a block starts."""
+
+    def key(block: Block) -> tuple[int, ...]:
+        y, x = block.rows.start, block.columns.start
+        return y // chunk[0], x // chunk[1], y, x
+
+    return key
 
 
-def _cut(box: Box) -> tuple[slice, slice]:
-    return slice(*box[:2]), slice(*box[2:])
+def _with_progress_bar(
+    blocks: list[Block], results: Iterable[np.ndarray], description: str
+) -> Iterator[tuple[Block, np.ndarray]]:
+    total = sum(block.size for block in blocks)
+    with tqdm(total=total, disable=not description, unit="pattern", desc=description) as bar:
+        for block, values in zip(blocks, results, strict=True):
+            yield block, values
+            bar.update(block.size)
 
 
-def _with_halo(box: Box, halo: int, scan_shape: tuple[int, int]) -> tuple[Box, Box]:
-    """The box and its neighbours on the scan, and where in that the box is."""
-    y0, y1, x0, x1 = box
-    top, left = max(0, y0 - halo), max(0, x0 - halo)
-    outer = top, min(scan_shape[0], y1 + halo), left, min(scan_shape[1], x1 + halo)
-    return outer, (y0 - top, y1 - top, x0 - left, x1 - left)
-
-
-def _shown(order: list[Box], found: Iterable[np.ndarray], what: str) -> Iterator[tuple[Box, np.ndarray]]:
-    total = sum((box[1] - box[0]) * (box[3] - box[2]) for box in order)
-    with tqdm(total=total, disable=not what, unit="pattern", desc=what) as bar:
-        for box, values in zip(order, found, strict=True):
-            yield box, values
-            bar.update((box[1] - box[0]) * (box[3] - box[2]))
-
-
-def _runner(
-    work: BlockPredictor, client: Any
-) -> AbstractContextManager[tuple[Run, Callable[[Box], tuple[np.ndarray, ...]]]]:
-    """What makes calls of the work, and what has to be read here for them."""
-    if client is None:
-        return _here(work)
-    return on_workers(work, client)
-
-
-@contextmanager
-def _here(work: BlockPredictor) -> Iterator[tuple[Run, Callable[[Box], tuple[np.ndarray, ...]]]]:
-    def run(calls: Iterable[Call]) -> Iterator[np.ndarray]:
-        for method, arguments in calls:
-            yield getattr(work, method)(*arguments)
-
-    yield run, lambda box: ()
+def _executor(predictor: BlockPredictor, client: Any) -> AbstractContextManager[Run]:
+    """A context with a function that runs methods of the predictor, here or on the workers."""
+    if client is not None:
+        return cluster_executor(predictor, client)
+    return nullcontext(lambda tasks: (getattr(predictor, method)(*arguments) for method, arguments in tasks))

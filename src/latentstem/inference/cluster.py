@@ -1,8 +1,8 @@
-"""The workers of a dask.distributed cluster, where a model is applied to blocks of a scan.
+"""Run the tasks of a `BlockPredictor` on the workers of a dask.distributed cluster.
 
-The model travels to each worker once. A file is read on the workers, which have to see it under the same path; of
-anything else, each task is sent its own block. Only some tasks are under way at a time, so that neither the scheduler
-nor the memory fills up, and what a dying worker had is done again by another.
+The model is sent to each worker once. Workers read files themselves, and must see them under the same path; other data
+are sent with each task. The number of pending tasks is limited, to bound memory; tasks of a lost worker are repeated on
+another.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
 from ..errors import ArgumentError, ClusterError, FileError
-from ..scan.scan import Box
-from .block_predictor import BlockPredictor, Call, Run
+from ..scan.scan import Block
+from .block_predictor import BlockPredictor
 
-__all__ = ["connected", "on_workers"]
+__all__ = ["Run", "cluster_executor", "connect_scheduler"]
 
 log = logging.getLogger("latentstem")
 
-_AHEAD = 2  # tasks under way for each thread of the workers
-_AT_LEAST = 4  # tasks under way, for a cluster that grows by what it has to do
-_PATIENCE = 10.0  # seconds to wait for a scheduler
-_LOOK = 5.0  # seconds between two looks at how many workers there are
+#: runs tasks, each the name of a method of `BlockPredictor` and its arguments, and yields their results in order
+Run = Callable[[Iterable[tuple[str, tuple[Any, ...]]]], Iterator[np.ndarray]]
+
+_TASKS_PER_THREAD = 2  # pending tasks for each thread of the workers
+_MIN_TASKS = 4  # minimum number of pending tasks, so that an adaptive cluster scales up
+_CONNECT_TIMEOUT = 10.0  # seconds
+_WORKER_CHECK_INTERVAL = 5.0  # seconds between two checks of the number of workers
 
 
 @contextmanager
-def on_workers(
-    work: BlockPredictor, client: Any
-) -> Iterator[tuple[Run, Callable[[Box], tuple[np.ndarray, ...]]]]:
-    """What makes calls of the work on the workers, and what has to be read here for them.
+def cluster_executor(predictor: BlockPredictor, client: Any) -> Iterator[Run]:
+    """Yield a function that runs tasks on the workers.
 
     Parameters
     ----------
-    work : BlockPredictor
-        What is to be done.
+    predictor : BlockPredictor
+        Its methods are the tasks. A `Block` among their arguments is read on the worker if the source is a file, else here.
     client : distributed.Client
         Connected to a cluster.
 
@@ -52,35 +52,60 @@ def on_workers(
     ArgumentError
         If `client` is something else, or closed, or distributed is not installed.
     ClusterError
-        While it runs: if the workers lack the package, or die again and again, or the cluster goes away.
+        While tasks run: if workers lack a package, keep dying, or the connection is lost.
     FileError
-        While it runs: if the workers do not see the file.
+        While tasks run: if the workers do not see the file.
     """
-    _check(client)
-    from .dask_plugin import Carrier
+    _check_client(client)
+    from .dask_plugin import ModelPlugin, run_task
 
-    in_files = getattr(work.source, "is_read_by_path", False)
-    carrier = Carrier(f"latentstem-{uuid4().hex}", work if in_files else work.without_source())
-    with _plain_errors():
-        client.register_plugin(carrier)
+    by_path = getattr(predictor.source, "is_read_by_path", False)
+    plugin = ModelPlugin(predictor if by_path else predictor.without_source())
+
+    def submit(method: str, arguments: tuple[Any, ...]) -> Any:
+        if not by_path:
+            arguments = tuple(predictor.read_block(a) if isinstance(a, Block) else a for a in arguments)
+        return client.submit(run_task, plugin.name, method, arguments, pure=False)
+
+    def run(tasks: Iterable[tuple[str, tuple[Any, ...]]]) -> Iterator[np.ndarray]:
+        pending: deque[Any] = deque()
+        max_pending, last_check = 0, -_WORKER_CHECK_INTERVAL
+        try:
+            for method, arguments in tasks:
+                if time.monotonic() - last_check > _WORKER_CHECK_INTERVAL:
+                    threads, last_check = sum(client.nthreads().values()), time.monotonic()
+                    max_pending = max(_MIN_TASKS, _TASKS_PER_THREAD * threads)
+                    if not threads:
+                        log.warning("The cluster has no workers yet: waiting for the first.")
+                while len(pending) >= max_pending:
+                    yield _result(pending.popleft())
+                pending.append(submit(method, arguments))
+            while pending:
+                yield _result(pending.popleft())
+        finally:
+            if pending and client.status == "running":
+                client.cancel(list(pending))
+
+    with _translate_errors():
+        client.register_plugin(plugin)
     try:
-        yield (
-            lambda calls: _run(client, carrier.name, calls),
-            lambda box: () if in_files else (work.read(box),),
-        )
+        yield run
     finally:
         if client.status == "running":
             with contextlib.suppress(Exception):  # a worker that died meanwhile
-                client.unregister_worker_plugin(carrier.name)
+                client.unregister_worker_plugin(plugin.name)
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[Any]:
+def connect_scheduler(address: str | None) -> Iterator[Any]:
     """A client of the scheduler at this address; None without one.
 
     Raises
     ------
-    ArgumentError, ClusterError
+    ArgumentError
+        If distributed is not installed.
+    ClusterError
+        If there is no scheduler at this address.
     """
     if address is None:
         yield None
@@ -89,7 +114,7 @@ def connected(address: str | None) -> Iterator[Any]:
     from distributed import Client
 
     try:
-        client = Client(address, set_as_default=False, timeout=_PATIENCE)
+        client = Client(address, set_as_default=False, timeout=_CONNECT_TIMEOUT)
     except (OSError, ValueError) as error:
         raise ClusterError(
             "no scheduler at this address",
@@ -101,50 +126,30 @@ def connected(address: str | None) -> Iterator[Any]:
         yield client
 
 
-def _run(client: Any, name: str, calls: Iterable[Call]) -> Iterator[np.ndarray]:
-    from .dask_plugin import call
-
-    waiting: deque[Any] = deque()
-    most, looked = 0, -_LOOK
-    try:
-        for method, arguments in calls:
-            if time.monotonic() - looked > _LOOK:
-                threads, looked = sum(client.nthreads().values()), time.monotonic()
-                most = max(_AT_LEAST, _AHEAD * threads)
-                if not threads:
-                    log.warning("The cluster has no workers yet: waiting for the first.")
-            while len(waiting) >= most:
-                with _plain_errors():
-                    found = waiting.popleft().result()
-                yield found
-            waiting.append(client.submit(call, name, method, arguments, pure=False))
-        while waiting:
-            with _plain_errors():
-                found = waiting.popleft().result()
-            yield found
-    finally:
-        if waiting and client.status == "running":
-            client.cancel(list(waiting))
+def _result(future: Any) -> np.ndarray:
+    with _translate_errors():
+        result: np.ndarray = future.result()
+    return result
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
-    """What distributed says, as errors that tell what to do."""
+def _translate_errors() -> Iterator[None]:
+    """Raise errors of distributed as errors that say what to do."""
     from distributed import KilledWorker
 
     try:
         yield
     except KilledWorker as error:
         raise ClusterError(
-            "workers die at this",
-            expected="workers that live as long as their tasks",
+            "workers died repeatedly",
+            expected="workers that finish their tasks",
             received=str(error).splitlines()[0],
-            advice="They may lack memory: give them more, or fewer threads; their logs tell.",
+            advice="They may be out of memory: give them more memory or fewer threads, and see their logs.",
         ) from error
     except CancelledError as error:
         raise ClusterError(
-            "the cluster went away",
-            expected="a scheduler and workers that run to the end",
+            "the cluster disconnected",
+            expected="a scheduler and workers that stay connected",
             received="tasks that were cancelled",
             advice="See the scheduler's log, and start it again.",
         ) from error
@@ -157,7 +162,7 @@ def _plain_errors() -> Iterator[None]:
         ) from error
     except ModuleNotFoundError as error:
         raise ClusterError(
-            "the workers lack a package",
+            "a package is missing on the workers",
             expected="the same packages on the workers as here",
             received=str(error),
             advice="Install latentstem, in the same version, where the workers run.",
@@ -174,7 +179,7 @@ def _check_installed() -> None:
         )
 
 
-def _check(client: Any) -> None:
+def _check_client(client: Any) -> None:
     _check_installed()
     from distributed import Client
 

@@ -1,4 +1,4 @@
-"""What runs on the workers of a cluster."""
+"""Code that runs on the workers of a dask cluster."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pickle
 import socket
 from threading import Lock
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -15,50 +16,46 @@ from distributed import WorkerPlugin, get_worker
 
 from .block_predictor import BlockPredictor
 
-__all__ = ["Carrier", "call"]
+__all__ = ["ModelPlugin", "run_task"]
 
 
-class Carrier(WorkerPlugin):
-    """Brings work to each worker once, also to one that joins later or takes the place of one that died.
+class ModelPlugin(WorkerPlugin):
+    """Worker plugin that sends the model to each worker once, including workers that join later.
 
     Parameters
     ----------
-    name : str
-        That no other carrier has.
-    work : BlockPredictor
-        Unpickled on a worker when its first task comes.
+    predictor : BlockPredictor
+        Unpickled on a worker at its first task.
     """
 
-    def __init__(self, name: str, work: BlockPredictor) -> None:
-        self.name, self._pickled, self._work = name, pickle.dumps(work), None
-        self._sender = socket.gethostname(), os.getpid()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"name": self.name, "_pickled": self._pickled, "_work": None, "_sender": self._sender}
+    def __init__(self, predictor: BlockPredictor) -> None:
+        self.name = f"latentstem-{uuid4().hex}"
+        self._pickled = pickle.dumps(predictor)
+        self._client_process = socket.gethostname(), os.getpid()
 
     def setup(self, worker: Any) -> None:
         """Called on each worker."""
-        self._arriving = Lock()
-        self._threads = worker.state.nthreads
+        self._lock, self._predictor, self._n_threads = Lock(), None, worker.state.nthreads
 
     @property
-    def work(self) -> BlockPredictor:
-        """On a worker: the work, for all its threads."""
-        with self._arriving:
-            if self._work is None:
-                self._work = pickle.loads(self._pickled)
-        return self._work  # type: ignore[return-value]
+    def predictor(self) -> BlockPredictor:
+        """On a worker: the predictor, for all its threads."""
+        with self._lock:
+            if self._predictor is None:
+                self._predictor = pickle.loads(self._pickled)
+        return self._predictor  # type: ignore[return-value]
 
-    def share_processors(self) -> None:
-        """Let the threads of a worker take no more processors together than there are."""
-        threads = max(1, CPU_COUNT // self._threads)
-        if self._sender != (socket.gethostname(), os.getpid()) and torch.get_num_threads() > threads:
-            torch.set_num_threads(threads)  # not in a worker within the user's own process
+    def limit_threads(self) -> None:
+        """Limit torch's threads, so that the worker's task threads together do not use more than all cores."""
+        n_threads = max(1, CPU_COUNT // self._n_threads)
+        in_client_process = self._client_process == (socket.gethostname(), os.getpid())
+        if not in_client_process and torch.get_num_threads() > n_threads:  # else it is the user's own setting
+            torch.set_num_threads(n_threads)
 
 
-def call(name: str, method: str, arguments: tuple[Any, ...]) -> np.ndarray:
-    """A task: a method of the work that came with the carrier of this name."""
-    carrier: Any = get_worker().plugins[name]
-    carrier.share_processors()
-    found: np.ndarray = getattr(carrier.work, method)(*arguments)
-    return found
+def run_task(name: str, method: str, arguments: tuple[Any, ...]) -> np.ndarray:
+    """Call a method of the predictor held by the named plugin."""
+    plugin: Any = get_worker().plugins[name]
+    plugin.limit_threads()
+    result: np.ndarray = getattr(plugin.predictor, method)(*arguments)
+    return result

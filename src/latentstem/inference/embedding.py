@@ -15,7 +15,7 @@ from ..io.npz import npz_array
 from ..scan.scan import Axis
 from ..util.paths import local_path
 from ..util.whole_file import atomic_write
-from .smoothing import check_radius, smoothed
+from .smoothing import check_radius, smooth_maps
 
 __all__ = ["Embedding"]
 
@@ -33,10 +33,10 @@ class Embedding:
     axes : (Axis, Axis)
         The two scan axes, rows first.
     provenance : dict
-        Plain values: what the model is (config, versions) and which scan it was applied to.
+        Plain values: the model (config, versions) and the scan it was applied to.
     unsmoothed : ndarray, shape (Ny, Nx, k), float32, optional
-        Each position's own latents: `maps`, where these are not smoothed; None where they are not known, as of smoothed
-        maps that were read from a file.
+        Latents before smoothing (equal to `maps` if not smoothed). None if unknown, as for smoothed maps read from a
+        file.
 
     Raises
     ------
@@ -68,12 +68,12 @@ class Embedding:
         return int(self.maps.shape[2])
 
     def smoothed(self, radius: int) -> Embedding:
-        """The same latents, smoothed over another radius where neighbours are alike.
+        """Smooth the latents with another radius.
 
         Parameters
         ----------
         radius : int
-            In scan positions; 0: each position's own latents. See `latentstem.inference.smoothing.smoothed`.
+            In scan positions; 0: no smoothing. See `latentstem.inference.smoothing.smooth_maps`.
 
         Returns
         -------
@@ -82,17 +82,17 @@ class Embedding:
         Raises
         ------
         ArgumentError
-            If `radius` is no radius, or if each position's own latents are not known any more, as after `load`.
+            If `radius` is not a valid radius, or if the unsmoothed latents are unknown, as after `load`.
         """
         radius = check_radius(radius)
         if self.unsmoothed is None:
             raise ArgumentError(
-                "these latents are smoothed already",
-                expected="latents as embed(...) gives them, or read from a file and not smoothed",
-                received=f"latents smoothed over a radius of {self.provenance['smooth']}, without each position's own",
+                "these latents are already smoothed",
+                expected="unsmoothed latents, or an embedding that still has them",
+                received=f"latents smoothed with radius {self.provenance['smooth']}, read without the unsmoothed ones",
                 advice="Embed the scan anew: model.embed(data, smooth=...).",
             )
-        maps = smoothed(self.unsmoothed, radius)
+        maps = smooth_maps(self.unsmoothed, radius)
         return replace(self, maps=maps, provenance={**self.provenance, "smooth": radius})
 
     def save(self, path: str | Path) -> Path:
@@ -116,8 +116,8 @@ class Embedding:
             path = path.with_name(path.name + ".npz")
         axes = json.dumps([axis.as_dict() for axis in self.axes])
         provenance = np.array(json.dumps(self.provenance))
-        with atomic_write(path) as beside:
-            np.savez(beside, maps=self.maps, axes=np.array(axes), provenance=provenance)
+        with atomic_write(path) as temporary:
+            np.savez(temporary, maps=self.maps, axes=np.array(axes), provenance=provenance)
         return path
 
     @classmethod
@@ -130,18 +130,18 @@ class Embedding:
             If the file is missing, damaged, or holds something else.
         """
         try:
-            place = local_path(path)
-            with zipfile.ZipFile(place) as archive:
+            file = local_path(path)
+            with zipfile.ZipFile(file) as archive:
                 names = archive.namelist()
             missing = [name for name in _ENTRIES if f"{name}.npy" not in names]
             if missing:
                 raise ValueError(f"no entry {', '.join(missing)}")
-            maps, axes, provenance = (npz_array(place, name) for name in _ENTRIES)
+            maps, axes, provenance = (npz_array(file, name) for name in _ENTRIES)
             ny, nx = (Axis(**axis) for axis in json.loads(str(axes)))
             return cls(maps, (ny, nx), dict(json.loads(str(provenance))))
         except FileError:
             raise
-        except Exception as error:  # a damaged file makes its readers raise anything
+        except Exception as error:  # damaged files can raise any exception
             raise FileError(
                 f"cannot read latent maps from {path}",
                 expected="an .npz file written by Embedding.save",

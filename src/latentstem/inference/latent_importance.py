@@ -1,4 +1,4 @@
-"""How much each latent carries of what a model draws."""
+"""Importance of each latent."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from .embedding import Embedding
     from .model import LatentModel
 
-__all__ = ["carried", "spread"]
+__all__ = ["by_decoding", "by_variance"]
 
-_SAMPLE = 32  # scan positions whose patterns are decoded with each latent held
+_SAMPLE = 32  # number of scan positions used
 
 
-def carried(model: LatentModel, embedding: Embedding, seed: int = 0) -> np.ndarray:
-    """Share of each latent in what tells the decoded patterns of a scan apart.
+def by_decoding(model: LatentModel, embedding: Embedding, seed: int = 0) -> np.ndarray:
+    """Share of each latent in the differences between decoded patterns.
 
-    One latent at a time is held at its median, and the mean squared change of the square root of the decoded intensity
-    is taken over a sample of scan positions; the square root makes a count's noise equal everywhere (Anscombe).
+    Each latent in turn is set to its median; its importance is the mean squared change of the square root of the
+    decoded intensity, over a sample of scan positions (the square root stabilises Poisson variance, Anscombe).
 
     Parameters
     ----------
@@ -33,36 +33,36 @@ def carried(model: LatentModel, embedding: Embedding, seed: int = 0) -> np.ndarr
     Returns
     -------
     ndarray, shape (k,), float64
-        Adds up to 1, or is 0 where nothing makes a difference.
+        Sums to 1; all 0 if no latent changes the patterns.
     """
-    latents = _known(embedding)
-    held = np.median(latents, axis=0)
+    latents = _valid_latents(embedding)
+    median = np.median(latents, axis=0)
     if len(latents) > _SAMPLE:
         latents = latents[np.random.default_rng(seed).choice(len(latents), _SAMPLE, replace=False)]
-    whole = _root(model.decode(latents))
+    decoded = _signed_sqrt(model.decode(latents))
     changes = np.zeros(embedding.latent_dim)
     for latent in range(embedding.latent_dim):
-        without = latents.copy()
-        without[:, latent] = held[latent]
-        changes[latent] = ((_root(model.decode(without)) - whole) ** 2).mean(dtype=np.float64)
-    return _shares(changes)
+        modified = latents.copy()
+        modified[:, latent] = median[latent]
+        changes[latent] = ((_signed_sqrt(model.decode(modified)) - decoded) ** 2).mean(dtype=np.float64)
+    return _normalise(changes)
 
 
-def spread(embedding: Embedding) -> np.ndarray:
-    """Share of each latent in the variance of all of them, shape (k,): where the model is not at hand."""
-    return _shares(_known(embedding).var(0, dtype=np.float64))
+def by_variance(embedding: Embedding) -> np.ndarray:
+    """Share of each latent in the total variance, shape (k,); needs no model."""
+    return _normalise(_valid_latents(embedding).var(0, dtype=np.float64))
 
 
-def _known(embedding: Embedding) -> np.ndarray:
+def _valid_latents(embedding: Embedding) -> np.ndarray:
     """Latents (n, k) of the scan positions that are not excluded."""
     latents = embedding.maps.reshape(-1, embedding.latent_dim)
     return latents[np.isfinite(latents).all(1)]
 
 
-def _root(patterns: np.ndarray) -> np.ndarray:
+def _signed_sqrt(patterns: np.ndarray) -> np.ndarray:
     return np.sign(patterns) * np.sqrt(np.abs(patterns))
 
 
-def _shares(values: np.ndarray) -> np.ndarray:
+def _normalise(values: np.ndarray) -> np.ndarray:
     total = float(values.sum())
     return values / total if total > 0 else np.zeros_like(values)

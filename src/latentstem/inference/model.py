@@ -19,7 +19,7 @@ from ..scan.scan import Scan
 from ..training.summary import Summary
 from ..util.argument_checks import reject_unknown_kwargs
 from .block_predictor import BlockPredictor
-from .blockwise import in_memory
+from .blockwise import predict
 from .embedding import Embedding
 from .reconstruction import reconstruct as reconstruct_scan
 from .series import accepts_series
@@ -27,7 +27,7 @@ from .smoothing import check_radius
 
 __all__ = ["LatentModel", "load"]
 
-_BATCH = 256  # latents that are decoded together
+_DECODE_BATCH = 256  # latents that are decoded together
 
 
 class LatentModel:
@@ -38,9 +38,9 @@ class LatentModel:
     autoencoder : Autoencoder
         Network, preprocessing and configuration.
     summary : Summary
-        What came of training.
+        Results of training: figures, criteria and advice.
     evidence : dict, optional
-        What `latentstem.report.report.evidence` measured, in plain values.
+        What `latentstem.report.evidence` measured, in plain values.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class LatentModel:
 
     @property
     def config(self) -> TrainingConfig:
-        """What was trained, nothing left at ``auto``."""
+        """Resolved training configuration (no ``auto`` left)."""
         return self.autoencoder.config
 
     @property
     def history(self) -> dict[str, list[float]]:
-        """Series of every loss term, metric and learning rate, one value an epoch."""
+        """Loss terms, metrics and learning rate per epoch, by name."""
         return self.autoencoder.history
 
     @property
@@ -90,21 +90,22 @@ class LatentModel:
         client: Any = None,
         progress: bool = False,
     ) -> Embedding:
-        """Latents of a scan, found block by block.
+        """Latents of a scan, computed block by block.
 
         Parameters
         ----------
         data : DataCube, Signal2D, array or path
-            Anything `as_scan` reads, with patterns of the shape the model is for. Of a series (a list, or an array
-            of five dimensions), a list comes back, one for each scan; arguments of one scan are lists then.
+            Anything `as_scan` reads, with patterns of the shape the model is for. For a series (a list, or a 5-D
+            array) a list is returned, and `scan_shape`, `scan_mask` and `out` are lists.
         scan_shape, scan_mask
-            See `as_scan`. Latents of excluded scan positions are NaN, and they are nobody's context.
+            See `as_scan`. Excluded scan positions are NaN and are not used as neighbours.
         smooth : int, optional
-            Radius, in scan positions, of the neighbourhood over which latents are smoothed where neighbours are alike;
-            see `latentstem.inference.smoothing.smoothed`. By default that of the context the model was trained with. 0: each
-            position's own latents, those that `reconstruct` decodes.
+            Smoothing radius in scan positions: latents are averaged over similar neighbours only, see
+            `latentstem.inference.smoothing.smooth_maps`. Default: the model's `context`. 0: no smoothing, the latents
+            that `reconstruct` decodes.
         client : distributed.Client, optional
-            Whose workers do it. Without one, nothing of dask.distributed is used, also where a default client exists.
+            Compute on the workers of this cluster. Without it dask.distributed is not used, even if a default client
+            exists.
         progress : bool
             Show a progress bar.
 
@@ -118,12 +119,12 @@ class LatentModel:
         ModelMismatchError
             If the patterns have another shape than the model is for.
         ArgumentError
-            If `smooth` is no radius.
+            If `smooth` is not a valid radius.
         """
         smooth = check_radius(self.context if smooth is None else smooth)
         scan = self.open_matching_scan(data, scan_shape, scan_mask)
-        work = BlockPredictor(self.autoencoder, decode=False, source=scan.source)
-        maps = in_memory(work, scan, client=client, progress=progress)
+        predictor = BlockPredictor(self.autoencoder, decode=False, source=scan.source)
+        maps = predict(predictor, scan, client=client, progress=progress)
         provenance = {**self.describe(), "applied_to": scan.signature()}
         return Embedding(maps, scan.axes[:2], provenance).smoothed(smooth)
 
@@ -147,8 +148,8 @@ class LatentModel:
         data, scan_shape, scan_mask, client, progress
             See `embed`.
         out : path, optional
-            File to write block by block, never whole in memory: ``.npy``, ``.npz``, ``.hspy``, ``.zspy``, or ``.h5``
-            (py4DSTEM). It is there only when it is complete.
+            Output file, written block by block: ``.npy``, ``.npz``, ``.hspy``, ``.zspy``, or ``.h5`` (py4DSTEM). It
+            appears only when complete.
         overwrite : bool
             Replace a file that is there. The file that `data` is read from is never replaced.
 
@@ -164,7 +165,7 @@ class LatentModel:
         ModelMismatchError
             If the patterns have another shape than the model is for.
         ArgumentError
-            If memory or disk have no room for them.
+            If memory or disk space is insufficient.
         FileError
             If nothing can be written to `out`.
         """
@@ -174,7 +175,7 @@ class LatentModel:
         )
 
     def decode(self, latents: Any) -> np.ndarray:
-        """Patterns that latents stand for.
+        """Decode latents to patterns.
 
         Parameters
         ----------
@@ -195,22 +196,22 @@ class LatentModel:
                 received=f"shape {tuple(latents.shape)}",
                 advice="Give latents as embed(...).maps holds them.",
             )
-        flat = latents.reshape(-1, latents.shape[-1])
-        parts = [self.autoencoder.decode_patterns(part) for part in flat.split(_BATCH)] or [
+        latents_2d = latents.reshape(-1, latents.shape[-1])
+        patterns = [self.autoencoder.decode_patterns(batch) for batch in latents_2d.split(_DECODE_BATCH)] or [
             torch.empty(0, *self.pattern_shape)
         ]
-        return torch.cat(parts).numpy().reshape(*latents.shape[:-1], *self.pattern_shape)
+        return torch.cat(patterns).numpy().reshape(*latents.shape[:-1], *self.pattern_shape)
 
     def save(self, path: str | Path) -> Path:
-        """Write the model to one ``.ckpt`` file, always whole, which needs no training data to be used."""
-        return write_checkpoint(self._content(), path)
+        """Write the model to one ``.ckpt`` file (atomically). Using it needs no training data."""
+        return write_checkpoint(self._to_checkpoint(), path)
 
-    def _content(self) -> dict[str, Any]:
-        """All of the model as tensors and plain values."""
+    def _to_checkpoint(self) -> dict[str, Any]:
+        """The whole model as tensors and plain values."""
         return self.autoencoder.content(summary=self.summary.as_dict(), evidence=self.evidence)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _of_content, (self._content(), "another process")
+        return _from_checkpoint, (self._to_checkpoint(), "another process")
 
     def describe(self) -> dict[str, Any]:
         """Configuration, preprocessing, training scan and versions, as plain values."""
@@ -228,32 +229,35 @@ class LatentModel:
         return f"LatentModel({cfg.network}, {cfg.latent_dim} latents, {height} x {width} pixels, {cfg.reconstruction})"
 
     def open_matching_scan(self, data: Any, scan_shape: tuple[int, int] | None, scan_mask: Any) -> Scan:
-        """The scan of any data, if its patterns are of the shape the model is for; see `embed`."""
+        """Open data as a scan and check that its patterns fit the model; see `embed`."""
         scan = as_scan(data, scan_shape, scan_mask=scan_mask)
         trained = self.scan_signature.get("name")
         if scan.pattern_shape != self.pattern_shape:
             raise ModelMismatchError(
-                "the patterns are of another shape than the model is for",
+                "the pattern shape does not fit the model",
                 expected="{} x {} pixels, as in the training scan {!r}".format(*self.pattern_shape, trained),
                 received=f"{scan.pattern_shape[0]} x {scan.pattern_shape[1]} pixels in {scan.name!r}",
                 advice="Crop or bin the detector to that shape, or train on this scan.",
             )
-        self._compare_range(scan)
+        self._warn_if_intensities_differ(scan)
         return scan
 
-    def _compare_range(self, scan: Scan) -> None:
-        """Warn where the intensities are far from those of the training scan."""
+    def _warn_if_intensities_differ(self, scan: Scan) -> None:
+        """Warn if the mean intensity is ten times that of the training scan, or a tenth."""
         included = np.arange(scan.n_positions)
         if scan.scan_mask is not None:
             included = included[~scan.scan_mask.ravel()]
         sample = included[np.linspace(0, len(included) - 1, min(64, len(included))).astype(int)]
         values = self.autoencoder.values(patterns_to_tensor(scan.read(sample)))
-        mean, trained = float(values.sum((1, 2)).mean()), float(self.autoencoder.preprocessing.mean_total)
-        if trained > 0 and np.isfinite(mean) and not 0.1 < mean / trained < 10:
+        mean, training_mean = (
+            float(values.sum((1, 2)).mean()),
+            float(self.autoencoder.preprocessing.mean_total),
+        )
+        if training_mean > 0 and np.isfinite(mean) and not 0.1 < mean / training_mean < 10:
             warnings.warn(
-                f"The patterns of {scan.name!r} ({scan.dtype}) sum to {mean:.3g} on average, those of the training "
-                f"scan ({self.scan_signature.get('dtype')}) to {trained:.3g}: latents may mean little. Train on this "
-                "scan, or fine-tune with init_from.",
+                f"The patterns of {scan.name!r} ({scan.dtype}) have a mean total intensity of {mean:.3g}, the training "
+                f"scan ({self.scan_signature.get('dtype')}) of {training_mean:.3g}: latents may be meaningless. Train on "
+                "this scan, or fine-tune with init_from.",
                 stacklevel=4,
             )
 
@@ -271,11 +275,11 @@ def load(path: str | Path) -> LatentModel:
     CheckpointError
         If the file is missing, damaged, not of this package, or of a newer format.
     """
-    return _of_content(read_checkpoint(path), path)
+    return _from_checkpoint(read_checkpoint(path), path)
 
 
-def _of_content(content: dict[str, Any], origin: str | Path) -> LatentModel:
-    ours = content["latentstem"]
-    stored = ours.get("summary") or {"figures": {}, "verdicts": {}, "advice": [], "choices": []}
-    autoencoder = Autoencoder.from_content(content, origin)
-    return LatentModel(autoencoder, Summary(**stored), ours.get("evidence"))
+def _from_checkpoint(content: dict[str, Any], origin: str | Path) -> LatentModel:
+    metadata = content["latentstem"]
+    summary = metadata.get("summary") or {"figures": {}, "verdicts": {}, "advice": [], "choices": []}
+    autoencoder = Autoencoder.from_checkpoint_dict(content, origin)
+    return LatentModel(autoencoder, Summary(**summary), metadata.get("evidence"))

@@ -1,4 +1,4 @@
-"""Reconstructed patterns of a scan, in memory or straight to a file."""
+"""Reconstruct a scan, in memory or into a file."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from ..io.output_files import check_output, pattern_suffixes
 from ..io.pattern_files import chunk_scan_shape, open_patterns, write_patterns
 from ..nn.autoencoder import Autoencoder
 from ..scan.scan import Scan
-from ..util.disk import format_bytes, require_disk_space
+from ..util.disk import require_disk_space
+from ..util.formatting import format_bytes
 from ..util.paths import local_path
 from ..util.whole_file import atomic_write
 from .block_predictor import BlockPredictor
-from .blockwise import applied, in_memory
+from .blockwise import predict, predict_blocks
 
-__all__ = ["reconstruct", "require_memory", "write"]
+__all__ = ["reconstruct", "require_memory", "write_reconstruction"]
 
 log = logging.getLogger("latentstem")
 
-_LARGE = 1e9  # bytes from which on the size of a file is said
-_SHARE = 0.8  # of the free memory that a result may take
+_MIN_BYTES_REPORTED = 1e9  # file size above which it is reported
+_MAX_MEMORY_FRACTION = 0.8  # of the free memory that a result may take
 
 
 def reconstruct(
@@ -38,17 +39,16 @@ def reconstruct(
     client: Any = None,
     progress: bool = False,
 ) -> Any:
-    """Reconstructed patterns of a scan that fits the model; see `LatentModel.reconstruct`."""
+    """Reconstruct a scan that fits the model; see `LatentModel.reconstruct`."""
     if out is not None:
-        return open_patterns(
-            write(autoencoder, scan, out, overwrite=overwrite, client=client, progress=progress)
-        )
-    require_memory(_size(scan))
-    work = BlockPredictor(autoencoder, decode=True, source=scan.source)
-    return in_memory(work, scan, client=client, progress=progress)
+        options = {"overwrite": overwrite, "client": client, "progress": progress}
+        return open_patterns(write_reconstruction(autoencoder, scan, out, **options))
+    require_memory(_result_bytes(scan))
+    predictor = BlockPredictor(autoencoder, decode=True, source=scan.source)
+    return predict(predictor, scan, client=client, progress=progress)
 
 
-def write(
+def write_reconstruction(
     autoencoder: Autoencoder,
     scan: Scan,
     out: str | Path,
@@ -56,15 +56,15 @@ def write(
     overwrite: bool = False,
     client: Any = None,
     progress: bool = False,
-    like: Any = None,
+    template: Any = None,
 ) -> Path:
-    """Write reconstructed patterns to a file, block by block; nothing is there until all of it is.
+    """Write reconstructed patterns to a file block by block; the file appears when complete.
 
     Parameters
     ----------
     autoencoder, scan, out, overwrite, client, progress
         See `LatentModel.reconstruct`; the scan fits the model.
-    like : Signal2D or DataCube, optional
+    template : Signal2D or DataCube, optional
         See `write_patterns`.
 
     Returns
@@ -73,36 +73,37 @@ def write(
     """
     path = local_path(out, StorageError).expanduser()
     check_output(path, pattern_suffixes(), overwrite, [scan])
-    require_disk_space(path, _size(scan))
-    if _size(scan) > _LARGE:
-        told = f"{path} will take {format_bytes(_size(scan))} on the disk, less where the format compresses."
-        print(told) if progress else log.info(told)
-    work = BlockPredictor(autoencoder, decode=True, source=scan.source)
-    tile = chunk_scan_shape(path, scan.scan_shape, scan.pattern_shape)
+    require_disk_space(path, _result_bytes(scan))
+    if _result_bytes(scan) > _MIN_BYTES_REPORTED:
+        message = f"{path} will take {format_bytes(_result_bytes(scan))} on the disk, less where the format compresses."
+        print(message) if progress else log.info(message)
+    predictor = BlockPredictor(autoencoder, decode=True, source=scan.source)
+    chunk = chunk_scan_shape(path, scan.scan_shape, scan.pattern_shape)
     with (
-        atomic_write(path) as beside,
-        closing(applied(work, scan, tile=tile, client=client, progress=progress)) as blocks,
+        atomic_write(path) as temporary,
+        closing(predict_blocks(predictor, scan, chunk=chunk, client=client, progress=progress)) as blocks,
     ):
-        write_patterns(blocks, scan, beside, like)
+        write_patterns(blocks, scan, temporary, template)
     return path
 
 
 def require_memory(nbytes: int) -> None:
-    """Refuse a result that the free memory has no room for.
+    """Raise if the result does not fit into free memory.
 
     Raises
     ------
     ArgumentError
+        If it needs more than 80% of the free memory.
     """
     free = psutil.virtual_memory().available
-    if nbytes > _SHARE * free:
+    if nbytes > _MAX_MEMORY_FRACTION * free:
         raise ArgumentError(
             "the reconstructions do not fit into memory",
-            expected=f"at most {format_bytes(_SHARE * free)}",
+            expected=f"at most {format_bytes(_MAX_MEMORY_FRACTION * free)}",
             received=format_bytes(nbytes),
             advice="Write them to a file block by block, with out='clean.zspy' (or .hspy, .h5, .npy, .npz).",
         )
 
 
-def _size(scan: Scan) -> int:
+def _result_bytes(scan: Scan) -> int:
     return scan.n_positions * 4 * int(np.prod(scan.pattern_shape))

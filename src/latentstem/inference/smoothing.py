@@ -1,4 +1,4 @@
-"""Latent maps made smooth where the specimen is smooth, and nowhere else."""
+"""Edge-preserving smoothing of latent maps."""
 
 from __future__ import annotations
 
@@ -8,34 +8,33 @@ import numpy as np
 
 from ..errors import ArgumentError
 
-__all__ = ["MAX_SMOOTH", "check_radius", "smoothed"]
+__all__ = ["MAX_RADIUS", "check_radius", "smooth_maps"]
 
-MAX_SMOOTH = 10  # scan positions: the largest radius
+MAX_RADIUS = 10  # scan positions
 
-_WIDTH = 0.75  # standard deviation of the window, of its radius
-_FLAT = 0.5  # weight, in scan positions, of the fit's slope being 0: at corners a few positions would fix it
-_APART = 4.0  # how much further apart than neighbours two positions at random are, at least, in a scan that has an order
-_PAIRS = 20_000  # random pairs of positions that are compared
-_AT_ONCE = 2**15  # scan positions that are smoothed together
+_WINDOW_SIGMA = 0.75  # standard deviation of the Gaussian window, relative to the radius
+_SLOPE_REGULARISATION = 0.5  # of the slope, in scan positions: at corners few neighbours determine it
+_MIN_DISTANCE_RATIO = 4.0  # of random pairs to neighbours (medians); below it the scan has no spatial order
+_N_RANDOM_PAIRS = 20_000
+_POSITIONS_PER_BLOCK = 2**15
 
 
-def smoothed(maps: np.ndarray, radius: int) -> np.ndarray:
-    r"""Latents of a plane that is fitted to each scan position and its alike neighbours.
+def smooth_maps(maps: np.ndarray, radius: int) -> np.ndarray:
+    r"""Fit a plane to the latents of each scan position and its similar neighbours, and return its value there.
 
     .. math:: \min_{a, G} \sum_j w_{ij} \lVert z_j - a - G (r_j - r_i) \rVert^2, \quad
         w_{ij} = e^{-|r_j - r_i|^2 / 2 s^2} \, [\lVert z_j - z_i \rVert^2 < d^2],
 
-    with s = 0.75 `radius`; the latents at position i become a. A plane, unlike a mean, leaves slopes as they are
-    (Cleveland, J. Am. Stat. Assoc. 74, 829, 1979), and neighbours beyond d do not count (the sigma filter of Lee,
-    Comput. Vis. Graph. Image Process. 24, 255, 1983), so that grain boundaries stay sharp and a single position that
-    deviates stays itself. d is halfway, in logarithms, between the median distance of two neighbours and that of two
-    positions at random. Where these are nearly the same, as in a scan whose positions have no order, nothing is
-    smoothed.
+    with s = 0.75 `radius`; the latents at position i become a. A plane, unlike a mean, preserves slopes
+    (Cleveland, J. Am. Stat. Assoc. 74, 829, 1979). Neighbours farther than d are ignored (the sigma filter of Lee,
+    Comput. Vis. Graph. Image Process. 24, 255, 1983), so grain boundaries and single-position defects are preserved.
+    d is the geometric mean of the median distance of neighbours and that of random pairs. If these are nearly equal
+    (no spatial order), nothing is smoothed.
 
     Parameters
     ----------
     maps : ndarray, shape (Ny, Nx, k), float32
-        NaN where a position is excluded; such stay NaN, and are nobody's neighbours.
+        NaN at excluded positions, which stay NaN and are not used as neighbours.
     radius : int
         Neighbours up to so many scan positions away along each axis; 0 changes nothing.
 
@@ -43,16 +42,16 @@ def smoothed(maps: np.ndarray, radius: int) -> np.ndarray:
     -------
     ndarray, shape (Ny, Nx, k), float32
     """
-    limit = _limit(maps) if radius else 0.0
+    limit = _similarity_limit(maps) if radius else 0.0
     if limit == 0:
         return maps
-    found = np.empty_like(maps)
-    rows = max(1, _AT_ONCE // maps.shape[1])
+    smoothed = np.empty_like(maps)
+    rows = max(1, _POSITIONS_PER_BLOCK // maps.shape[1])
     for top in range(0, len(maps), rows):
-        above = min(radius, top)
-        part = maps[top - above : top + rows + radius]
-        found[top : top + rows] = _planes(part, radius, limit)[above : above + rows]
-    return found
+        halo_rows = min(radius, top)
+        block = maps[top - halo_rows : top + rows + radius]
+        smoothed[top : top + rows] = _fit_planes(block, radius, limit)[halo_rows : halo_rows + rows]
+    return smoothed
 
 
 def check_radius(radius: Any) -> int:
@@ -61,62 +60,68 @@ def check_radius(radius: Any) -> int:
     Raises
     ------
     ArgumentError
-        If it is not an integer from 0 to `MAX_SMOOTH`.
+        If it is not an integer from 0 to `MAX_RADIUS`.
     """
-    whole = isinstance(radius, (int, np.integer)) and not isinstance(radius, bool)
-    if not whole or not 0 <= radius <= MAX_SMOOTH:
+    is_integer = isinstance(radius, (int, np.integer)) and not isinstance(radius, bool)
+    if not is_integer or not 0 <= radius <= MAX_RADIUS:
         raise ArgumentError(
             "smooth is not a radius",
-            expected=f"an integer from 0 to {MAX_SMOOTH}, in scan positions",
+            expected=f"an integer from 0 to {MAX_RADIUS}, in scan positions",
             received=repr(radius),
-            advice="Leave it out for the radius of the context, or give 0 for each position's own latents.",
+            advice="Leave it out for the radius of the context, or give 0 for no smoothing.",
         )
     return int(radius)
 
 
-def _limit(maps: np.ndarray) -> float:
-    """Squared distance up to which two positions are alike; 0 where neighbours are not nearer than others."""
-    near = np.concatenate([_apart(maps[1:], maps[:-1]).ravel(), _apart(maps[:, 1:], maps[:, :-1]).ravel()])
-    flat = maps.reshape(-1, maps.shape[-1])
-    pairs = np.random.default_rng(0).integers(len(flat), size=(2, _PAIRS))
-    medians = []
-    for apart in (near, _apart(flat[pairs[0]], flat[pairs[1]])):
-        apart = apart[np.isfinite(apart)]
-        medians.append(float(np.median(apart)) if apart.size else 0.0)
-    neighbours, others = medians
-    return (neighbours * others) ** 0.5 if others > _APART * neighbours else 0.0
+def _similarity_limit(maps: np.ndarray) -> float:
+    """Squared distance below which positions are similar; 0 if neighbours are not closer than random pairs."""
+    below, beside = _squared_distance(maps[1:], maps[:-1]), _squared_distance(maps[:, 1:], maps[:, :-1])
+    neighbours = _finite_median(np.concatenate([below.ravel(), beside.ravel()]))
+    latents = maps.reshape(-1, maps.shape[-1])
+    first, second = np.random.default_rng(0).integers(len(latents), size=(2, _N_RANDOM_PAIRS))
+    random_pairs = _finite_median(_squared_distance(latents[first], latents[second]))
+    return (neighbours * random_pairs) ** 0.5 if random_pairs > _MIN_DISTANCE_RATIO * neighbours else 0.0
 
 
-def _apart(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _finite_median(values: np.ndarray) -> float:
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else 0.0
+
+
+def _squared_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Squared distances of latents (..., k)."""
     squared: np.ndarray = ((first - second) ** 2).sum(-1)
     return squared
 
 
-def _planes(maps: np.ndarray, radius: int, limit: float) -> np.ndarray:
-    """The smoothed latents of a part of the scan."""
+def _fit_planes(maps: np.ndarray, radius: int, limit: float) -> np.ndarray:
+    """The smoothed latents of a block of the scan."""
     values = np.nan_to_num(maps)
-    known = np.zeros((*maps.shape[:2], 3, 3), np.float32)  # weights, and their moments with the steps
-    wanted = np.zeros((*maps.shape[:2], 3, maps.shape[2]), np.float32)
-    known[..., 0, 0], wanted[..., 0, :] = 1, values
-    known[..., 1, 1] = known[..., 2, 2] = _FLAT
-    around = range(-radius, radius + 1)
-    for dy, dx in ((dy, dx) for dy in around for dx in around if (dy, dx) > (0, 0)):
-        here, there = _shifted(dy, dx)
-        weight = np.exp(np.float32(-(dy**2 + dx**2) / (2 * (_WIDTH * radius) ** 2)))
-        weight = weight * (_apart(maps[here], maps[there]) < limit)  # not those of NaN
-        for (own, other), sign in (((here, there), 1), ((there, here), -1)):  # each is the other's neighbour
-            step = np.array([1, sign * dy, sign * dx], np.float32)
-            known[own] += weight[..., None, None] * np.outer(step, step)
-            neighbour = weight[..., None] * values[other]
-            for i, length in enumerate(step):
+    # normal equations: weighted moments of the offsets
+    normal_matrix = np.zeros((*maps.shape[:2], 3, 3), np.float32)
+    right_hand_side = np.zeros((*maps.shape[:2], 3, maps.shape[2]), np.float32)
+    normal_matrix[..., 0, 0], right_hand_side[..., 0, :] = 1, values
+    normal_matrix[..., 1, 1] = normal_matrix[..., 2, 2] = _SLOPE_REGULARISATION
+    offsets = range(-radius, radius + 1)
+    for dy, dx in ((dy, dx) for dy in offsets for dx in offsets if (dy, dx) > (0, 0)):
+        first, second = _shifted_slices(dy, dx)
+        weight = np.exp(np.float32(-(dy**2 + dx**2) / (2 * (_WINDOW_SIGMA * radius) ** 2)))
+        weight = weight * (_squared_distance(maps[first], maps[second]) < limit)  # False for NaN
+        for centre, neighbour, sign in (
+            (first, second, 1),
+            (second, first, -1),
+        ):  # each pair in both directions
+            offset = np.array([1, sign * dy, sign * dx], np.float32)
+            normal_matrix[centre] += weight[..., None, None] * np.outer(offset, offset)
+            weighted = weight[..., None] * values[neighbour]
+            for i, length in enumerate(offset):
                 if length:
-                    wanted[own][..., i, :] += length * neighbour
-    found = np.linalg.solve(known, wanted)[..., 0, :]
-    return np.where(np.isfinite(maps), found, np.nan)
+                    right_hand_side[centre][..., i, :] += length * weighted
+    smoothed = np.linalg.solve(normal_matrix, right_hand_side)[..., 0, :]
+    return np.where(np.isfinite(maps), smoothed, np.nan)
 
 
-def _shifted(dy: int, dx: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Positions that have a neighbour so many rows below and columns beside, and those neighbours; dy is not negative."""
+def _shifted_slices(dy: int, dx: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Slices of positions and of their neighbours at offset (dy, dx), dy >= 0."""
     left, right = slice(max(0, -dx), -dx if dx > 0 else None), slice(max(0, dx), dx if dx < 0 else None)
     return (slice(None, -dy or None), left), (slice(dy, None), right)

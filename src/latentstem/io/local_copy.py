@@ -19,7 +19,8 @@ from tqdm.auto import tqdm
 
 from ..scan.scan import Scan
 from ..scan.series import Series
-from ..util.disk import format_bytes, require_disk_space
+from ..util.disk import require_disk_space
+from ..util.formatting import format_bytes
 from ..util.whole_file import require_writable_folder, storage_errors
 from .arrays import as_pattern_source
 from .source_files import fingerprint

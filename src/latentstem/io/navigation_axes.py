@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import ScanDimensionError
+from ..errors import ArgumentText, ScanDimensionError
 
 __all__ = ["TWO_AND_TWO", "axes_error", "describe_axes"]
 
@@ -33,9 +33,10 @@ def _advice(navigation: int, signal: int) -> str:
         return f"Use {patterns_last}."
     if dimensions == 3:
         first = f"Use {patterns_last}; then give" if needs_transpose else "Give"
-        return (
-            f"{first} scan_shape=(Ny, Nx), scan rows and columns, or make a signal with "
-            "hs.signals.Signal2D(signal.data.reshape(Ny, Nx, H, W))."
+        return ArgumentText(
+            f"{first} {{scan_shape}}, scan rows and columns, or make a signal with "
+            "hs.signals.Signal2D(signal.data.reshape(Ny, Nx, H, W)).",
+            scan_shape=("Ny", "Nx"),
         )
     if dimensions > 4:
         colons = ", ".join([":", ":"] + ["0"] * (dimensions - 4))

@@ -14,7 +14,7 @@ import psutil
 
 from ..errors import FileError
 from ..scan.scan import Axis, Scan
-from ..util.disk import format_bytes
+from ..util.formatting import format_bytes
 from .file_format import FileFormat, ScanShape, find_scan_array
 from .series import scan_from_array
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
-from ..errors import FileError
+from ..errors import ArgumentText, FileError
 from ..scan.scan import Scan
 from .host_table import HOSTS
 from .pattern_files import pattern_formats
@@ -61,7 +61,8 @@ def check_output(
     elif not path.parent.is_dir():
         problem, advice = "is in a folder that does not exist", f"Make the folder {path.parent} first."
     elif is_present := path.exists() and not overwrite:
-        problem, advice = "exists already", "Choose another name, or give overwrite=True."
+        problem = "exists already"
+        advice = ArgumentText("Choose another name, or give {overwrite}.", overwrite=True)
     if problem:
         raise FileError(
             "the output cannot be written",

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ..errors import FileError
-from ..scan.scan import Box, Scan
+from ..scan.scan import Block, Scan
 from .host_table import HOSTS, Host
 
 __all__ = ["chunk_scan_shape", "lazy_patterns", "open_patterns", "pattern_formats", "write_patterns"]
@@ -85,13 +85,13 @@ def chunk_scan_shape(
 
 
 def write_patterns(
-    blocks: Iterable[tuple[Box, np.ndarray]], scan: Scan, path: Path, template: Any = None
+    blocks: Iterable[tuple[Block, np.ndarray]], scan: Scan, path: Path, template: Any = None
 ) -> None:
     """Write patterns from an iterator of blocks.
 
     Parameters
     ----------
-    blocks : iterable of (Box, ndarray)
+    blocks : iterable of (Block, ndarray)
         Patterns (ny, nx, H, W) and their block; for ``.npz`` in scan order.
     scan : Scan
         The scan; its axes are stored if the format has axes.
@@ -152,14 +152,16 @@ class _LazyFile:
         return np.array(open_patterns(self._path)[where])
 
 
-def _write_block(target: WritableArray, block: Box, values: np.ndarray, scan_shape: tuple[int, int]) -> None:
+def _write_block(
+    target: WritableArray, block: Block, values: np.ndarray, scan_shape: tuple[int, int]
+) -> None:
     """Write a block, also if the target stores the scan as one row."""
-    y0, y1, x0, x1 = block
+    rows, columns = block
     if target.shape[:2] == scan_shape:
-        target[y0:y1, x0:x1] = values.reshape(y1 - y0, x1 - x0, *target.shape[2:])
+        target[rows, columns] = values.reshape(*values.shape[:2], *target.shape[2:])
         return
-    for y, row in zip(range(y0, y1), values, strict=True):
-        first = y * scan_shape[1] + x0
+    for y, row in zip(range(rows.start, rows.stop), values, strict=True):
+        first = y * scan_shape[1] + columns.start
         target[first : first + len(row)] = row.reshape(len(row), *target.shape[1:])
 
 

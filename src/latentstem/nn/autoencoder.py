@@ -1,4 +1,4 @@
-"""The autoencoder: preprocessing, network and likelihood. It never sees a scan, a host's object or Lightning."""
+"""The autoencoder: preprocessing, network and objective. It does not depend on scans, hosts or Lightning."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from ..config import TrainingConfig
 from ..io.checkpoint import FORMAT_VERSION, corrupt_checkpoint_error, read_checkpoint
 from .batches import PatternBatch, ScoreBatch
+from .detector import Detector
 from .likelihoods import build_likelihood
 from .metrics import image_quality
 from .neighbourhood import ring_count
 from .networks import build_network
 from .penalties import penalties
-from .preprocessing import Detector, Preprocessing
+from .preprocessing import Preprocessing
 from .principal_components import PrincipalComponents
 from .random_init import random_init
 from .stored_names import keep_stored_names
@@ -40,18 +41,19 @@ class Autoencoder(nn.Module):
     choices : list of str, optional
         What ``auto`` chose, and why.
     format_version : int
-        Of the checkpoint that its weights are from: a network goes on as it began.
+        Format of the checkpoint the weights come from. It selects the network's variant and is kept when the model is
+        saved again.
 
     Attributes
     ----------
     hyper_parameters : dict
-        The parameters above, as plain values: what a checkpoint keeps.
+        The parameters above, as plain values, for checkpoints.
     history : dict of str to list of float
-        Losses and metrics of training, one value an epoch.
+        Losses and metrics of training, one value per epoch.
     versions : dict of str to str
-        Of the packages that trained it.
-    has_axes : bool
-        Whether latents are in the axes that they end up in; see `set_axes`.
+        Versions of the packages that trained it.
+    latents_rotated : bool
+        Whether the latent basis has been changed by `rotate_latents`.
     """
 
     def __init__(
@@ -85,17 +87,18 @@ class Autoencoder(nn.Module):
             )
         radius = cfg.context if self.network.n_components else 0
         self.principal_components = PrincipalComponents(self.preprocessing, self.network.n_components, radius)
+        self.penalty_weights: dict[str, float] = {
+            term.weight: getattr(cfg, term.weight) for term in penalties().values()
+        }
         self.penalties = {
-            name: (getattr(cfg, term.weight), term)
-            for name, term in penalties().items()
-            if getattr(cfg, term.weight)
+            name: term for name, term in penalties().items() if self.penalty_weights[term.weight]
         }
         self.history: dict[str, list[float]] = {}
         self.versions = {
             name: version(name) for name in ("latentstem", "torch", "pytorch-lightning", "numpy")
         }
-        self.has_axes = False
-        self.float()  # also where the user's default is another
+        self.latents_rotated = False
+        self.float()  # also if the user's default dtype differs
         keep_stored_names(self, {"principal_components.": "context."})
 
     @classmethod
@@ -112,16 +115,17 @@ class Autoencoder(nn.Module):
         CheckpointError
             If the file is missing, damaged, not of this package, or of a newer format.
         """
-        return cls.from_content(read_checkpoint(checkpoint_path), checkpoint_path)
+        return cls.from_checkpoint_dict(read_checkpoint(checkpoint_path), checkpoint_path)
 
     @classmethod
-    def from_content(cls, content: dict[str, Any], path: str | Path) -> Autoencoder:
-        """The autoencoder of a checkpoint that has been read."""
+    def from_checkpoint_dict(cls, content: dict[str, Any], path: str | Path) -> Autoencoder:
+        """Build the autoencoder of a checkpoint that has been read."""
         try:
-            ours = content["latentstem"]
-            made_of = content["hyper_parameters"] | {"format_version": ours["format_version"]}
-            with torch.device("meta"):  # without memory: what is asked for may be absurdly large
-                expected = {name: tensor.shape for name, tensor in cls(**made_of).state_dict().items()}
+            metadata = content["latentstem"]
+            init_arguments = content["hyper_parameters"] | {"format_version": metadata["format_version"]}
+            # on the meta device (no memory): a damaged file may ask for a huge network
+            with torch.device("meta"):
+                expected = {name: tensor.shape for name, tensor in cls(**init_arguments).state_dict().items()}
             stored = {name: tensor.shape for name, tensor in content["state_dict"].items()}
             for name in sorted(expected.keys() | stored.keys()):
                 if expected.get(name) != stored.get(name):
@@ -129,18 +133,18 @@ class Autoencoder(nn.Module):
                         None if of is None else tuple(of) for of in (stored.get(name), expected.get(name))
                     )
                     raise ValueError("{} is of shape {} and not {}".format(name, *shapes))
-            model = cls(**made_of)
+            model = cls(**init_arguments)
             model.load_state_dict(content["state_dict"])
-            model.history = {name: list(values) for name, values in ours["history"].items()}
-            model.versions = dict(ours["versions"])
-            if ours.get("axes") is not None:
-                model.set_axes(**ours["axes"])
+            model.history = {name: list(values) for name, values in metadata["history"].items()}
+            model.versions = dict(metadata["versions"])
+            if metadata.get("axes") is not None:
+                model.rotate_latents(**metadata["axes"])
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise corrupt_checkpoint_error(path, error) from None
         return model.eval()
 
     def provenance(self) -> dict[str, Any]:
-        """Format, history and versions, as plain values: what makes a checkpoint complete."""
+        """Format version, history and package versions, as plain values."""
         return {
             "format_version": self.format_version,
             "history": {name: list(values) for name, values in self.history.items()},
@@ -148,7 +152,7 @@ class Autoencoder(nn.Module):
         }
 
     def content(self, **results: Any) -> dict[str, Any]:
-        """All of it as tensors and plain values, with results of training: the content of a checkpoint."""
+        """Content of a checkpoint, as tensors and plain values, with results of training."""
         return {
             "pytorch-lightning_version": self.versions["pytorch-lightning"],
             "state_dict": self.state_dict(),
@@ -157,17 +161,17 @@ class Autoencoder(nn.Module):
         }
 
     def values(self, patterns: Tensor) -> Tensor:
-        """Patterns (B, H, W) to detector values on the network's pixels (B, h, w)."""
+        """Crop, mask and bin patterns (B, H, W) to detector values (B, h, w)."""
         return self.preprocessing.detector(patterns)
 
     def encode(self, values: Tensor, neighbours: ScoreBatch | None = None) -> Tensor:
-        """Latents (B, k) of detector values.
+        """Encode detector values to latents (B, k).
 
         Parameters
         ----------
         values : Tensor, shape (B, h, w)
         neighbours : ScoreBatch, optional
-            Whose ring sums are those of the patterns' similar neighbours; none are known without it.
+            Ring sums of the patterns' similar neighbours; without it, no neighbours are used.
         """
         if not self.network.n_components:
             x = torch.where(self.preprocessing.detector.used > 0, self.preprocessing(values), 0.0)
@@ -179,18 +183,18 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def encode_batch(self, batch: PatternBatch) -> Tensor:
-        """Patterns as they were recorded, with their neighbours, to latents (B, k)."""
+        """Encode a batch to latents (B, k)."""
         if self.network.n_components:
             return self.network.encode_scores(batch.scores)
         return self.encode(self.values(batch.patterns))
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents (B, k) to expected detector values (B, h, w)."""
+        """Decode latents (B, k) to expected detector values (B, h, w)."""
         return self.likelihood.expected(self.network.decode(latents))
 
     @torch.no_grad()
     def decode_patterns(self, latents: Tensor) -> Tensor:
-        """Latents (B, k) to patterns (B, H, W) on the whole detector, 0 where nothing was learnt."""
+        """Decode latents (B, k) to patterns (B, H, W) on the whole detector, 0 at excluded pixels."""
         return self.preprocessing.detector.to_detector(self.decode(latents))
 
     def loss(self, batch: PatternBatch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -199,48 +203,67 @@ class Autoencoder(nn.Module):
         Parameters
         ----------
         batch : PatternBatch
-            Recorded patterns.
+            Recorded patterns and their scores.
         generator : torch.Generator
             Source of randomness for thinning, on the patterns' device.
         """
         values, neighbours = self.values(batch.patterns), batch.scores
-        given, target, fraction = values, values, 1.0
+        encoder_input, target, dose_fraction = values, values, 1.0
         if self.config.split_counts:
-            given, target = thin_counts(values, generator)
-            given, fraction = given * 2, 0.5
-            if neighbours.ring_sums.numel():  # as noisy as the halves that are given
+            encoder_input, target = thin_counts(values, generator)
+            encoder_input, dose_fraction = encoder_input * 2, 0.5
+            # add noise to the ring sums, so that they are as noisy as those of thinned patterns
+            if neighbours.ring_sums.numel():
                 noise = torch.empty_like(neighbours.ring_sums).normal_(generator=generator)
                 noise = neighbours.ring_counts.sqrt()[:, :, None] * self.principal_components.noise * noise
                 neighbours = neighbours._replace(ring_sums=neighbours.ring_sums + noise)
-        latents = self.encode(given, neighbours).float()
-        error = self.likelihood.error(self.network.decode(latents).float(), target, fraction)
-        used = self.preprocessing.detector.used
+        latents = self.encode(encoder_input, neighbours).float()
+        return self.objective(self.network.decode(latents).float(), target, latents, dose_fraction)
+
+    def objective(
+        self, output: Tensor, target: Tensor, latents: Tensor, dose_fraction: float = 1.0
+    ) -> dict[str, Tensor]:
+        """The terms of the objective by name, with their weighted sum as ``loss``.
+
+        Parameters
+        ----------
+        output : Tensor, shape (B, h, w)
+            Output of the network.
+        target : Tensor, shape (B, h, w)
+            Detector values to predict.
+        latents : Tensor, shape (B, k)
+        dose_fraction : float
+            Dose of `target` relative to the recorded patterns; 0.5 for thinned counts.
+        """
+        used, error = self.preprocessing.detector.used, self.likelihood.error(output, target, dose_fraction)
         terms = {self.likelihood.name: (error.sum(0) * used).sum() / (used.sum() * len(target))}
         total = terms[self.likelihood.name]
-        for name, (weight, term) in self.penalties.items():
+        for name, term in self.penalties.items():
             terms[name] = term(latents)
-            total = total + weight * terms[name]
+            total = total + self.penalty_weights[term.weight] * terms[name]
         return {"loss": total, **terms}
 
     @torch.no_grad()
-    def initialise(self, mean: Tensor) -> None:
-        """Let the network start from a sample of detector values (n, h, w), averaged with their neighbours."""
-        self.network.initialise(self.likelihood.output(mean), self.likelihood.unit())
+    def initialise(self, neighbour_means: Tensor) -> None:
+        """Initialise the network from neighbour means of detector values (n, h, w)."""
+        self.network.initialise(self.likelihood.output(neighbour_means), self.likelihood.unit())
 
-    def set_axes(self, centre: Tensor, axes: Tensor) -> None:
-        """Express latents in other axes, to which training does not come back; see `Network.set_axes`.
+    def rotate_latents(self, centre: Tensor, axes: Tensor) -> None:
+        """Change the latent basis after training; see `Network.rotate_latents`.
 
         Raises
         ------
         ValueError
-            If there is not one finite axis for each latent.
+            If `axes` is not a finite, invertible (k, k) matrix.
         """
         k = self.network.latent_dim
         fit = centre.shape == (k,) and axes.shape == (k, k) and centre.dtype == axes.dtype == torch.float64
         if not (fit and torch.isfinite(centre).all() and torch.isfinite(torch.linalg.inv(axes)).all()):
-            raise ValueError(f"{tuple(axes.shape)} are no axes of {k} latents")
-        self.network.set_axes(centre, axes)
-        self.has_axes = True
+            raise ValueError(
+                f"expected a finite, invertible ({k}, {k}) matrix, got shape {tuple(axes.shape)}"
+            )
+        self.network.rotate_latents(centre, axes)
+        self.latents_rotated = True
 
     @torch.no_grad()
     def image_quality(self, batch: PatternBatch, limit: int = 128) -> dict[str, float]:

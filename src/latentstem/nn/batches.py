@@ -1,4 +1,4 @@
-"""What is passed between reading, network and training: patterns, and their scores with those of their neighbours."""
+"""Batches of patterns and of scores, as passed from reading to network."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ __all__ = ["PatternBatch", "ScoreBatch"]
 
 
 class ScoreBatch(NamedTuple):
-    """Scores of patterns and of their similar neighbours on the scan.
+    """Scores of patterns and ring sums of their similar neighbours.
 
     Parameters
     ----------
     scores : Tensor, shape (B, q), float32
-        Of each pattern in the principal components; q is 0 where the network sees the patterns themselves.
+        Principal component scores of each pattern; q is 0 if the network takes patterns as input.
     ring_sums : Tensor, shape (B, R, q), float32
-        Sums of the scores of the similar neighbours on each ring, the nearest first.
+        Sums of the scores of similar neighbours, per ring, the nearest first.
     ring_counts : Tensor, shape (B, R), float32
-        How many similar neighbours there are on each ring.
+        Number of similar neighbours, per ring.
     """
 
     scores: Tensor
@@ -28,13 +28,13 @@ class ScoreBatch(NamedTuple):
 
     @classmethod
     def without_neighbours(cls, scores: Tensor, rings: int) -> ScoreBatch:
-        """Scores (B, q) of patterns of which no neighbour is known, on so many rings."""
+        """Scores (B, q) of patterns without known neighbours."""
         count, components = scores.shape
         return cls(scores, scores.new_zeros(count, rings, components), scores.new_zeros(count, rings))
 
-    def take(self, chosen: slice) -> ScoreBatch:
-        """The scores of some of the patterns."""
-        return ScoreBatch(self.scores[chosen], self.ring_sums[chosen], self.ring_counts[chosen])
+    def take(self, selection: slice) -> ScoreBatch:
+        """Select some of the patterns."""
+        return ScoreBatch(self.scores[selection], self.ring_sums[selection], self.ring_counts[selection])
 
 
 class PatternBatch(NamedTuple):
@@ -43,14 +43,14 @@ class PatternBatch(NamedTuple):
     Parameters
     ----------
     patterns : Tensor, shape (B, H, W)
-        As recorded.
+        Recorded patterns.
     scores : ScoreBatch
-        Theirs, without thinning.
+        Scores of the recorded patterns, without thinning.
     """
 
     patterns: Tensor
     scores: ScoreBatch
 
-    def take(self, chosen: slice) -> PatternBatch:
-        """Some of the patterns."""
-        return PatternBatch(self.patterns[chosen], self.scores.take(chosen))
+    def take(self, selection: slice) -> PatternBatch:
+        """Select some of the patterns."""
+        return PatternBatch(self.patterns[selection], self.scores.take(selection))

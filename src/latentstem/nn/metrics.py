@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 __all__ = ["image_quality"]
 
-_REACH = 5  # pixels that the Gaussian window of SSIM reaches to each side
+_WINDOW_RADIUS = 5  # of the Gaussian window of SSIM, in pixels
 _SIGMA = 1.5  # of that window, in pixels
-_AT_ONCE = 2**20  # pixels
+_PIXELS_PER_BATCH = 2**20
 
 
 def image_quality(
@@ -41,13 +41,13 @@ def image_quality(
 
     if used is None:
         used = torch.ones(measured.shape[1:], dtype=torch.bool, device=measured.device)
-    # in double precision: variances are differences of squares
+    # double precision, because variances are computed as differences of squares
     used, reconstructed, measured = used.cpu(), reconstructed.cpu().double(), measured.cpu().double()
     psnr = peak_signal_noise_ratio(reconstructed[:, used], measured[:, used], data_range=data_range)
-    beyond = nn.functional.pad((~used).float()[None], (_REACH,) * 4, value=1.0)
-    inner = nn.functional.max_pool2d(beyond, 2 * _REACH + 1, stride=1)[0] == 0
+    padded_excluded = nn.functional.pad((~used).float()[None], (_WINDOW_RADIUS,) * 4, value=1.0)
+    inner = nn.functional.max_pool2d(padded_excluded, 2 * _WINDOW_RADIUS + 1, stride=1)[0] == 0
     total = 0.0
-    for part in torch.arange(len(measured)).split(max(1, _AT_ONCE // used.numel())):
+    for part in torch.arange(len(measured)).split(max(1, _PIXELS_PER_BATCH // used.numel())):
         first, second = (torch.where(used, p[part], 0.0).numpy() for p in (reconstructed, measured))
         image = _ssim(first, second, data_range)
         total += float(image[:, (inner if inner.any() else used).numpy()].mean(1).sum())
@@ -61,10 +61,10 @@ def _ssim(first: np.ndarray, second: np.ndarray, data_range: float) -> np.ndarra
     """
 
     def mean(values: np.ndarray) -> np.ndarray:
-        return gaussian_filter(values, (0, _SIGMA, _SIGMA), mode="mirror", truncate=_REACH / _SIGMA)
+        return gaussian_filter(values, (0, _SIGMA, _SIGMA), mode="mirror", truncate=_WINDOW_RADIUS / _SIGMA)
 
     x, y = mean(first), mean(second)
-    spread = np.maximum(mean(first**2) - x**2, 0) + np.maximum(mean(second**2) - y**2, 0)
-    together = mean(first * second) - x * y
+    variances = np.maximum(mean(first**2) - x**2, 0) + np.maximum(mean(second**2) - y**2, 0)
+    covariance = mean(first * second) - x * y
     low, high = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    return (2 * x * y + low) * (2 * together + high) / ((x**2 + y**2 + low) * (spread + high))
+    return (2 * x * y + low) * (2 * covariance + high) / ((x**2 + y**2 + low) * (variances + high))

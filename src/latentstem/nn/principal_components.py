@@ -1,4 +1,4 @@
-"""Patterns in a few principal components: what the encoder sees, and which neighbouring scan positions are alike."""
+"""Principal components of patterns: the encoder's input, and the test of which scan positions are similar."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from .random_init import randomised_svd
 
 __all__ = ["N_COMPARED", "PrincipalComponents"]
 
-#: leading components that patterns are compared in
+#: number of leading components used to compare patterns
 N_COMPARED = 16
 
-_THRESHOLD = 2.1  # mean squared distance, in units of its noise, up to which two patterns are alike
-_PIXEL_FLOOR = 0.05  # share of the mean variance that every pixel is given at least
-_DAMPING = 0.3  # of components weaker than the sixteenth
-_ROUNDING = 1e-6  # relative change of the input that is none
-_PART = 128  # patterns of a sample that are looked at together
-_NOISE_SHARE = 0.02  # of a component's noise that its scale is at least
+_SIMILARITY_THRESHOLD = 2.1  # mean squared distance of similar patterns, in units of its noise
+_MIN_RELATIVE_VARIANCE = 0.05  # of a pixel, relative to the mean variance
+_WEAK_COMPONENT_DAMPING = 0.3  # of components weaker than the sixteenth
+_RELATIVE_TOLERANCE = 1e-6  # relative change of the input that is rounding
+_BATCH_SIZE = 128
+_NOISE_DAMPING = 0.02  # fraction of a component's noise added to its scale
 
 
 class PrincipalComponents(nn.Module):
-    r"""Scores of patterns, and which patterns are alike up to noise.
+    r"""Principal component scores, and a test of whether two patterns are equal within noise.
 
-    A score s is how much of a principal component is in a pattern, centred and on a common scale. The components are
-    those of Poisson-weighted patterns (Keenan and Kotula, Surf. Interface Anal. 36, 203, 2004).
+    A score s is the projection of a pattern on a principal component, centred and scaled. The components are those of
+    Poisson-weighted patterns (Keenan and Kotula, Surf. Interface Anal. 36, 203, 2004).
 
-    Two scan positions i, j are alike if their distance in the leading q = 16 scores is no more than noise explains,
+    Two scan positions i, j are similar if the distance of their leading q = 16 scores is explained by noise,
 
     .. math:: \frac{1}{q} \sum_a \frac{(s_{ia} - s_{ja})^2}{v_{ia} + v_{ja}} < 2.1,
 
-    with the variances v of their noise, so that a mean over alike neighbours stops at grain boundaries and leaves a
-    single deviating position to itself. The variance follows from the pattern, as for counts, times one factor that is
-    estimated where the data are not counts.
+    with the variances v of their noise, so a mean over similar neighbours stops at grain boundaries and excludes
+    single-position defects. The variance is the Poisson variance of the pattern, times one factor that is 1 for counts
+    and estimated for other data.
 
     Parameters
     ----------
     preprocessing : Preprocessing
-        Detector values to what the components are of.
+        Preprocessing applied before the decomposition.
     components : int
-        How many; 0 where the network sees the patterns themselves.
+        Number of components; 0 if the network takes patterns as input.
     radius : int
-        Neighbours up to this many scan positions away are looked at; 0 looks at none.
+        Radius of the neighbourhood in scan positions; 0: no neighbours.
     """
 
     directions: Tensor
@@ -54,7 +54,10 @@ class PrincipalComponents(nn.Module):
 
     def __init__(self, preprocessing: Preprocessing, components: int, radius: int) -> None:
         super().__init__()
-        self.radius, self._preprocessing = radius, [preprocessing]  # in a list: saved where it belongs
+        self.radius, self._preprocessing = (
+            radius,
+            [preprocessing],
+        )  # in a list, so that it is not registered (and saved) twice
         pixels = preprocessing.shape[0] * preprocessing.shape[1]
         self.register_buffer("directions", torch.zeros(pixels, components))
         self.register_buffer("centre", torch.zeros(components))
@@ -63,93 +66,101 @@ class PrincipalComponents(nn.Module):
 
     @property
     def count(self) -> int:
-        """How many components there are, q."""
+        """Number of components, q."""
         return int(self.directions.shape[1])
 
     @torch.no_grad()
     def scores(self, values: Tensor) -> Tensor:
         """Scores (B, q) of detector values (B, h, w)."""
-        return self._input(values) @ self.directions - self.centre
+        return self._preprocess(values) @ self.directions - self.centre
 
     @torch.no_grad()
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (B, q) of detector values (B, h, w), and the variances (B, 16) of the leading ones' noise."""
-        x = self._input(values)
-        return x @ self.directions - self.centre, self._variance(x, self.directions[:, :N_COMPARED])
+        x = self._preprocess(values)
+        return x @ self.directions - self.centre, self._score_variances(x, self.directions[:, :N_COMPARED])
 
     def is_similar(self, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
-        """Whether scores (..., q) with their variances (..., 16) are those of like patterns, shape (...)."""
+        """Whether patterns with these scores (..., q) and variances (..., 16) are similar, shape (...)."""
         (s, v), (t, w) = first, second
-        apart = s[..., :N_COMPARED] - t[..., :N_COMPARED]
-        return (apart.square() / (v + w + 1e-30)).mean(-1) < _THRESHOLD
+        difference = s[..., :N_COMPARED] - t[..., :N_COMPARED]
+        return (difference.square() / (v + w + 1e-30)).mean(-1) < _SIMILARITY_THRESHOLD
 
     @torch.no_grad()
-    def fit(self, single: Tensor, mean: Tensor, *, counts: bool, seed: int) -> None:
-        """Find the components.
+    def fit(self, patterns: Tensor, neighbour_means: Tensor, *, counts: bool, seed: int) -> None:
+        """Compute the components of a sample.
 
         Parameters
         ----------
-        single : Tensor, shape (n, h, w)
+        patterns : Tensor, shape (n, h, w)
             Detector values of a sample of patterns.
-        mean : Tensor, shape (n, h, w)
+        neighbour_means : Tensor, shape (n, h, w)
             Each averaged with its neighbours on the scan.
         counts : bool
-            Whether values are electron counts; else their noise is estimated from how patterns differ from their
-            neighbours' mean.
+            Whether values are electron counts. Otherwise noise is estimated from the differences between patterns and
+            their neighbours' means.
         seed : int
             Seed of the randomised decomposition.
         """
-        average = self._mean_of(self._input, mean)
-        level = self._mean_of(lambda part: self._signal(self._input(part)), mean)
-        weight = (level + _PIXEL_FLOOR * level.mean()).sqrt().clamp_min(1e-30)
-        weighted = torch.cat([(self._input(part) - average) / weight for part in mean.split(_PART)])
+        average = self._batched_mean(self._preprocess, neighbour_means)
+        mean_signal = self._batched_mean(
+            lambda batch: self._above_zero_level(self._preprocess(batch)), neighbour_means
+        )
+        weight = (mean_signal + _MIN_RELATIVE_VARIANCE * mean_signal.mean()).sqrt().clamp_min(1e-30)
+        batches = neighbour_means.split(_BATCH_SIZE)
+        weighted = torch.cat([(self._preprocess(batch) - average) / weight for batch in batches])
         count = min(self.directions.shape[1], *(n - 1 for n in weighted.shape))
         directions = randomised_svd(weighted, count, seed) / weight[:, None]
         del weighted
         self.gain.fill_(1.0)
-        noise = self._noise(single, directions)
+        noise = self._noise_variances(patterns, directions)
         if not (counts and self._preprocessing[0].linear):
-            apart = [
-                (self._input(own) - self._input(smooth)) @ directions
-                for own, smooth in zip(single.split(_PART), mean.split(_PART), strict=True)
+            differences = [
+                (self._preprocess(single) - self._preprocess(mean)) @ directions
+                for single, mean in zip(patterns.split(_BATCH_SIZE), batches, strict=True)
             ]
-            ratio = torch.cat(apart).square().median(0).values / noise.median(0).values.clamp_min(1e-30)
-            # In a tenth of the components, neighbours differ by noise alone; 0.455 is the median of chi squared.
+            ratio = torch.cat(differences).square().median(0).values / noise.median(0).values.clamp_min(1e-30)
+            # Assume that in at least a tenth of the components neighbours differ only by noise; 0.455 is the median
+            # of chi squared with one degree of freedom.
             self.gain.copy_(ratio.quantile(0.1) / 0.455)
-        spread = torch.cat([self._input(part) @ directions for part in mean.split(_PART)]).std(0)
+        std = torch.cat([self._preprocess(batch) @ directions for batch in batches]).std(0)
         damping = (
-            _DAMPING * spread[min(N_COMPARED, count) - 1] + _NOISE_SHARE * (self.gain * noise.mean(0)).sqrt()
+            _WEAK_COMPONENT_DAMPING * std[min(N_COMPARED, count) - 1]
+            + _NOISE_DAMPING * (self.gain * noise.mean(0)).sqrt()
         )
-        largest = self._mean_of(lambda part: self._input(part).square(), mean)
-        real = spread > _ROUNDING * (largest @ directions.square()).sqrt()
-        self.directions.zero_()[:, :count] = torch.where(real, directions / (spread + damping + 1e-30), 0.0)
+        mean_square = self._batched_mean(lambda batch: self._preprocess(batch).square(), neighbour_means)
+        is_significant = std > _RELATIVE_TOLERANCE * (mean_square @ directions.square()).sqrt()
+        scaled = torch.where(is_significant, directions / (std + damping + 1e-30), 0.0)
+        self.directions.zero_()[:, :count] = scaled
         self.centre.copy_(average @ self.directions)
-        self.measure_noise(single)
+        self.fit_noise(patterns)
 
     @torch.no_grad()
-    def measure_noise(self, single: Tensor) -> None:
-        """Take the mean noise of scores from a sample of detector values (n, h, w)."""
-        self.noise.copy_(self._noise(single, self.directions).mean(0).sqrt())
+    def fit_noise(self, patterns: Tensor) -> None:
+        """Set the mean noise of the scores from a sample of detector values (n, h, w)."""
+        self.noise.copy_(self._noise_variances(patterns, self.directions).mean(0).sqrt())
 
-    def _noise(self, values: Tensor, directions: Tensor) -> Tensor:
-        """Variances (n, q) of the noise of the scores of detector values (n, h, w)."""
-        return torch.cat([self._variance(self._input(part), directions) for part in values.split(_PART)])
+    def _noise_variances(self, values: Tensor, directions: Tensor) -> Tensor:
+        """Noise variances (n, q) of the scores of detector values (n, h, w)."""
+        batches = values.split(_BATCH_SIZE)
+        return torch.cat([self._score_variances(self._preprocess(batch), directions) for batch in batches])
 
-    def _mean_of(self, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
-        """Mean over patterns of a function (n, h, w) -> (n, h * w), a part at a time: a sample may be large."""
-        parts = [function(part).sum(0) for part in values.split(_PART)]
-        return torch.stack(parts).sum(0) / len(values)
+    def _batched_mean(self, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+        """Mean over patterns of a function (n, h, w) -> (n, h * w); computed in batches, to bound memory."""
+        sums = [function(batch).sum(0) for batch in values.split(_BATCH_SIZE)]
+        return torch.stack(sums).sum(0) / len(values)
 
-    def _variance(self, x: Tensor, directions: Tensor) -> Tensor:
-        electron = 1 / self._preprocessing[0].scale if self._preprocessing[0].linear else 1.0
-        return electron * self.gain * (self._signal(x) @ directions.square())
+    def _score_variances(self, x: Tensor, directions: Tensor) -> Tensor:
+        preprocessing = self._preprocessing[0]
+        electron_value = 1 / preprocessing.scale if preprocessing.linear else 1.0
+        return electron_value * self.gain * (self._above_zero_level(x) @ directions.square())
 
-    def _input(self, values: Tensor) -> Tensor:
+    def _preprocess(self, values: Tensor) -> Tensor:
         preprocessing = self._preprocessing[0]
         return torch.where(preprocessing.detector.used > 0, preprocessing(values), 0.0).flatten(1)
 
-    def _signal(self, x: Tensor) -> Tensor:
-        """What the noise grows with: how far the input is from that of an empty pixel."""
+    def _above_zero_level(self, x: Tensor) -> Tensor:
+        """Intensity above zero in preprocessed units, to which the noise variance is proportional."""
         preprocessing = self._preprocessing[0]
-        empty = preprocessing(torch.zeros_like(preprocessing.detector.used)[None])
-        return (x - torch.where(preprocessing.detector.used > 0, empty, 0.0).flatten(1)).abs()
+        zero_level = preprocessing(torch.zeros_like(preprocessing.detector.used)[None])
+        return (x - torch.where(preprocessing.detector.used > 0, zero_level, 0.0).flatten(1)).abs()

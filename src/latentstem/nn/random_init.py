@@ -1,4 +1,4 @@
-"""Random numbers without PyTorch's global generator, which belongs to the user and to every thread at once."""
+"""Random initial weights and a randomised SVD without PyTorch's global generator, which other code shares."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch.overrides import TorchFunctionMode
 
 __all__ = ["random_init", "randomised_svd"]
 
-_DRAWING = {
+_RANDOM_FUNCTIONS = {
     *(Tensor.normal_, Tensor.uniform_, torch.rand, torch.randn),
     *(init.kaiming_normal_, init.kaiming_uniform_, init.normal_, init.uniform_),
 }
 
 
 class random_init(TorchFunctionMode):
-    """Initial weights of what is built inside come from a generator of its own, in this thread.
+    """Within the block, initial weights of modules created in this thread come from a private generator.
 
     Parameters
     ----------
     seed : int
-        The weights are those after ``torch.manual_seed(seed)``.
+        Gives the same weights as ``torch.manual_seed(seed)``.
     """
 
     def __init__(self, seed: int) -> None:
@@ -39,34 +39,35 @@ class random_init(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if func in _DRAWING and kwargs.get("generator") is None:
+        if func in _RANDOM_FUNCTIONS and kwargs.get("generator") is None:
             kwargs["generator"] = self._generator
         return func(*args, **kwargs)
 
 
-def randomised_svd(matrix: Tensor, count: int, seed: int) -> Tensor:
-    """Leading right singular vectors, by a randomised decomposition.
+def randomised_svd(matrix: Tensor, n_components: int, seed: int) -> Tensor:
+    """Leading right singular vectors by randomised SVD.
 
-    The one of ``torch.svd_lowrank``, which takes no generator (Halko, Martinsson and Tropp, SIAM Review 53, 217, 2011).
+    Same algorithm as ``torch.svd_lowrank``, which does not accept a generator
+    (Halko, Martinsson and Tropp, SIAM Review 53, 217, 2011).
 
     Parameters
     ----------
     matrix : Tensor, shape (m, n)
-    count : int
-        How many; eight more are sought, so that these are exact.
+    n_components : int
+        Number of vectors. Eight more are computed and dropped (oversampling).
     seed : int
         Seed of the random directions.
 
     Returns
     -------
-    Tensor, shape (n, count)
+    Tensor, shape (n, n_components)
     """
-    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
-    tried = min(count + 8, *tall.shape)
+    a = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
+    n_sketch = min(n_components + 8, *a.shape)
     generator = torch.Generator().manual_seed(seed)
-    start = torch.randn(tall.shape[1], tried, dtype=tall.dtype, generator=generator)
-    basis = torch.linalg.qr(tall @ start).Q
+    sketch = torch.randn(a.shape[1], n_sketch, dtype=a.dtype, generator=generator)
+    q = torch.linalg.qr(a @ sketch).Q
     for _ in range(3):
-        basis = torch.linalg.qr(tall @ torch.linalg.qr(tall.mT @ basis).Q).Q
-    left, _, right = torch.linalg.svd(basis.mT @ tall, full_matrices=False)
-    return (right.mT if tall is matrix else basis @ left)[:, :count]
+        q = torch.linalg.qr(a @ torch.linalg.qr(a.mT @ q).Q).Q
+    left, _, right = torch.linalg.svd(q.mT @ a, full_matrices=False)
+    return (right.mT if a is matrix else q @ left)[:, :n_components]

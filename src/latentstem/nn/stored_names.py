@@ -1,4 +1,4 @@
-"""Names of weights in checkpoints, which stay when the code's names change."""
+"""Names of weights in checkpoints, which stay when attributes are renamed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["keep_stored_names"]
 
 
 def keep_stored_names(module: nn.Module, stored: dict[str, str]) -> None:
-    """Let a module save and load its weights under other names than it has for its parts.
+    """Save and load the weights of a module under other names than its attributes have.
 
     Parameters
     ----------
     module : nn.Module
-        Whose ``state_dict`` and ``load_state_dict`` are meant.
+        Its ``state_dict`` and ``load_state_dict`` change.
     stored : dict of str to str
-        Start of a name, such as ``"encoder_mlp."``, and what checkpoints have in its place.
+        Prefix of a name, such as ``"encoder_mlp."``, and the prefix in checkpoints.
     """
     module.register_state_dict_post_hook(_Renaming(stored))
     loaded = {old: new for new, old in stored.items()}
@@ -33,7 +33,7 @@ class _Renaming:
     def __call__(self, module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
         for name in list(state):
             if name.startswith(prefix):
-                own = name[len(prefix) :]
-                start = next((start for start in self._names if own.startswith(start)), None)
+                suffix = name[len(prefix) :]
+                start = next((start for start in self._names if suffix.startswith(start)), None)
                 if start is not None:
-                    state[prefix + self._names[start] + own[len(start) :]] = state.pop(name)
+                    state[prefix + self._names[start] + suffix[len(start) :]] = state.pop(name)

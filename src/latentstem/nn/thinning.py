@@ -1,4 +1,4 @@
-"""Splitting counts: a pattern as two independent patterns of lower dose."""
+"""Binomial thinning of counts."""
 
 from __future__ import annotations
 
@@ -7,42 +7,44 @@ from torch import Tensor
 
 __all__ = ["thin_counts"]
 
-_COINS = 15  # electrons of a pixel that are each sent by a random bit; the number of further ones is drawn
+_MAX_RANDOM_BITS = 15  # counts of a pixel thinned with one random bit each; the rest with `torch.binomial`
 
 
 def thin_counts(counts: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Send each electron to one of two patterns at random.
+    """Split counts into two by binomial thinning with probability 1/2.
 
-    Binomial thinning of Poisson counts gives two *independent* Poisson patterns of half the dose each: what is
-    learnt by predicting one from the other cannot be noise.
+    The halves of Poisson counts are independent Poisson counts of half the dose, so a network that predicts one from
+    the other cannot learn noise.
 
     Parameters
     ----------
-    counts : Tensor, shape (B, h, w), float32
+    counts : Tensor, float32 or float64
         Non-negative integers.
     generator : torch.Generator
         Source of randomness, on the tensor's device.
 
     Returns
     -------
-    first, second : Tensor, shape (B, h, w), float32
+    first, second : Tensor, same shape and dtype
         They sum to `counts`.
     """
-    few = counts.clamp(max=_COINS)
-    coins = torch.empty(-(-counts.numel() // 4), dtype=torch.int64, device=counts.device)
-    coins = coins.random_(-(2**63), None, generator=generator).view(torch.int16)[: counts.numel()]
-    thrown = torch.bitwise_left_shift(torch.ones_like(coins), few.flatten().to(torch.int16)) - 1
-    first = _bits_set(coins & thrown).view_as(counts).float()
-    more = counts - few
-    if more.any():
-        where = more > 0
-        left = more[where]
-        first[where] += torch.binomial(left, torch.full_like(left, 0.5), generator=generator)
+    low_counts = counts.clamp(max=_MAX_RANDOM_BITS)
+    random_bits = torch.empty(-(-counts.numel() // 4), dtype=torch.int64, device=counts.device)
+    random_bits = random_bits.random_(-(2**63), None, generator=generator).view(torch.int16)[: counts.numel()]
+    bit_mask = (
+        torch.bitwise_left_shift(torch.ones_like(random_bits), low_counts.flatten().to(torch.int16)) - 1
+    )
+    first = _popcount(random_bits & bit_mask).view_as(counts).to(counts.dtype)
+    remaining = counts - low_counts
+    if remaining.any():
+        nonzero = remaining > 0
+        n = remaining[nonzero]
+        first[nonzero] += torch.binomial(n, torch.full_like(n, 0.5), generator=generator)
     return first, counts - first
 
 
-def _bits_set(numbers: Tensor) -> Tensor:
-    """How many bits are set in each of non-negative int16 numbers: sums of neighbouring bits, pairs, fours, bytes."""
+def _popcount(numbers: Tensor) -> Tensor:
+    """Number of set bits in non-negative int16 values (SWAR popcount)."""
     numbers = numbers - ((numbers >> 1) & 0x5555)
     numbers = (numbers & 0x3333) + ((numbers >> 2) & 0x3333)
     numbers = (numbers + (numbers >> 4)) & 0x0F0F

@@ -1,4 +1,4 @@
-"""Is the autoencoder worth it? Its reconstructions against PCA's and NMF's, on noise that none has seen."""
+"""Baseline comparison: held-out scores of the autoencoder, PCA and NMF."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scipy import ndimage, stats
 
+from ..nn.autoencoder import Autoencoder
 from ..nn.batches import ScoreBatch
 from ..nn.preprocessing import patterns_to_tensor
 from ..nn.scan_scores import ScanScores
@@ -26,29 +27,31 @@ from .baselines import (
     svd,
     thin,
 )
-from .statistics import mean_and_error, ratio_and_error, tiles
+from .statistics import block_numbers, mean_and_error, ratio_and_error
 
 if TYPE_CHECKING:
     from ..inference.model import LatentModel
 
-__all__ = ["compare"]
+__all__ = ["compare_with_baselines"]
 
-_WORTH_IT = 0.8  # of the best baseline's error: what is above is not worth a network
-_MOST_FITTED, _MOST_SCORED = 4096, 2048  # patterns
-_MOST_VALUES = 2**27
-_BATCH = 256
+_MAX_ERROR_RATIO = 0.8  # error relative to the best baseline above which the verdict is "use the baseline"
+_MAX_FIT_PATTERNS, _MAX_SCORE_PATTERNS = 4096, 2048
+_MAX_VALUES = 2**27  # detector values
+_PATTERNS_PER_BATCH = 256
+
+_Fits = dict[str, tuple[Callable[[int], Decomposition], list[int]]]
 
 
-def compare(model: LatentModel, scan: Scan, counts: bool) -> dict[str, Any]:
-    """Score the model, PCA and NMF on held-out noise at held-out scan positions.
+def compare_with_baselines(model: LatentModel, scan: Scan, counts: bool) -> dict[str, Any]:
+    """Score the model, PCA and NMF on the held-out half of thinned patterns, at held-out scan positions.
 
-    Each method is given a pattern with half of the electrons (or with added noise, see `baselines.thin`) and
-    judged by the other half. The baselines are fitted to the positions that the model was trained on.
+    Each method gets one half of each pattern (for non-counts: added noise, see `thin`) and is scored against the
+    other. The baselines are fitted to the training positions.
 
     Parameters
     ----------
     model : LatentModel
-        On the scan it was trained on, the positions held out from training are used; on another, all of them.
+        On its training scan, the positions held out from training are used; on another scan, all of them.
     scan : Scan
         The data, with the scan mask of training.
     counts : bool
@@ -57,162 +60,164 @@ def compare(model: LatentModel, scan: Scan, counts: bool) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``methods``: by name, ``best`` and ``same_size`` with ``components``, the mean `baselines.loss` and
-        the mean `baselines.squared_error`; ``by_components`` is the loss at each number of components.
+        ``methods``: by name, ``best`` and ``same_size`` with ``components``, the mean `loss` and the mean
+        `squared_error`; ``by_components`` is the loss at each number of components.
         ``verdict``: a sentence; ``better``: whether the model is; ``baseline``: the name of the best one.
-        ``difference`` of the losses, model less best baseline, and ``error_ratio``: ``mean`` and
-        ``standard_error`` from blocks of the scan. ``trained_on``: the same difference where the model
-        was trained. ``kind``, ``positions``, ``blocks``, ``same_scan``: of what this was measured.
+        ``difference`` of the losses, model minus best baseline, and ``error_ratio``: ``mean`` and
+        ``standard_error`` from blocks of the scan. ``trained_on``: the same difference at training positions.
+        ``kind``, ``positions``, ``blocks``, ``same_scan``: the data of the comparison.
     """
-    bench, size = _Bench(model, scan, counts), int(model.config.latent_dim)
-    halves = bench.halves(bench.held_out)
-    fits = _baselines(bench.fitted, counts, size)
-    losses: dict[str, dict[int, float]] = {}
-    predicted: dict[tuple[str, int], np.ndarray] = {("autoencoder", size): bench.clipped(halves.own, halves)}
+    config, rng, signature = model.config, np.random.default_rng([model.config.seed, 5]), scan.signature()
+    same_scan = all(
+        model.scan_signature.get(key) == signature[key] for key in ("scan_shape", "pattern_shape", "dtype")
+    )
+    training, held_out = split_positions(scan, config.validation_fraction, config.seed)
+    if not same_scan:
+        held_out = np.sort(np.concatenate([training, held_out]))
+    pixels = _UsedPixels(model.autoencoder)
+    n_scored = min(_MAX_SCORE_PATTERNS, _MAX_VALUES // 4 // pixels.count)
+    held_out = _random_sample(held_out, n_scored, rng)
+    training_sample = _random_sample(training, n_scored // 2, rng)
+    fit_positions = _random_sample(training, min(_MAX_FIT_PATTERNS, _MAX_VALUES // pixels.count), rng)
+    variance = None if counts else noise_variance(scan, pixels.values)
+    fit_patterns = np.concatenate([pixels.values(scan.read(batch)) for batch in _batches(fit_positions)])
+    pixels.offset = min(0.0, float(fit_patterns.mean(0).min()))  # NMF needs values that are not negative
+    mean_pattern = fit_patterns.mean(0) - pixels.offset
+    fits = _fit_baselines(fit_patterns - np.float32(pixels.offset), counts, int(config.latent_dim))
+    scores = ScanScores.measure(scan, pixels.autoencoder.principal_components, pixels.detector)
+
+    def predict(fit: Decomposition | None, patterns: _ThinnedPatterns, n: int) -> np.ndarray:
+        """Prediction of a baseline, or of the model, for the target."""
+        predicted = patterns.reconstruction if fit is None else fit.reconstruct(patterns.input, n)
+        return predicted if variance is not None else clip(predicted, patterns.target, mean_pattern)
+
+    patterns = _thin(scan, held_out, pixels, scores, variance, rng)
+    blocks = _held_out_blocks(scan.scan_shape, held_out, same_scan)
+    size = int(config.latent_dim)
+    predicted = {("autoencoder", size): predict(None, patterns, size)}
+    by_components: dict[str, dict[int, float]] = {}
     for name, (fit, sizes) in fits.items():
-        tried = {n: bench.clipped(fit(n).reconstruct(halves.given, n), halves) for n in sizes}
-        losses[name] = {n: float(bench.loss(values, halves).mean()) for n, values in tried.items()}
-        for n in (_lowest(losses[name]), min(size, sizes[-1])):
+        tried = {n: predict(fit(n), patterns, n) for n in sizes}
+        by_components[name] = {n: _mean_loss(tried[n], patterns.target, variance) for n in sizes}
+        for n in (_best_size(by_components[name]), min(size, sizes[-1])):
             predicted[name, n] = tried[n]
-    baseline = min(losses, key=lambda name: min(losses[name].values()))
-    own, other = ("autoencoder", size), (baseline, _lowest(losses[baseline]))
-    noise = bench.noise(predicted[own], predicted[other])
-    loss = {key: bench.loss(values, halves) for key, values in predicted.items()}
-    error = {
-        key: squared_error(values, halves.target, bench.variance, noise) for key, values in predicted.items()
+    baseline = min(by_components, key=lambda name: min(by_components[name].values()))
+    model_key, baseline_key = ("autoencoder", size), (baseline, _best_size(by_components[baseline]))
+    noise = variance
+    if noise is None:  # the mean prediction of the compared methods
+        noise = np.mean([predicted[model_key], predicted[baseline_key]], 0) + 0.01 * float(
+            mean_pattern.mean()
+        )
+    losses = {key: loss(values, patterns.target, variance) for key, values in predicted.items()}
+    errors = {
+        key: squared_error(values, patterns.target, variance, noise) for key, values in predicted.items()
     }
 
-    def figures(name: str, n: int) -> dict[str, float]:
-        return {
-            "components": n,
-            "loss": float(loss[name, n].mean()),
-            "error": float(error[name, n].mean()),
-        }
+    def means(*key: Any) -> dict[str, float]:
+        loss_and_error = {"loss": float(losses[key].mean()), "error": float(errors[key].mean())}
+        return {"components": key[1], **loss_and_error}
 
-    methods: dict[str, Any] = {"autoencoder": dict.fromkeys(("best", "same_size"), figures(*own))}
+    methods: dict[str, Any] = {"autoencoder": dict.fromkeys(("best", "same_size"), means(*model_key))}
     for name, (_, sizes) in fits.items():
         methods[name] = {
-            "best": figures(name, _lowest(losses[name])),
-            "same_size": figures(name, min(size, sizes[-1])),
-            "by_components": losses[name],
+            "best": means(name, _best_size(by_components[name])),
+            "same_size": means(name, min(size, sizes[-1])),
+            "by_components": by_components[name],
         }
-    seen = bench.halves(bench.seen)
-    theirs = fits[baseline][0](other[1]).reconstruct(seen.given, other[1])
-    difference = [bench.loss(bench.clipped(values, seen), seen) for values in (seen.own, theirs)]
+    trained = _thin(scan, training_sample, pixels, scores, variance, rng)
+    best_fit = fits[baseline][0](baseline_key[1])
+    difference = [
+        loss(predict(fit, trained, baseline_key[1]), trained.target, variance) for fit in (None, best_fit)
+    ]
     result = {
         "kind": "counts" if counts else "values",
-        "positions": len(halves.blocks),
-        "blocks": len(np.unique(halves.blocks)),
-        "same_scan": bench.same_scan,
+        "positions": len(held_out),
+        "blocks": len(np.unique(blocks)),
+        "same_scan": same_scan,
         "methods": methods,
         "baseline": baseline,
-        "difference": mean_and_error(loss[own] - loss[other], halves.blocks),
-        "error_ratio": ratio_and_error(error[own], error[other], halves.blocks),
-        "trained_on": mean_and_error(difference[0] - difference[1], seen.blocks),
+        "difference": mean_and_error(losses[model_key] - losses[baseline_key], blocks),
+        "error_ratio": ratio_and_error(errors[model_key], errors[baseline_key], blocks),
+        "trained_on": mean_and_error(
+            difference[0] - difference[1], block_numbers(scan.scan_shape).ravel()[training_sample]
+        ),
     }
     return {**result, **_verdict(result)}
 
 
-class _Halves(NamedTuple):
-    """Patterns (n, p) in used pixels: what is given, what is to be predicted, the model's reconstructions."""
+class _ThinnedPatterns(NamedTuple):
+    """Thinned patterns (n, p) in used pixels: input, target, and the model's reconstruction."""
 
-    given: np.ndarray
+    input: np.ndarray
     target: np.ndarray
-    own: np.ndarray
-    blocks: np.ndarray
+    reconstruction: np.ndarray
 
 
-class _Bench:
-    """Positions to compare at, the noise of the data, and what the baselines are fitted to."""
+class _UsedPixels:
+    """Detector values of patterns at used pixels, shape (n, p), minus an offset; and back through the model."""
 
-    def __init__(self, model: LatentModel, scan: Scan, counts: bool) -> None:
-        self.module, self.scan, config = model.autoencoder, scan, model.config
-        self.used = (self.module.preprocessing.detector.used > 0).numpy().ravel()
-        pixels, trained, this = int(self.used.sum()), model.scan_signature, scan.signature()
-        self.same_scan = all(
-            trained.get(key) == this[key] for key in ("scan_shape", "pattern_shape", "dtype")
-        )
-        self.rng, self.offset = np.random.default_rng([config.seed, 5]), 0.0
-        self.scores = ScanScores.measure(
-            scan, self.module.principal_components, self.module.preprocessing.detector
-        )
-        training, held_out = split_positions(scan, config.validation_fraction, config.seed)
-        if not self.same_scan:
-            held_out = np.sort(np.concatenate([training, held_out]))
-        scored = min(_MOST_SCORED, _MOST_VALUES // 4 // pixels)
-        self.held_out, self.seen = _some(held_out, scored, self.rng), _some(training, scored // 2, self.rng)
-        self.variance = None if counts else noise_variance(scan, self._values)
-        chosen = _some(training, min(_MOST_FITTED, _MOST_VALUES // pixels), self.rng)
-        self.fitted = np.concatenate([self._values(scan.read(part)) for part in _parts(chosen)])
-        self.mean = self.fitted.mean(0)
-        self.offset = min(0.0, float(self.mean.min()))  # NMF needs values that are not negative
-        self.fitted -= self.offset
-        self.mean -= self.offset
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        self.autoencoder, self.detector = autoencoder, autoencoder.preprocessing.detector
+        self.offset = 0.0
+        self._used = (self.detector.used > 0).numpy().ravel()
+        self.count = int(self._used.sum())
 
-    def halves(self, positions: np.ndarray) -> _Halves:
-        """Thinned patterns at these flat scan positions, and what the model makes of them."""
-        found = []
-        for part in _parts(positions):
-            recorded = self._values(self.scan.read(part))
-            given, target = thin(recorded, self.variance, self.rng)
-            found.append((given, target, self._through_model(given, self.scores(part))))
-        given, target, own = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return _Halves(given, target, own, self._blocks(positions))
-
-    def clipped(self, predicted: np.ndarray, halves: _Halves) -> np.ndarray:
-        """Reconstructions (n, p) with a floor, where they are counts."""
-        return predicted if self.variance is not None else clip(predicted, halves.target, self.mean)
-
-    def loss(self, predicted: np.ndarray, halves: _Halves) -> np.ndarray:
-        """Loss (n,) of clipped reconstructions."""
-        return loss(predicted, halves.target, self.variance)
-
-    def noise(self, *predicted: np.ndarray) -> np.ndarray:
-        """Variance of the recorded noise; for counts, what methods that are compared predict on average."""
-        if self.variance is not None:
-            return self.variance
-        return np.mean(predicted, 0) + 0.01 * float(self.mean.mean())
-
-    def _blocks(self, positions: np.ndarray) -> np.ndarray:
-        if self.same_scan and np.array_equal(positions, self.held_out):
-            where = np.zeros(self.scan.scan_shape, bool)
-            where.ravel()[positions] = True
-            labels, count = ndimage.label(where)
-            if count >= 3 and len(positions) >= 8 * count:
-                return labels.ravel()[positions]
-        return tiles(self.scan.scan_shape).ravel()[positions]
-
-    def _values(self, patterns: np.ndarray) -> np.ndarray:
-        return self._flat(self.module.values(patterns_to_tensor(patterns)))
-
-    def _flat(self, values: torch.Tensor) -> np.ndarray:
-        return values.numpy().reshape(len(values), -1)[:, self.used] - np.float32(self.offset)
+    def values(self, patterns: np.ndarray) -> np.ndarray:
+        return self._select(self.autoencoder.values(patterns_to_tensor(patterns)))
 
     @torch.no_grad()
-    def _through_model(self, given: np.ndarray, neighbours: ScoreBatch) -> np.ndarray:
-        whole = np.zeros((len(given), len(self.used)), np.float32)
-        whole[:, self.used] = given + self.offset
-        values = torch.from_numpy(whole).reshape(-1, *self.module.preprocessing.shape)
-        return self._flat(self.module.decode(self.module.encode(values, neighbours)))
+    def reconstruct(self, values: np.ndarray, scores: ScoreBatch) -> np.ndarray:
+        images = np.zeros((len(values), len(self._used)), np.float32)
+        images[:, self._used] = values + self.offset
+        shaped = torch.from_numpy(images).reshape(-1, *self.detector.shape)
+        return self._select(self.autoencoder.decode(self.autoencoder.encode(shaped, scores)))
+
+    def _select(self, values: torch.Tensor) -> np.ndarray:
+        return values.numpy().reshape(len(values), -1)[:, self._used] - np.float32(self.offset)
 
 
-def _baselines(
-    patterns: np.ndarray, counts: bool, size: int
-) -> dict[str, tuple[Callable[[int], Decomposition], list[int]]]:
-    """By name, a decomposition of at least so many components, and the numbers to try."""
-    most = min(patterns.shape) - 1
-    sizes, few = (sorted({min(n, most) for n in (*tried, size)}) for tried in (SIZES, NMF_SIZES))
-    fits: dict[str, tuple[Callable[[int], Decomposition], list[int]]] = {}
+def _thin(
+    scan: Scan,
+    positions: np.ndarray,
+    pixels: _UsedPixels,
+    scores: ScanScores,
+    variance: np.ndarray | None,
+    rng: np.random.Generator,
+) -> _ThinnedPatterns:
+    """Thinned patterns at some flat scan positions."""
+    batches = []
+    for batch in _batches(positions):
+        inputs, target = thin(pixels.values(scan.read(batch)), variance, rng)
+        batches.append((inputs, target, pixels.reconstruct(inputs, scores(batch))))
+    return _ThinnedPatterns(*map(np.concatenate, zip(*batches, strict=True)))
+
+
+def _held_out_blocks(scan_shape: tuple[int, int], positions: np.ndarray, same_scan: bool) -> np.ndarray:
+    """Block number of each held-out position: the blocks of the split, or a grid if these are too few or small."""
+    if same_scan:
+        mask = np.zeros(scan_shape, bool)
+        mask.ravel()[positions] = True
+        labels, count = ndimage.label(mask)
+        if count >= 3 and len(positions) >= 8 * count:
+            return labels.ravel()[positions]
+    return block_numbers(scan_shape).ravel()[positions]
+
+
+def _fit_baselines(patterns: np.ndarray, counts: bool, size: int) -> _Fits:
+    """By name: a function that fits the decomposition, and the numbers of components to try."""
+    largest = min(patterns.shape) - 1
+    svd_sizes, nmf_sizes = (sorted({min(n, largest) for n in (*tried, size)}) for tried in (SIZES, NMF_SIZES))
+    fits: _Fits = {}
     for poisson in (False, True)[: 1 + counts]:
-        whole = svd(patterns, sizes[-1], poisson=poisson)
-        fits[whole.name] = (lambda n, whole=whole: whole, sizes)  # type: ignore[misc]
-    each = {n: nmf(patterns, n, poisson=counts) for n in few}
-    fits[each[few[0]].name] = (each.__getitem__, few)
+        fitted = svd(patterns, svd_sizes[-1], poisson=poisson)
+        fits[fitted.name] = (lambda n, fitted=fitted: fitted, svd_sizes)  # type: ignore[misc]
+    by_size = {n: nmf(patterns, n, poisson=counts) for n in nmf_sizes}
+    fits[by_size[nmf_sizes[0]].name] = (by_size.__getitem__, nmf_sizes)
     return fits
 
 
 def _verdict(result: dict[str, Any]) -> dict[str, Any]:
-    """A plain sentence, for a significant difference (95 %, two-sided) that is large enough to matter."""
+    """Verdict: better only if the difference is significant (95 %, two-sided) and large enough."""
     difference, ratio, baseline = result["difference"], result["error_ratio"], result["baseline"]
     limit = stats.t.ppf(0.975, max(result["blocks"] - 1, 1)) * difference["standard_error"]
     components = result["methods"][baseline]["best"]["components"]
@@ -223,25 +228,29 @@ def _verdict(result: dict[str, Any]) -> dict[str, Any]:
         f"{difference['mean']:.3g} ± {difference['standard_error']:.2g}, at {result['positions']} positions "
         f"in {result['blocks']} blocks of the scan"
     )
-    share, error = ratio["mean"], ratio["standard_error"]
     if difference["mean"] > limit:
         return {"better": False, "verdict": f"{short} is better here: use it, or train longer ({measured})."}
-    if difference["mean"] >= -limit or share > _WORTH_IT:
-        return {"better": False, "verdict": f"{short} is as good here: use it ({measured})."}
-    size = (
-        f"its error is {share:.2f} ± {error:.2f} of {short}'s" if np.isfinite(share) else f"{short} is worse"
-    )
-    return {"better": True, "verdict": f"Better than PCA and NMF: {size} ({measured})."}
+    if difference["mean"] >= -limit or ratio["mean"] > _MAX_ERROR_RATIO:
+        return {"better": False, "verdict": f"{short} is equally good here: use it ({measured})."}
+    gain = f"{short} is worse"
+    if np.isfinite(ratio["mean"]):
+        gain = f"its error is {ratio['mean']:.2f} ± {ratio['standard_error']:.2f} of {short}'s"
+    return {"better": True, "verdict": f"Better than PCA and NMF: {gain} ({measured})."}
 
 
-def _lowest(losses: dict[int, float]) -> int:
+def _mean_loss(predicted: np.ndarray, target: np.ndarray, variance: np.ndarray | None) -> float:
+    return float(loss(predicted, target, variance).mean())
+
+
+def _best_size(losses: dict[int, float]) -> int:
     return min(losses, key=lambda n: losses[n])
 
 
-def _some(positions: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    most = max(1, most)
-    return positions if len(positions) <= most else np.sort(rng.choice(positions, most, replace=False))
+def _random_sample(positions: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    count = max(1, count)
+    return positions if len(positions) <= count else np.sort(rng.choice(positions, count, replace=False))
 
 
-def _parts(positions: np.ndarray) -> list[np.ndarray]:
-    return [positions[at : at + _BATCH] for at in range(0, len(positions), _BATCH)]
+def _batches(positions: np.ndarray) -> list[np.ndarray]:
+    starts = range(0, len(positions), _PATTERNS_PER_BATCH)
+    return [positions[start : start + _PATTERNS_PER_BATCH] for start in starts]

@@ -1,7 +1,7 @@
-"""What a user would reach for first, PCA (by SVD) and NMF, and how to score any denoiser.
+"""Baselines PCA (SVD) and NMF, and scoring of denoisers without clean data.
 
-A score must not reward a method for reproducing the noise. So each held-out pattern is made into two with
-independent noise: one is given to the method, the other is what its reconstruction is compared with.
+Each held-out pattern is split into two with independent noise. The method gets one and is scored against the other, so
+reproducing noise gives no advantage.
 Patterns are flat here, shape (n, p): n scan positions, p detector pixels.
 """
 
@@ -13,8 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import xlogy
+import torch
 
+from ..nn.likelihoods.poisson import poisson_deviance
+from ..nn.random_init import randomised_svd
+from ..nn.thinning import thin_counts
 from ..scan.scan import Scan
 
 __all__ = [
@@ -30,27 +33,27 @@ __all__ = [
     "thin",
 ]
 
-#: numbers of components that are tried
+#: numbers of components to compare
 SIZES = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
 NMF_SIZES = (4, 8, 16, 32)
-_FLOORS = (0.01, 0.03, 0.1, 0.3)
+_FLOOR_FRACTIONS = (0.01, 0.03, 0.1, 0.3)
 _NMF_ITERATIONS = 50
 
 
 @dataclass(frozen=True, eq=False)
 class Decomposition:
-    """A linear model of patterns: shares of a few factors.
+    """A linear model: patterns as weighted sums of factors.
 
     Parameters
     ----------
     name : str
-        What it is called in a report.
+        Name in a report.
     factors : ndarray, shape (k, p), float32
-        Orthonormal and in the order of their weight (SVD), or non-negative (NMF).
+        Orthonormal, in order of singular value (SVD), or non-negative (NMF).
     weight : ndarray, shape (p,), float32
-        What the pixels are divided by before they are decomposed.
+        Pixel weights: patterns are divided by them before the decomposition.
     nonnegative : bool
-        Whether the shares must not be negative.
+        Whether coefficients must be non-negative.
     """
 
     name: str
@@ -59,13 +62,13 @@ class Decomposition:
     nonnegative: bool = False
 
     def shares(self, patterns: np.ndarray, components: int | None = None) -> np.ndarray:
-        """How much of each factor there is in patterns (n, p): shape (n, k), float32."""
+        """Coefficients (n, k) of patterns (n, p), float32."""
         weighted, factors = patterns / self.weight, self.factors[:components]
         if not self.nonnegative:
             return weighted @ factors.T
         from sklearn.decomposition import non_negative_factorization
 
-        with _unconverged_is_fine():
+        with _ignore_convergence_warnings():
             return non_negative_factorization(
                 np.maximum(weighted, 0, dtype=np.float32),
                 H=factors,
@@ -76,12 +79,12 @@ class Decomposition:
             )[0]
 
     def reconstruct(self, patterns: np.ndarray, components: int | None = None) -> np.ndarray:
-        """Patterns (n, p) as the first `components` factors have them."""
+        """Reconstruct patterns (n, p) from the first `components` factors."""
         return (self.shares(patterns, components) @ self.factors[:components]) * self.weight
 
 
 def svd(patterns: np.ndarray, components: int, *, poisson: bool = False, seed: int = 0) -> Decomposition:
-    """Randomised singular value decomposition of patterns, not centred, as HyperSpy has it.
+    """Randomised singular value decomposition of patterns, without centring, like HyperSpy.
 
     Parameters
     ----------
@@ -90,16 +93,14 @@ def svd(patterns: np.ndarray, components: int, *, poisson: bool = False, seed: i
     components : int
         Number of factors k; cut down to what n and p allow.
     poisson : bool
-        Divide by the square roots of the mean pattern and of each pattern's total first, which makes the
-        noise of counts even (Keenan and Kotula, Surf. Interface Anal. 36, 203, 2004).
+        Divide by the square roots of the mean pattern and of each pattern's total first, so that Poisson noise
+        becomes uniform (Keenan and Kotula, Surf. Interface Anal. 36, 203, 2004).
     seed : int
         Seed of the random projection.
     """
-    from sklearn.utils.extmath import randomized_svd
-
-    weight, scale = _weights(patterns, poisson)
-    weighted = patterns / weight / scale
-    factors = randomized_svd(weighted, min(components, *patterns.shape), n_iter=4, random_state=seed)[2]
+    weight, scale = _poisson_weights(patterns, poisson)
+    weighted = torch.from_numpy(patterns / weight / scale)
+    factors = randomised_svd(weighted, min(components, *patterns.shape), seed).T.contiguous().numpy()
     name = "PCA (SVD), Poisson-weighted" if poisson else "PCA (SVD)"
     return Decomposition(name, factors.astype(np.float32), weight)
 
@@ -108,11 +109,11 @@ def nmf(patterns: np.ndarray, components: int, *, poisson: bool = False, seed: i
     """Non-negative matrix factorisation of patterns; parameters as for `svd`. Negative values count as 0."""
     from sklearn.decomposition import NMF
 
-    weight, scale = _weights(patterns, poisson)
+    weight, scale = _poisson_weights(patterns, poisson)
     weighted = np.maximum(patterns / weight / scale, 0, dtype=np.float32)
     weighted /= weighted.mean() or 1.0
     model = NMF(min(components, *patterns.shape), init="nndsvda", max_iter=_NMF_ITERATIONS, random_state=seed)
-    with _unconverged_is_fine():
+    with _ignore_convergence_warnings():
         model.fit(weighted)
     name = "NMF, Poisson-weighted" if poisson else "NMF"
     return Decomposition(name, model.components_.astype(np.float32), weight, nonnegative=True)
@@ -121,16 +122,16 @@ def nmf(patterns: np.ndarray, components: int, *, poisson: bool = False, seed: i
 def thin(
     patterns: np.ndarray, variance: np.ndarray | None, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two patterns with independent noise of each one: to give to a method, and to compare its result with.
+    """Split each pattern into an input and a target with independent noise.
 
-    Both expect what the pattern expects, and have twice its variance. Counts are split binomially, each half
-    doubled; to other values, noise as strong as theirs is added once and subtracted once, which leaves the
-    two uncorrelated (data fission: Leiner et al., J. Am. Stat. Assoc. 120, 135, 2025).
+    Both have the expectation of the pattern and twice its variance. Counts are split binomially, each half
+    doubled; for other values, noise of equal strength is added to the input and subtracted from the target, which
+    leaves the two uncorrelated (data fission: Leiner et al., J. Am. Stat. Assoc. 120, 135, 2025).
 
     Parameters
     ----------
     patterns : ndarray, shape (n, p)
-        As recorded.
+        Recorded patterns.
     variance : ndarray, shape (p,), or None
         Variance of the noise of each pixel; None for counts.
     rng : Generator
@@ -141,18 +142,19 @@ def thin(
     given, target : ndarray, shape (n, p), float32
     """
     if variance is None:
-        counts = np.rint(patterns).astype(np.int64)
-        half = rng.binomial(counts, 0.5)
-        return (2 * half).astype(np.float32), (2 * (counts - half)).astype(np.float32)
+        counts = torch.from_numpy(np.rint(patterns).astype(np.float64))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        first, second = (2 * half.float().numpy() for half in thin_counts(counts, generator))
+        return first, second
     noise = rng.normal(size=patterns.shape) * np.sqrt(variance)
     return (patterns + noise).astype(np.float32), (patterns - noise).astype(np.float32)
 
 
 def noise_variance(scan: Scan, to_values: Callable[[np.ndarray], np.ndarray], rows: int = 64) -> np.ndarray:
-    """Variance of the noise of each pixel, from how patterns differ from the mean of their two neighbours.
+    """Noise variance of each pixel, from differences between patterns and the mean of their two neighbours.
 
-    The half of the positions where they differ least is used, which leaves out grain boundaries; for each
-    half of the pixels it is chosen by the other half, so that it is not chosen for its noise.
+    Only the half of the positions with the smallest differences is used, which excludes grain boundaries. Positions for
+    one half of the pixels are selected with the other half, to avoid selection bias.
 
     Parameters
     ----------
@@ -161,7 +163,7 @@ def noise_variance(scan: Scan, to_values: Callable[[np.ndarray], np.ndarray], ro
     to_values : callable
         Stored patterns (n, H, W) to values (n, p).
     rows : int
-        How many lines of the scan are looked at, at most.
+        Maximum number of scan lines to use.
 
     Returns
     -------
@@ -200,15 +202,15 @@ def clip(predicted: np.ndarray, target: np.ndarray, mean: np.ndarray) -> np.ndar
         The mean pattern.
     """
     floor = np.maximum(mean, 1e-3 * max(float(mean.mean()), 1e-9))
-    choices = (np.maximum(predicted, fraction * floor) for fraction in _FLOORS)
+    choices = (np.maximum(predicted, fraction * floor) for fraction in _FLOOR_FRACTIONS)
     return min(choices, key=lambda choice: loss(choice, target, None).sum())
 
 
 def loss(predicted: np.ndarray, target: np.ndarray, variance: np.ndarray | None) -> np.ndarray:
-    """How badly reconstructions predict the half they have not seen, summed over pixels, shape (n,).
+    """Held-out loss of reconstructions, summed over pixels, shape (n,).
 
-    For counts the Poisson deviance of that half: twice the log-likelihood that is missing to a perfect
-    prediction. Else the squared error, each pixel in units of its noise variance.
+    For counts the Poisson deviance of the target: twice the difference in log-likelihood to a perfect prediction. Else
+    the squared error, each pixel in units of its noise variance.
 
     Parameters
     ----------
@@ -219,8 +221,9 @@ def loss(predicted: np.ndarray, target: np.ndarray, variance: np.ndarray | None)
     """
     if variance is not None:
         return np.sum((predicted - target) ** 2 / variance, 1, dtype=np.float64)
-    # both are on the scale of the whole pattern, and the deviance is proportional to the scale
-    return np.sum(predicted - target + xlogy(target, target) - xlogy(target, predicted), 1, dtype=np.float64)
+    # both are doubled halves; the deviance scales linearly, so this is twice half the deviance
+    deviance = poisson_deviance(torch.from_numpy(predicted), torch.from_numpy(target), 0.0)
+    return deviance.sum(1, dtype=torch.float64).numpy()
 
 
 def squared_error(
@@ -228,7 +231,7 @@ def squared_error(
 ) -> np.ndarray:
     """Unbiased estimate of the squared error against *noise-free* patterns, as a share of the recorded noise.
 
-    0 is perfect, 1 is no better than the pattern as recorded; single values scatter. The
+    0 is perfect, 1 is as bad as the recorded pattern. Values of single patterns are noisy. The
     expectation of (predicted - target)^2 is the squared error and the target's variance, which is known, or
     estimated by the count itself.
 
@@ -247,8 +250,8 @@ def squared_error(
     return np.mean(((predicted - target) ** 2 - twice) / noise, 1, dtype=np.float64)
 
 
-def _weights(patterns: np.ndarray, poisson: bool) -> tuple[np.ndarray, np.ndarray]:
-    """What pixels (p,) and patterns (n, 1) are divided by."""
+def _poisson_weights(patterns: np.ndarray, poisson: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of pixels (p,) and of patterns (n, 1)."""
     if not poisson:
         return np.ones(patterns.shape[1], np.float32), np.ones((len(patterns), 1), np.float32)
     pixels, totals = patterns.mean(0), patterns.sum(1, keepdims=True)
@@ -257,8 +260,8 @@ def _weights(patterns: np.ndarray, poisson: bool) -> tuple[np.ndarray, np.ndarra
 
 
 @contextlib.contextmanager
-def _unconverged_is_fine() -> Iterator[None]:
-    """A few dozen iterations are what is compared; that they could go on is no news."""
+def _ignore_convergence_warnings() -> Iterator[None]:
+    """The number of iterations is fixed on purpose, so convergence warnings are ignored."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

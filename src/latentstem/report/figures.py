@@ -1,256 +1,300 @@
-"""Pictures of latent maps and of reconstructions, as image files.
-
-Drawn on matplotlib figures of their own: no backend is chosen and ``pyplot`` is left alone.
-"""
+"""Figures of results and reports, as image files."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from matplotlib import patheffects
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Colormap, Normalize, PowerNorm
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator
-from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+from matplotlib.colors import Normalize, PowerNorm
 
 from ..errors import ArgumentError
 from ..inference.embedding import Embedding
 from ..scan.scan import Axis
-from ..util.whole_file import atomic_write
+from .examples import residual, unsmoothed_latents
+from .panels import draw_image, new_figure, percentile_norm, relative_height, save_figure, symmetric_norm
 
-__all__ = ["latent_maps", "reconstructions", "residual"]
+if TYPE_CHECKING:
+    from ..inference.model import LatentModel
+    from ..scan.scan import Scan
+    from .virtual_image_comparison import VirtualImageComparison
+
+__all__ = [
+    "draw_comparison",
+    "draw_curves",
+    "draw_examples",
+    "draw_latent_maps",
+    "draw_reconstructions",
+    "draw_virtual_images",
+]
 
 MAX_MAPS = 16
-_EXCLUDED = "0.6"  # grey of what was excluded
-_PANEL = 2.3  # inches
-_DPI = 150
+_PANEL_WIDTH = 2.3  # inches
 
 
-def latent_maps(
-    embedding: Embedding, path: str | Path, truth: Mapping[str, np.ndarray] | None = None
+def draw_latent_maps(
+    embedding: Embedding, path: str | Path, label_maps: Mapping[str, np.ndarray] | None = None
 ) -> Path:
-    """Draw the maps of the latents that vary most, the most varying first.
+    """Draw the maps of the latents with the largest variance, in order of variance.
 
     Parameters
     ----------
     embedding : Embedding
         Maps of shape (Ny, Nx, k); at most 16 of them are drawn.
     path : str or Path
-        Image file; its suffix says which kind.
-    truth : mapping of str to ndarray of int, shape (Ny, Nx), optional
+        Image file; the suffix selects the format.
+    label_maps : mapping of str to ndarray of int, shape (Ny, Nx), optional
         Label maps to draw first, such as known grains, by title. Negative labels are left blank.
 
     Returns
     -------
     Path
-        Where it was written.
+        The image file.
+
+    Raises
+    ------
+    ArgumentError
+        If a label map has another shape than the latent maps.
     """
-    labels = dict(truth or {})
-    for title, values in labels.items():
-        if values.shape != embedding.maps.shape[:2]:
+    label_maps = dict(label_maps or {})
+    for title, labels in label_maps.items():
+        if labels.shape != embedding.maps.shape[:2]:
             raise ArgumentError(
                 f"the map {title!r} does not fit the latent maps",
                 expected=f"shape {embedding.maps.shape[:2]}",
-                received=f"shape {values.shape}",
+                received=f"shape {labels.shape}",
                 advice="Give one label per scan position.",
             )
-    spread = np.ma.masked_invalid(embedding.maps).std(axis=(0, 1)).filled(0)
-    shown = np.argsort(-spread, kind="stable")[:MAX_MAPS]
-    panels = len(labels) + len(shown)
-    columns = panels if panels <= 4 else min((4, 5, 6), key=lambda n: (-panels % n, n))
-    y, x = embedding.axes
-    height = _PANEL * float(np.clip(_aspect(y, x) * y.size / x.size, 0.35, 2.5))
-    figure, grid = _figure(-(-panels // columns), columns, _PANEL + 0.7, height + 0.4)
-    for n, (title, values) in enumerate(labels.items()):
-        image = np.ma.masked_less(values, 0)
-        colours = Normalize(-0.5, max(19.5, float(values.max()) + 0.5))
-        _image(grid.flat[n], image, (y, x), _colours("tab20"), colours, first=n == 0)
-        grid.flat[n].set_title(title, fontsize=10)
-    for n, latent in enumerate(shown, start=len(labels)):
-        values = embedding.maps[..., latent]
-        image = _image(grid.flat[n], values, (y, x), _colours("viridis"), _robust(values), first=n == 0)
-        grid.flat[n].set_title(f"latent {latent}", fontsize=10)
-        _colour_bar(figure, image, grid.flat[n])
-    for unused in grid.flat[panels:]:
-        unused.set_axis_off()
-    if len(shown) < embedding.latent_dim:
-        title = f"the {len(shown)} of {embedding.latent_dim} latents that vary most"
+    std = np.ma.masked_invalid(embedding.maps).std(axis=(0, 1)).filled(0)
+    latents = np.argsort(-std, kind="stable")[:MAX_MAPS]
+    n_panels = len(label_maps) + len(latents)
+    columns = n_panels if n_panels <= 4 else min((4, 5, 6), key=lambda n: (-n_panels % n, n))
+    height = _PANEL_WIDTH * relative_height(*embedding.axes)
+    figure, grid = new_figure(-(-n_panels // columns), columns, _PANEL_WIDTH + 0.7, height + 0.4)
+    panels = iter(grid.flat)
+    for title, labels in label_maps.items():
+        ax, norm = next(panels), Normalize(-0.5, max(19.5, float(labels.max()) + 0.5))
+        image = np.ma.masked_less(labels, 0)
+        first = ax is grid[0, 0]
+        draw_image(ax, image, embedding.axes, "tab20", norm, with_scale_bar=first, with_colour_bar=False)
+        ax.set_title(title, fontsize=10)
+    for latent in latents:
+        ax, values = next(panels), embedding.maps[..., latent]
+        first = ax is grid[0, 0]
+        draw_image(ax, values, embedding.axes, "viridis", percentile_norm(values), with_scale_bar=first)
+        ax.set_title(f"latent {latent}", fontsize=10)
+    for ax in panels:
+        ax.set_axis_off()
+    if len(latents) < embedding.latent_dim:
+        title = f"the {len(latents)} of {embedding.latent_dim} latents that vary most"
         figure.suptitle(title, fontsize=10)
-    return _written(figure, path)
+    return save_figure(figure, path)
 
 
-def reconstructions(
+def draw_examples(
+    model: LatentModel,
+    scan: Scan,
+    embedding: Embedding,
+    positions: Mapping[str, tuple[int, int]],
+    path: Path,
+    noise_free: np.ndarray | None = None,
+) -> Path:
+    """Draw the patterns at some scan positions with their reconstructions; see `draw_reconstructions`.
+
+    Parameters
+    ----------
+    model : LatentModel
+        Fits the scan.
+    scan : Scan
+        The data.
+    embedding : Embedding
+        Latents of the scan.
+    positions : mapping of str to (int, int)
+        Scan row and column of each pattern, by what it is an example of.
+    path : Path
+        Image file.
+    noise_free : ndarray, shape (Ny, Nx, H, W), optional
+        Noise-free patterns of the scan, if they are known.
+
+    Returns
+    -------
+    Path
+        The image file.
+    """
+    index = tuple(np.array(list(positions.values())).T)
+    patterns = scan.read(np.ravel_multi_index(index, scan.scan_shape))
+    if scan.pattern_mask is not None:
+        patterns = np.where(scan.pattern_mask, 0, patterns)
+    reconstructed = model.decode(unsmoothed_latents(embedding)[index])
+    expected = None if noise_free is None else noise_free[index]
+    return draw_reconstructions(patterns, reconstructed, positions, path, expected, scan.axes[2:])
+
+
+def draw_reconstructions(
     patterns: np.ndarray,
     reconstructed: np.ndarray,
     positions: Mapping[str, tuple[int, int]],
     path: str | Path,
-    clean: np.ndarray | None = None,
+    noise_free: np.ndarray | None = None,
     axes: tuple[Axis, Axis] | None = None,
 ) -> Path:
-    """Draw diffraction patterns beside their reconstructions and what is left over.
+    """Draw patterns, reconstructions and residuals.
 
-    The patterns of each row share one grey scale, by the square root of the intensity.
-    The residual is that of `residual`: in counts, it is in standard deviations of the counting noise.
+    The patterns of a row share one grey scale (square root of the intensity).
+    The residual is that of `residual`: for counts, in standard deviations of the Poisson noise.
 
     Parameters
     ----------
     patterns, reconstructed : ndarray, shape (n, H, W)
-        As detected, and as the model has them (0 where a pixel was excluded).
+        Recorded and reconstructed patterns (0 at excluded pixels).
     positions : mapping of str to (int, int)
         Scan row and column of each pattern, by what it is an example of ("typical", "worst").
     path : str or Path
-        Image file; its suffix says which kind.
-    clean : ndarray, shape (n, H, W), optional
-        The noise-free patterns, where they are known.
+        Image file; the suffix selects the format.
+    noise_free : ndarray, shape (n, H, W), optional
+        The noise-free patterns, if they are known.
     axes : (Axis, Axis), optional
         The two diffraction axes.
 
     Returns
     -------
     Path
-        Where it was written.
+        The image file.
+
+    Raises
+    ------
+    ArgumentError
+        If the stacks do not have one pattern of the same shape for each position.
     """
-    stacks = {"raw": patterns, "reconstruction": reconstructed}
-    if clean is not None:
-        stacks["clean expectation"] = clean
+    stacks = {"recorded": patterns, "reconstruction": reconstructed}
+    if noise_free is not None:
+        stacks["noise-free"] = noise_free
     shapes = {name: np.shape(stack) for name, stack in stacks.items()}
     if np.ndim(patterns) != 3 or set(shapes.values()) != {(len(positions), *np.shape(patterns)[1:])}:
         raise ArgumentError(
-            "the patterns do not belong together",
+            "patterns and reconstructions have different shapes",
             expected=f"one stack (n, H, W) of each kind, n = {len(positions)} as there are positions",
             received=", ".join(f"{name} {shape}" for name, shape in shapes.items()),
             advice="Read the same scan positions of the scan and of its reconstruction.",
         )
     height, width = np.shape(patterns)[1:]
-    ky, kx = axes or (Axis("ky", height), Axis("kx", width))
-    tall = _PANEL * float(np.clip(_aspect(ky, kx) * height / width, 0.35, 2.5))
-    figure, grid = _figure(len(positions), len(stacks) + 1, _PANEL + 0.35, tall + 0.35)
-    left_over = residual(patterns, reconstructed)
-    most = float(np.nanpercentile(np.abs(left_over), 99.5)) if np.isfinite(left_over).any() else 0.0
+    axes = axes or (Axis("ky", height), Axis("kx", width))
+    panel_height = _PANEL_WIDTH * relative_height(*axes)
+    figure, grid = new_figure(len(positions), len(stacks) + 1, _PANEL_WIDTH + 0.35, panel_height + 0.35)
+    residuals = residual(patterns, reconstructed)
+    norm = symmetric_norm(residuals, 99.5)
     for row, (label, position) in enumerate(positions.items()):
-        likely = np.concatenate([stack[row].ravel() for name, stack in stacks.items() if name != "raw"])
-        low, high = min(0.0, float(likely.min())), float(np.percentile(likely, 99.5))
-        grey = PowerNorm(0.5, low, high if high > low else low + 1, clip=True)
-        for column, (name, stack) in enumerate(stacks.items()):
-            image = _image(grid[row, column], stack[row], (ky, kx), _colours("gray"), grey, first=column == 0)
-            grid[row, column].set_title(name if row == 0 else "", fontsize=10)
-        _colour_bar(figure, image, grid[row, len(stacks) - 1])
-        ends = Normalize(-(most or 1.0), most or 1.0)
-        image = _image(grid[row, -1], left_over[row], (ky, kx), _colours("RdBu_r"), ends, first=False)
-        _colour_bar(figure, image, grid[row, -1])
-        about = f"{label}, row {position[0]}, column {position[1]}"
-        grid[row, 0].set_ylabel(about, fontsize=9)
-    grid[0, -1].set_title(r"(raw $-$ rec) / $\sqrt{\mathrm{rec}}$", fontsize=10)
-    return _written(figure, path)
+        predicted = np.concatenate(
+            [stack[row].ravel() for name, stack in stacks.items() if name != "recorded"]
+        )
+        low, high = min(0.0, float(predicted.min())), float(np.percentile(predicted, 99.5))
+        intensity_norm = PowerNorm(0.5, low, high if high > low else low + 1, clip=True)
+        for column, stack in enumerate(stacks.values()):
+            draw_image(
+                grid[row, column], stack[row], axes, "gray", intensity_norm,
+                with_scale_bar=column == 0, with_colour_bar=column == len(stacks) - 1,
+            )  # fmt: skip
+        draw_image(grid[row, -1], residuals[row], axes, "RdBu_r", norm)
+        grid[row, 0].set_ylabel(f"{label}, row {position[0]}, column {position[1]}", fontsize=9)
+    for ax, title in zip(grid[0], (*stacks, r"residual / $\sqrt{\mathrm{reconstruction}}$"), strict=True):
+        ax.set_title(title, fontsize=10)
+    return save_figure(figure, path)
 
 
-def residual(patterns: np.ndarray, reconstructed: np.ndarray) -> np.ndarray:
-    """What a reconstruction leaves of a pattern, over the square root of the reconstruction.
-
-    In counts this is in standard deviations of the counting noise. The divisor is at least the root of a
-    tenth of the pattern's mean, so that one electron in the dark does not outshine everything else.
+def draw_curves(history: dict[str, list[float]], path: Path) -> Path:
+    """Draw losses, and the terms of the objective, over the patterns seen.
 
     Parameters
     ----------
-    patterns, reconstructed : ndarray, shape (n, H, W)
-
-    Returns
-    -------
-    ndarray, shape (n, H, W), float64
-        NaN where the reconstruction is exactly 0: excluded pixels.
+    history : dict
+        `LatentModel.history`.
+    path : Path
+        Image file.
     """
-    expected = np.asarray(reconstructed, dtype=np.float64)
-    floor = 0.1 * np.abs(expected).mean((1, 2), keepdims=True)
-    root = np.sqrt(np.maximum(expected, np.maximum(floor, np.finfo(np.float64).tiny)))
-    return np.where(expected == 0, np.nan, (patterns - expected) / root)
+    figure, grid = new_figure(1, 2, 4.5, 3.0)
+    seen = history.get("patterns_seen", [])
+    terms = [name.removeprefix("train/") for name in history if name.startswith("train/")]
+    terms.remove("loss")
+    for ax, names in zip(grid.flat, (["loss"], terms), strict=True):
+        for prefix, line, part in (("train", "-", "training"), ("val", "--", "held-out positions")):
+            for number, name in enumerate(names):
+                values = history.get(f"{prefix}/{name}", [])
+                label = part if name == "loss" else f"{name}, {part}"
+                ax.plot(seen[: len(values)], values[: len(seen)], line, color=f"C{number}", label=label)
+        ax.set_xlabel("patterns seen")
+        ax.legend(fontsize=7)
+        ax.ticklabel_format(axis="x", style="sci", scilimits=(0, 4))
+    grid[0, 0].set_title("loss", fontsize=10)
+    grid[0, 1].set_title("its terms, unweighted", fontsize=10)
+    return save_figure(figure, path)
 
 
-def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(columns * width, rows * height + 0.3), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False)
+def draw_comparison(comparison: dict[str, Any], path: Path) -> Path:
+    """Draw the held-out loss over the number of components, for the model and the baselines.
+
+    Parameters
+    ----------
+    comparison : dict
+        Result of `baseline_comparison.compare_with_baselines`.
+    path : Path
+        Image file.
+    """
+    figure, grid = new_figure(1, 1, 6.0, 3.4)
+    ax, methods = grid[0, 0], comparison["methods"]
+    for name, method in methods.items():
+        if "by_components" in method:
+            sizes = sorted(method["by_components"])
+            losses = [method["by_components"][size] for size in sizes]
+            (line,) = ax.plot(sizes, losses, ".-", label=name)
+            ax.plot(method["best"]["components"], method["best"]["loss"], "o", color=line.get_color())
+    model = methods["autoencoder"]["best"]
+    ax.axhline(model["loss"], color="k", linewidth=0.8, linestyle=":")
+    ax.plot(model["components"], model["loss"], "k*", markersize=12, label="this autoencoder")
+    lowest = min(method["best"]["loss"] for method in methods.values())
+    same_size = [method["same_size"]["loss"] for name, method in methods.items() if name != "autoencoder"]
+    span = max(min(same_size), model["loss"]) - lowest or 1.0
+    ax.set_ylim(lowest - 0.1 * span, lowest + 1.8 * span)
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_xlabel("components, or latents")
+    unit = "Poisson deviance" if comparison["kind"] == "counts" else "squared error / noise variance"
+    ax.set_ylabel(f"held-out {unit}\nper pattern (lower is better)")
+    ax.legend(fontsize=8)
+    return save_figure(figure, path)
 
 
-def _image(
-    ax: Axes, values: Any, axes: tuple[Axis, Axis], colours: Colormap, norm: Normalize, first: bool
-) -> AxesImage:
-    """One panel, with a scale bar or the numbers of the positions where it is the first."""
-    y, x = axes
-    aspect = _aspect(y, x)
-    thin = not 0.3 < aspect * y.size / x.size < 3
-    image = ax.imshow(
-        values, cmap=colours, norm=norm, interpolation="nearest", aspect="auto" if thin else aspect
-    )
-    ax.set_xticks([])
-    ax.set_yticks([])
-    if first and x.units and x.scale:
-        _scale_bar(ax, x, y.size)
-    elif first:
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_locator(MaxNLocator(4, integer=True))
-            axis.set_tick_params(labelsize=8)
-    return image
+def draw_virtual_images(images: VirtualImageComparison, axes: tuple[Axis, Axis], path: Path) -> Path:
+    """Draw each virtual image recorded, reconstructed and their difference; then the map of residuals.
 
-
-def _drawable(units: str) -> str:
-    """Units as matplotlib can draw them: short, and no formula."""
-    shown = units if len(units) < 30 else f"{units[:27]}..."
-    return "".join(c if c.isprintable() else "?" for c in shown).replace("$", r"\$")
-
-
-def _scale_bar(ax: Axes, axis: Axis, rows: int) -> None:
-    """A round length of about a quarter of the panel, in the axis' units."""
-    quarter = abs(axis.scale) * axis.size / 4
-    power = 10.0 ** math.floor(math.log10(quarter))
-    length = max(n * power for n in (1, 2, 5) if n * power <= quarter)
-    units = _drawable(axis.units).replace("angstrom", "Å").replace("um", "µm")
-    label = f"{length:g} {units}" if not units.startswith("1/") else f"{length:g} {units[2:]}$^{{-1}}$"
-    bar = AnchoredSizeBar(
-        ax.transData, length / abs(axis.scale), label, "lower left", pad=0.4, sep=5, color="white",
-        frameon=False, size_vertical=rows / 60, fontproperties={"size": 9}, label_top=True,
-    )  # fmt: skip
-    outline = [patheffects.withStroke(linewidth=2.5, foreground="black")]
-    bar.txt_label._text.set_path_effects(outline)
-    for piece in bar.size_bar.get_children():
-        piece.set_path_effects(outline)
-    ax.add_artist(bar)
-
-
-def _colour_bar(figure: Figure, image: AxesImage, ax: Axes) -> None:
-    bar = figure.colorbar(image, ax=ax, shrink=0.85, pad=0.02, aspect=18)
-    bar.ax.tick_params(labelsize=7)
-    low, high = image.get_clim()
-    bar.set_ticks([tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high])
-
-
-def _aspect(y: Axis, x: Axis) -> float:
-    """Height over width of a pixel, where both axes are calibrated alike."""
-    calibrated = y.units == x.units != "" and x.scale and y.scale
-    return abs(y.scale / x.scale) if calibrated else 1.0
-
-
-def _robust(values: np.ndarray) -> Normalize:
-    """Contrast from the 1st to the 99th percentile."""
-    if not np.isfinite(values).any():
-        return Normalize(0, 1)
-    low, high = np.nanpercentile(values, (1, 99))
-    return Normalize(low, high if high > low else low + 1)
-
-
-def _colours(name: str) -> Colormap:
-    return matplotlib.colormaps[name].with_extremes(bad=_EXCLUDED)
-
-
-def _written(figure: Figure, path: str | Path) -> Path:
-    path = Path(path)
-    with atomic_write(path) as beside:
-        figure.savefig(beside, dpi=_DPI)
-    return path
+    Parameters
+    ----------
+    images : VirtualImageComparison
+        The images.
+    axes : (Axis, Axis)
+        The two scan axes.
+    path : Path
+        Image file.
+    """
+    ny, nx = images.residual.shape
+    height = 2.6 * float(np.clip(ny / nx, 0.35, 2.5))
+    figure, grid = new_figure(len(images.recorded) + 1, 3, 3.4, height + 0.35)
+    for row, (name, recorded) in enumerate(images.recorded.items()):
+        reconstructed = images.reconstructed[name]
+        norm = percentile_norm(np.stack([recorded, reconstructed]))
+        difference = reconstructed - recorded
+        draw_image(grid[row, 0], recorded, axes, "viridis", norm, with_scale_bar=row == 0)
+        draw_image(grid[row, 1], reconstructed, axes, "viridis", norm)
+        draw_image(grid[row, 2], difference, axes, "RdBu_r", symmetric_norm(difference))
+        for ax, title in zip(grid[row], (f"{name}, recorded", "reconstructed", "difference"), strict=True):
+            ax.set_title(title, fontsize=9)
+    draw_image(grid[-1, 0], images.residual, axes, "magma", percentile_norm(images.residual))
+    grid[-1, 0].set_title("residual: χ² per pixel", fontsize=9)
+    histogram = grid[-1, 1]
+    histogram.hist(images.residual[np.isfinite(images.residual)], bins=60, color="0.4", log=True)
+    histogram.axvline(1, color="C3", linewidth=1)
+    histogram.set_xlabel("χ² per pixel (1: only noise is left)", fontsize=8)
+    histogram.set_ylabel("scan positions", fontsize=8)
+    histogram.tick_params(labelsize=7)
+    grid[-1, 2].set_axis_off()
+    return save_figure(figure, path)

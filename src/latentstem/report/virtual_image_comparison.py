@@ -1,4 +1,4 @@
-"""A whole scan before and after the model: virtual images, centre of mass, total intensity, residuals."""
+"""Virtual images, centre of mass and total intensity of recorded and reconstructed patterns, and residuals."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 
 from ..nn.preprocessing import patterns_to_tensor
 from ..scan.scan import Scan
-from ..scan.virtual_images import BRIGHT_FIELD_RADII as DISK_REACH
-from ..scan.virtual_images import direct_beam
+from ..scan.virtual_images import BRIGHT_FIELD_RADII, detector_masks, direct_beam
 from .baselines import noise_variance
-from .statistics import mean_and_error, tiles
+from .statistics import block_numbers, mean_and_error
 
 if TYPE_CHECKING:
     from ..inference.model import LatentModel
 
-__all__ = ["DISK_REACH", "QUANTITIES", "Survey", "survey"]
+__all__ = ["IMAGE_UNITS", "VirtualImageComparison", "compare_virtual_images"]
 
-_BATCH = 256
-#: images of a scan, and their units for counts and for other values
-QUANTITIES = {
+_PATTERNS_PER_BATCH = 256
+_MAX_SAMPLE = 1024  # patterns of the mean in which the direct beam is found
+#: images of a scan, and their units for counts
+IMAGE_UNITS = {
     "bright field": "electrons",
     "dark field": "electrons",
     "total intensity": "electrons",
@@ -32,55 +32,49 @@ QUANTITIES = {
 
 
 @dataclass(frozen=True, eq=False)
-class Survey:
+class VirtualImageComparison:
     """Images of the scan, shape (Ny, Nx) each, NaN at excluded scan positions.
 
     Attributes
     ----------
-    before, after : dict of ndarray
-        The images named in `QUANTITIES`, of the recorded patterns and of their reconstructions, by the same
-        used detector pixels. Those that need pixels which are all excluded are left out.
+    recorded, reconstructed : dict of ndarray
+        The images named in `IMAGE_UNITS`, of the recorded patterns and of their reconstructions, from the same
+        used detector pixels. Images whose detector mask has no used pixel are omitted.
     residual : ndarray
-        Chi squared per pixel: the squared residual over its expectation, 1 where only noise is left.
-    disk : (float, float, float)
+        Chi squared per pixel: squared residual divided by its expected variance; 1 if only noise is left.
+    direct_beam : (float, float, float)
         Row, column and radius of the direct beam, as found in the mean pattern, in detector pixels.
     """
 
-    before: dict[str, np.ndarray]
-    after: dict[str, np.ndarray]
+    recorded: dict[str, np.ndarray]
+    reconstructed: dict[str, np.ndarray]
     residual: np.ndarray
-    disk: tuple[float, float, float]
+    direct_beam: tuple[float, float, float]
+
+    @property
+    def bright_field_radius(self) -> float:
+        """Radius of the bright-field mask in detector pixels."""
+        return BRIGHT_FIELD_RADII * self.direct_beam[2]
 
     def bias(self) -> dict[str, dict[str, float]]:
-        """Mean difference of each image, after less before, with its standard error from blocks of the scan.
+        """Mean difference of each image, reconstructed minus recorded, with its standard error from blocks of the scan.
 
-        ``in_standard_errors`` is their ratio, ``mean_before`` what the difference compares with.
+        ``in_standard_errors``: difference / standard error; ``mean_before``: mean of the recorded image.
         """
-        blocks = tiles(self.residual.shape).ravel()  # type: ignore[arg-type]
-        found = {}
-        for name, before in self.before.items():
-            figures = mean_and_error((self.after[name] - before).ravel(), blocks)
-            figures["in_standard_errors"] = figures["mean"] / max(figures["standard_error"], 1e-30)
-            found[name] = {**figures, "mean_before": float(np.nanmean(before))}
-        return found
-
-    def examples(self) -> dict[str, tuple[int, int]]:
-        """Scan positions with a typical, the best and the worst residuals."""
-        ranked = np.argsort(self.residual, axis=None)[: int(np.isfinite(self.residual).sum())]
-        places = {
-            "typical": len(ranked) // 2,
-            "best": 0,
-            "second worst": max(len(ranked) - 2, 0),
-            "worst": len(ranked) - 1,
-        }
-        return {
-            name: tuple(map(int, np.unravel_index(ranked[at], self.residual.shape)))  # type: ignore[misc]
-            for name, at in places.items()
-        }
+        blocks = block_numbers(self.residual.shape).ravel()  # type: ignore[arg-type]
+        bias = {}
+        for name, recorded in self.recorded.items():
+            difference = mean_and_error((self.reconstructed[name] - recorded).ravel(), blocks)
+            ratio = difference["mean"] / max(difference["standard_error"], 1e-30)
+            mean_before = float(np.nanmean(recorded))
+            bias[name] = {**difference, "in_standard_errors": ratio, "mean_before": mean_before}
+        return bias
 
 
-def survey(model: LatentModel, scan: Scan, latents: np.ndarray, counts: bool) -> Survey:
-    """One streamed pass over a scan and its reconstruction.
+def compare_virtual_images(
+    model: LatentModel, scan: Scan, latents: np.ndarray, counts: bool
+) -> VirtualImageComparison:
+    """Compare images of a scan and of its reconstruction, in one streamed pass.
 
     Parameters
     ----------
@@ -89,76 +83,71 @@ def survey(model: LatentModel, scan: Scan, latents: np.ndarray, counts: bool) ->
     scan : Scan
         The data.
     latents : ndarray, shape (Ny, Nx, k)
-        Each position's own, not smoothed.
+        Latents, not smoothed.
     counts : bool
-        Whether the data are counts, so that their variance is their expectation.
+        Whether the data are counts, so that their variance equals their expectation.
     """
-    module = model.autoencoder
-    excluded = np.zeros(scan.n_positions, bool) if scan.scan_mask is None else scan.scan_mask.ravel()
-    latents = latents.reshape(scan.n_positions, -1)
-    detector = module.preprocessing.detector
+    autoencoder = model.autoencoder
+    detector = autoencoder.preprocessing.detector
     used = (detector.used > 0).numpy().ravel()
-    included = np.flatnonzero(~excluded)
-    sample = included[np.linspace(0, len(included) - 1, min(len(included), 1024)).astype(int)]
-    mean = module.values(patterns_to_tensor(scan.read(sample))).mean(0).numpy()
-    disk = direct_beam(mean, used.reshape(mean.shape))
-    apertures = _apertures(mean.shape, disk, used)
-    variance = None
-    if not counts:
-        variance = noise_variance(scan, lambda stored: _flat(module.values(patterns_to_tensor(stored))))
-    soft = float(np.abs(mean).mean())
-    offset = min(0.0, float(mean.ravel()[used].min()))
-    images = {name: np.full((2, scan.n_positions), np.nan) for name in apertures}
+    included = np.arange(scan.n_positions) if scan.scan_mask is None else np.flatnonzero(~scan.scan_mask)
+    sample = included[np.linspace(0, len(included) - 1, min(len(included), _MAX_SAMPLE)).astype(int)]
+    latents = latents.reshape(scan.n_positions, -1)
+
+    def values(patterns: np.ndarray) -> np.ndarray:
+        return _flat(autoencoder.values(patterns_to_tensor(patterns)))
+
+    mean = values(scan.read(sample)).mean(0)
+    beam = direct_beam(mean.reshape(detector.shape), used.reshape(detector.shape))
+    weights = _pixel_weights(used.reshape(detector.shape), beam)
+    variance = None if counts else noise_variance(scan, values)[used]
+    floor = float(np.abs(mean).mean()) if counts else 0.0
+    offset = min(0.0, float(mean[used].min()))
+    images = {name: np.full((2, scan.n_positions), np.nan) for name in weights}
     residual = np.full(scan.n_positions, np.nan)
-    for block in scan.blocks(_BATCH):
-        for at in range(0, len(block), _BATCH):
-            positions = block[at : at + _BATCH]
-            positions = positions[~excluded[positions]]
-            if not len(positions):
-                continue
-            recorded = _flat(module.values(patterns_to_tensor(scan.read(positions))))
-            restored = _flat(module.decode(torch.from_numpy(latents[positions]))) * used
-            for which, patterns in enumerate((recorded, restored)):
-                for name, values in _sums(patterns, apertures, offset).items():
-                    images[name][which, positions] = values
-            expected = np.maximum(restored, 0)[:, used] if variance is None else variance[used]
-            weight = 1 / (expected + (soft if variance is None else 0))
-            squares = (recorded - restored)[:, used] ** 2
-            norm = np.broadcast_to(expected * weight, squares.shape).sum(1)
-            residual[positions] = (squares * weight).sum(1) / norm
-    on_scan = {name: values.reshape(2, *scan.scan_shape) for name, values in images.items()}
+    for positions in scan.blocks_of(included, _PATTERNS_PER_BATCH):
+        recorded = values(scan.read(positions))
+        reconstructed = _flat(autoencoder.decode(torch.from_numpy(latents[positions]))) * used
+        for source, patterns in enumerate((recorded, reconstructed)):
+            for name, sums in _weighted_sums(patterns, weights, offset).items():
+                images[name][source, positions] = sums
+        expected = np.maximum(reconstructed, 0)[:, used] if variance is None else variance
+        inverse = 1 / (expected + floor)
+        squared_residual = (recorded - reconstructed)[:, used] ** 2
+        norm = np.broadcast_to(expected * inverse, squared_residual.shape).sum(1)
+        residual[positions] = (squared_residual * inverse).sum(1) / norm
+    maps = {name: values.reshape(2, *scan.scan_shape) for name, values in images.items()}
     for axis, name in enumerate(("centre of mass, row", "centre of mass, column")):
-        on_scan[name] = on_scan[name] * detector.bin + detector.region[2 * axis] + (detector.bin - 1) / 2
-    row, column, radius = (value * detector.bin for value in disk)
-    return Survey(
-        {name: values[0] for name, values in on_scan.items()},
-        {name: values[1] for name, values in on_scan.items()},
+        maps[name] = maps[name] * detector.bin + detector.region[2 * axis] + (detector.bin - 1) / 2
+    row, column, radius = (value * detector.bin for value in beam)
+    return VirtualImageComparison(
+        {name: recorded for name, (recorded, _) in maps.items()},
+        {name: reconstructed for name, (_, reconstructed) in maps.items()},
         residual.reshape(scan.scan_shape),
         (row + detector.region[0], column + detector.region[2], radius),
     )
 
 
-def _apertures(
-    shape: tuple[int, ...], disk: tuple[float, float, float], used: np.ndarray
+def _pixel_weights(used: np.ndarray, beam: tuple[float, float, float]) -> dict[str, np.ndarray]:
+    """Weights (h * w,) of the pixels (h, w) for each image."""
+    y, x = np.mgrid[: used.shape[0], : used.shape[1]]
+    total, bright, dark = detector_masks(used, beam).values()
+    weights = dict(zip(IMAGE_UNITS, (bright, dark, total, total * y, total * x), strict=True))
+    return {name: weight.ravel().astype(np.float32) for name, weight in weights.items() if weight.any()}
+
+
+def _weighted_sums(
+    patterns: np.ndarray, weights: dict[str, np.ndarray], offset: float
 ) -> dict[str, np.ndarray]:
-    """Weights (h * w,) of the pixels for each image."""
-    y, x = (grid.ravel().astype(np.float32) for grid in np.mgrid[: shape[0], : shape[1]])
-    inside = np.hypot(y - disk[0], x - disk[1]) <= DISK_REACH * disk[2]
-    found = dict(zip(QUANTITIES, (used & inside, used & ~inside, used, used * y, used * x), strict=True))
-    return {name: weight.astype(np.float32) for name, weight in found.items() if weight.any()}
-
-
-def _sums(patterns: np.ndarray, apertures: dict[str, np.ndarray], offset: float) -> dict[str, np.ndarray]:
-    """The images of patterns (n, p); centres of mass are those of what is above a (negative) detector offset."""
-    found = {name: patterns @ weight for name, weight in apertures.items()}
-    total = found["total intensity"] - offset * apertures["total intensity"].sum()
-    for name in found:
+    """Weighted sums of patterns (n, p); centres of mass after subtracting a negative detector offset."""
+    sums = {name: patterns @ weight for name, weight in weights.items()}
+    total = sums["total intensity"] - offset * weights["total intensity"].sum()
+    for name in sums:
         if name.startswith("centre"):
-            moment = found[name] - offset * apertures[name].sum()
-            found[name] = np.divide(moment, total, out=np.full_like(total, np.nan), where=total > 0)
-    return found
+            moment = sums[name] - offset * weights[name].sum()
+            sums[name] = np.divide(moment, total, out=np.full_like(total, np.nan), where=total > 0)
+    return sums
 
 
-def _flat(values: object) -> np.ndarray:
-    array = values.detach().numpy()  # type: ignore[attr-defined]
-    return array.reshape(len(array), -1)
+def _flat(values: torch.Tensor) -> np.ndarray:
+    return values.detach().numpy().reshape(len(values), -1)

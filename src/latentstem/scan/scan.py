@@ -10,17 +10,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from ..errors import MaskError
 
-__all__ = ["Axis", "Box", "PatternSource", "Scan", "default_axes"]
+__all__ = ["Axis", "Block", "PatternSource", "Scan", "default_axes"]
 
 
-#: first and last row, first and last column of a block of a scan, the last ones excluded
-Box = tuple[int, int, int, int]
+class Block(NamedTuple):
+    """A rectangle of scan positions; an index of arrays that have the scan axes first."""
+
+    rows: slice
+    columns: slice
+
+    @property
+    def size(self) -> int:
+        """Number of scan positions."""
+        return int((self.rows.stop - self.rows.start) * (self.columns.stop - self.columns.start))
 
 
 @dataclass(frozen=True)

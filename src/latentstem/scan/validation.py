@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import (
+    ArgumentText,
     DataTypeError,
     DataValueError,
     PatternShapeError,
@@ -32,6 +33,7 @@ _MIN_MAGNITUDE, _MAX_MAGNITUDE = (
     1e30,
 )  # allowed range of the largest magnitude: float32 must not overflow or underflow
 _MIN_RELATIVE_RANGE = 2**-17  # smallest accepted range relative to the largest magnitude: 64 float32 steps
+_GIVE_SCAN_SHAPE = "For a stack of patterns (N, H, W) give {scan_shape}."
 _EXPECTED_AXES = "Expected axes are two scan axes, then two diffraction axes: (Ny, Nx, H, W)."
 
 
@@ -108,7 +110,7 @@ def check_scan_shape(scan_shape: Any) -> tuple[int, int]:
             "scan_shape",
             expected="two positive integers (Ny, Nx), scan rows and columns",
             received=repr(scan_shape),
-            advice="For a line scan of 100 positions give scan_shape=(1, 100).",
+            advice=ArgumentText("For a line scan of 100 positions give {scan_shape}.", scan_shape=(1, 100)),
             argument="scan_shape",
         )
     return ny, nx
@@ -160,10 +162,12 @@ def find_layout(shape: tuple[int, ...], scan_shape: Any = None) -> Layout:
         n_scan_axes = 2
         if requested is not None and requested != (ny, nx):
             raise ScanShapeError(
-                "scan_shape contradicts the data",
+                ArgumentText("{scan_shape} contradicts the data", scan_shape=None),
                 expected=f"({ny}, {nx}), the scan axes of data of shape {shape}",
                 received=str(requested),
-                advice="Leave scan_shape out; it is for stacks of patterns (N, H, W).",
+                advice=ArgumentText(
+                    "Leave {scan_shape} out; it is for stacks of patterns (N, H, W).", scan_shape=None
+                ),
                 argument="scan_shape",
                 candidates=((ny, nx),),
             )
@@ -196,7 +200,7 @@ def _dimension_advice(shape: tuple[int, ...]) -> str:
         return f"{_EXPECTED_AXES} Select one scan of the series, such as data[0]."
     if len(shape) == 2:
         return f"{_EXPECTED_AXES} This looks like a single image or pattern."
-    return f"{_EXPECTED_AXES} For a stack of patterns (N, H, W) give scan_shape=(Ny, Nx)."
+    return ArgumentText(f"{_EXPECTED_AXES} {_GIVE_SCAN_SHAPE}", scan_shape=("Ny", "Nx"))
 
 
 def _check_pattern_shape(shape: tuple[int, int, int, int]) -> None:
@@ -230,16 +234,17 @@ def _scan_shape_of_stack(shape: tuple[int, ...], requested: tuple[int, int] | No
             return requested
     candidates = _scan_shapes(n, ny / nx if requested else 1.0)
     hint = _flyback_hint(n, ny, nx)
-    fitting = ", ".join(map(str, candidates))
-    advice = f"{n} patterns fill scan_shape={fitting}."
+    advice = f"{n} patterns fill {{scan_shape}}."
     if requested is None:
         if ny * nx == n > 0:
-            advice = f"{n} is a square number: scan_shape=({ny}, {nx}) for a square scan. {advice}"
+            advice = f"{n} is a square number: {{scan_shape}} fit."
         raise ScanShapeError(
-            "a stack of patterns needs scan_shape",
-            expected="scan_shape=(Ny, Nx), scan rows and columns",
-            received=f"no scan_shape, {_dimensions(shape)}: {n} patterns in one row",
-            advice=f"{hint} {advice}".lstrip(),
+            ArgumentText("a stack of patterns needs {scan_shape}", scan_shape=None),
+            expected=ArgumentText("{scan_shape}, scan rows and columns", scan_shape=("Ny", "Nx")),
+            received=ArgumentText(
+                f"no {{scan_shape}}, {_dimensions(shape)}: {n} patterns in one row", scan_shape=None
+            ),
+            advice=ArgumentText(f"{hint} {advice}".lstrip(), scan_shape=list(candidates)),
             argument="scan_shape",
             candidates=candidates,
             hint=hint,
@@ -248,10 +253,10 @@ def _scan_shape_of_stack(shape: tuple[int, ...], requested: tuple[int, int] | No
         candidates, hint = (), "The scan looks to be the last axis: give np.moveaxis(data, -1, 0)."
         advice = ""
     raise ScanShapeError(
-        "scan_shape does not fit the number of patterns",
+        ArgumentText("{scan_shape} does not fit the number of patterns", scan_shape=None),
         expected=f"{ny} x {nx} = {ny * nx} patterns",
         received=f"{n}, data of shape {shape}",
-        advice=f"{hint} {advice}".strip(),
+        advice=ArgumentText(f"{hint} {advice}".strip(), scan_shape=list(candidates)),
         argument="scan_shape",
         candidates=candidates,
         hint=hint,

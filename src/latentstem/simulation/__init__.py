@@ -1,4 +1,4 @@
-"""Simulated scans with known truth."""
+"""Simulated scans with known ground truth."""
 
 from .simulate import SimulatedScan, simulate
 

@@ -20,11 +20,11 @@ PROBE_RADIUS = 0.1  # 1/angstrom: a convergence semi-angle of 2.5 mrad
 _WAVELENGTH = 0.02508  # angstrom
 _RELATIVISTIC = 1.391  # electron mass over rest mass
 _K_LIMIT = 1.9  # 1/angstrom: reflections beyond are left out
-_EDGE = 0.7  # pixels, half the width of a disk's soft edge
+_EDGE_HALF_WIDTH = 0.7  # pixels, of the soft edge of a disk
 _DIFFUSE_LENGTH = 300.0  # nm: mean free path
-_DIFFUSE_WIDTHS = ((0.6, 0.15), (0.4, 0.45))  # share, sigma in 1/angstrom
-_FAINTEST = 1e-7  # share of the dose below which a disk is not drawn
-_CHUNK = 2_000_000  # elements of the temporary arrays
+_DIFFUSE_WIDTHS = ((0.6, 0.15), (0.4, 0.45))  # intensity fraction, sigma in 1/angstrom
+_MIN_INTENSITY_FRACTION = 1e-7  # of the dose; fainter disks are not drawn
+_MAX_ELEMENTS = 2_000_000  # of the temporary arrays
 
 
 class Phase(NamedTuple):
@@ -48,7 +48,7 @@ ZONES = (((0, 0, 1), (0, 1, 1), (1, 1, 2)), ((0, 0, 1), (0, 1, 1), (1, 1, 1)))
 
 
 class Crystal(NamedTuple):
-    """A phase looked at along a zone axis.
+    """A phase seen along a zone axis.
 
     ``reflections`` is (R, 2), as (y, x) in 1/angstrom; ``inverse_extinction`` is (R,), 1/xi in 1/nm.
     """
@@ -70,8 +70,8 @@ def crystal(phase: int, zone: tuple[int, int, int]) -> Crystal:
     parity = hkl % 2
     allowed = np.ptp(parity, axis=1) == 0 if material.face_centred else parity.sum(axis=1) % 2 == 0
     length = np.linalg.norm(hkl, axis=1) / material.lattice
-    kept = allowed & (length > 0) & (length <= _K_LIMIT)
-    hkl, length = hkl[kept], length[kept]
+    is_drawn = allowed & (length > 0) & (length <= _K_LIMIT)
+    hkl, length = hkl[is_drawn], length[is_drawn]
     along_x = hkl[np.argmin(length)] / np.linalg.norm(hkl[np.argmin(length)])
     along_y = np.cross(zone, along_x) / np.linalg.norm(zone)
     reflections = hkl @ np.stack([along_y, along_x], axis=1) / material.lattice
@@ -84,10 +84,10 @@ def crystal(phase: int, zone: tuple[int, int, int]) -> Crystal:
     return Crystal(phase, reflections, 10 / extinction)
 
 
-def draw(
+def draw_patterns(
     expectation: Array,
     positions: Array,
-    kind: Crystal,
+    crystal: Crystal,
     truth: dict[str, Array],
     pixel_size: float,
     dose: float,
@@ -100,8 +100,8 @@ def draw(
         Written at `positions`; sums to `dose` over an unbounded detector.
     positions : ndarray (n,)
         Indices of scan positions.
-    kind : Crystal
-        What lies there.
+    crystal : Crystal
+        The crystal at those positions.
     truth : dict of ndarray (N,)
         rotation (rad), strain_xx, strain_yy, strain_xy, tilt_x, tilt_y (mrad), thickness (nm), descan_y,
         descan_x (pixels).
@@ -111,29 +111,27 @@ def draw(
         Electrons per pattern.
     """
     pattern_shape = expectation.shape[1:]
-    reach = PROBE_RADIUS / pixel_size + _EDGE
-    per_position = (len(kind.reflections) + 1) * int(2 * reach + 2) ** 2 + expectation[0].size
-    step = max(1, _CHUNK // per_position)
+    radius = PROBE_RADIUS / pixel_size + _EDGE_HALF_WIDTH
+    per_position = (len(crystal.reflections) + 1) * int(2 * radius + 2) ** 2 + expectation[0].size
+    step = max(1, _MAX_ELEMENTS // per_position)
     for start in range(0, len(positions), step):
         chunk = positions[start : start + step]
         local = {name: values[chunk] for name, values in truth.items()}
-        place, share = _disks(kind, local)
+        beams, fractions = _beams(crystal, local)
         centre = np.stack([local["descan_y"], local["descan_x"]], axis=1) + (np.array(pattern_shape) - 1) / 2
-        diffuse = 1 - np.exp(
-            -local["thickness"] / _DIFFUSE_LENGTH
-        )  # none in vacuum, where the thickness is 0
-        share = share * (1 - diffuse)[:, None]
-        disks = _draw_disks(place / pixel_size + centre[:, None], share, pattern_shape, reach)
+        diffuse = 1 - np.exp(-local["thickness"] / _DIFFUSE_LENGTH)  # 0 in vacuum, where the thickness is 0
+        fractions = fractions * (1 - diffuse)[:, None]
+        disks = _draw_disks(beams / pixel_size + centre[:, None], fractions, pattern_shape, radius)
         expectation[chunk] = dose * (disks + _draw_diffuse(centre, diffuse, pattern_shape, pixel_size))
 
 
-def _disks(kind: Crystal, truth: dict[str, Array]) -> tuple[Array, Array]:
-    """Places (n, R + 1, 2) in 1/angstrom and shares (n, R + 1) of the direct and the diffracted beams.
+def _beams(crystal: Crystal, truth: dict[str, Array]) -> tuple[Array, Array]:
+    """Positions (n, R + 1, 2) in 1/angstrom and intensity fractions (n, R + 1) of the direct and the diffracted beams.
 
-    The shares of each pattern sum to one.
+    The fractions of each pattern sum to one.
     """
     t = {name: values[:, None] for name, values in truth.items()}
-    y, x = kind.reflections.T
+    y, x = crystal.reflections.T
     cos, sin = np.cos(t["rotation"]), np.sin(t["rotation"])
     y, x = cos * y + sin * x, cos * x - sin * y
     y, x = (  # to first order, strain in real space shrinks reciprocal space
@@ -142,36 +140,36 @@ def _disks(kind: Crystal, truth: dict[str, Array]) -> tuple[Array, Array]:
     )
     tilted = (y * t["tilt_y"] + x * t["tilt_x"]) / 1000
     excitation_error = 10 * (tilted - _WAVELENGTH / 2 * (y**2 + x**2))  # 1/nm
-    effective = np.hypot(excitation_error, kind.inverse_extinction)
-    share = (np.sin(np.pi * t["thickness"] * effective) * kind.inverse_extinction / effective) ** 2
-    direct = np.ones((len(share), 1))
-    share = np.concatenate([direct, share], axis=1)
-    place = np.stack([np.concatenate([0 * direct, v], axis=1) for v in (y, x)], axis=2)
-    return place, share / share.sum(axis=1, keepdims=True)
+    effective = np.hypot(excitation_error, crystal.inverse_extinction)
+    fractions = (np.sin(np.pi * t["thickness"] * effective) * crystal.inverse_extinction / effective) ** 2
+    direct = np.ones((len(fractions), 1))
+    fractions = np.concatenate([direct, fractions], axis=1)
+    positions = np.stack([np.concatenate([0 * direct, v], axis=1) for v in (y, x)], axis=2)
+    return positions, fractions / fractions.sum(axis=1, keepdims=True)
 
 
-def _draw_disks(place: Array, share: Array, pattern_shape: tuple[int, ...], reach: float) -> Array:
-    """Soft disks at `place` (n, D, 2), in pixels, that sum to `share` (n, D), on patterns (n, H, W)."""
-    half = int(reach + 0.5)
+def _draw_disks(positions: Array, fractions: Array, pattern_shape: tuple[int, ...], radius: float) -> Array:
+    """Soft disks at `positions` (n, D, 2), in pixels, that sum to `fractions` (n, D), on patterns (n, H, W)."""
+    half = int(radius + 0.5)
     padded = np.array(pattern_shape) + 4 * half  # so that a disk may lie across the detector's edge
-    nearest = np.rint(place).astype(np.int64)
+    nearest = np.rint(positions).astype(np.int64)
     low, high = -half, np.array(pattern_shape) + half
-    drawn = (share > _FAINTEST) & np.all((nearest >= low) & (nearest < high), axis=2)
-    nearest, fraction = nearest[drawn], (place[drawn] - nearest[drawn]).astype(np.float32)
+    drawn = (fractions > _MIN_INTENSITY_FRACTION) & np.all((nearest >= low) & (nearest < high), axis=2)
+    nearest, subpixel = nearest[drawn], (positions[drawn] - nearest[drawn]).astype(np.float32)
     window = np.arange(-half, half + 1)
-    dy, dx = ((window.astype(np.float32) - fraction[:, axis, None]) ** 2 for axis in (0, 1))
-    inside = np.clip((reach - np.sqrt(dy[:, :, None] + dx[:, None, :])) / (2 * _EDGE), 0, 1)
+    dy, dx = ((window.astype(np.float32) - subpixel[:, axis, None]) ** 2 for axis in (0, 1))
+    inside = np.clip((radius - np.sqrt(dy[:, :, None] + dx[:, None, :])) / (2 * _EDGE_HALF_WIDTH), 0, 1)
     disk = inside * inside * (3 - 2 * inside)
-    disk *= (share[drawn] / disk.sum(axis=(1, 2)))[:, None, None]
+    disk *= (fractions[drawn] / disk.sum(axis=(1, 2)))[:, None, None]
     row = np.nonzero(drawn)[0] * padded[0] + nearest[:, 0] + 2 * half
     corner = row * padded[1] + nearest[:, 1] + 2 * half
     index = corner[:, None, None] + window[:, None] * padded[1] + window
-    canvas = np.bincount(index.ravel(), disk.ravel(), minlength=len(place) * padded.prod())
+    canvas = np.bincount(index.ravel(), disk.ravel(), minlength=len(positions) * padded.prod())
     return canvas.reshape(-1, *padded)[:, 2 * half : -2 * half, 2 * half : -2 * half]
 
 
-def _draw_diffuse(centre: Array, share: Array, pattern_shape: tuple[int, ...], pixel_size: float) -> Array:
-    """Two Gaussians around `centre` (n, 2) that sum to `share` (n,), on patterns (n, H, W)."""
+def _draw_diffuse(centre: Array, fraction: Array, pattern_shape: tuple[int, ...], pixel_size: float) -> Array:
+    """Two Gaussians around `centre` (n, 2) that sum to `fraction` (n,), on patterns (n, H, W)."""
     total = np.zeros((len(centre), *pattern_shape))
     for weight, sigma in _DIFFUSE_WIDTHS:
         width = max(sigma / pixel_size, 0.8)  # pixels; narrower ones would not be sampled well
@@ -179,6 +177,6 @@ def _draw_diffuse(centre: Array, share: Array, pattern_shape: tuple[int, ...], p
             np.exp(-(((np.arange(n) - centre[:, axis, None]) / width) ** 2) / 2)
             for axis, n in enumerate(pattern_shape)
         )
-        height = weight * share[:, None] / (2 * np.pi * width**2)
+        height = weight * fraction[:, None] / (2 * np.pi * width**2)
         total += (height * y)[:, :, None] * x[:, None, :]
     return total

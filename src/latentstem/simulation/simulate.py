@@ -1,4 +1,4 @@
-"""Simulated 4D-STEM scans with known truth, for tests, demonstrations and benchmarks."""
+"""Simulated 4D-STEM scans with known ground truth, for tests, demonstrations and benchmarks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from ..errors import ArgumentError
 from ..io.arrays import as_pattern_source
 from ..scan.scan import Scan, default_axes
-from .diffraction import PROBE_RADIUS, VACUUM, Array, draw
-from .specimen import boundary, plant_defects, scan_coordinates, smooth, specimen, vacuum_mask
+from .diffraction import PROBE_RADIUS, VACUUM, Array, draw_patterns
+from .specimen import add_defects, boundary, random_field, scan_coordinates, specimen, vacuum_mask
 
 __all__ = ["SimulatedScan", "simulate"]
 
@@ -33,7 +33,7 @@ class SimulatedScan:
         ``grain`` and ``phase`` (int, -1 in vacuum), ``rotation`` (rad), ``strain_xx``, ``strain_yy``,
         ``strain_xy``, ``tilt_x``, ``tilt_y`` (mrad), ``thickness`` (nm), ``descan_y``, ``descan_x`` (detector
         pixels), ``boundary`` (bool: another grain or vacuum within the 3x3 neighbourhood), ``defect`` (bool).
-        A defect has a phase and a rotation of its own, but the grain of its surroundings.
+        A defect has another phase and rotation than its surroundings, but their grain.
         ``structure="linear"`` adds ``abundance_0``, ``abundance_1`` and ``abundance_2``; there, ``grain`` is
         the most abundant one.
     pattern_mask : ndarray (H, W), bool
@@ -41,11 +41,10 @@ class SimulatedScan:
     scan_mask : ndarray (Ny, Nx), bool
         True = excluded: vacuum.
     n_parameters : int
-        How many continuous parameters really vary from pattern to pattern (vacuum apart). With p of them, the
-        floor for estimates from single patterns is a mean ``sum((sqrt(estimate) - sqrt(expectation))**2)`` of
-        ``p / 4``.
+        Number p of continuous parameters that vary between patterns (outside vacuum). The Cramer-Rao floor of
+        single patterns is a mean ``sum((sqrt(estimate) - sqrt(expectation))**2)`` of ``p / 4``.
     dose : float
-        Electrons per pattern in the whole plane of the detector; some fall beside it or on the beam stop.
+        Electrons per pattern, including those that miss the detector or hit the beam stop.
     scan_step : float
         nm between scan positions.
     pixel_size : float
@@ -102,10 +101,10 @@ def simulate(
     scan_step: float = 2.0,
     seed: int = 0,
 ) -> SimulatedScan:
-    """Simulate a 4D-STEM scan whose truth is known.
+    """Simulate a 4D-STEM scan with known ground truth.
 
-    With the same seed and shapes, another dose, descan, beam stop, vacuum or number of hot pixels or defects
-    shows the same specimen.
+    For equal seed and shapes the specimen is the same whatever the dose, descan, beam stop, vacuum, hot pixels or
+    defects.
 
     Parameters
     ----------
@@ -118,7 +117,7 @@ def simulate(
     structure : {"polycrystal", "single crystal", "linear"}
         Grains of fcc aluminium and bcc iron, each with its own zone axis, rotation, tilt, thickness and
         strain; one bent crystal of aluminium; or mixtures of three fixed patterns with smoothly varying
-        shares, for which a linear method (PCA, NMF) is as good as any.
+        abundances, for which a linear method (PCA, NMF) is as good as any.
     n_grains : int
         Grains of the polycrystal. The other structures ignore it.
     strain : float
@@ -132,7 +131,7 @@ def simulate(
     hot_pixels : int
         Detector pixels with high counts in every pattern.
     vacuum : float
-        Fraction of the scan, at one side, where there is no specimen.
+        Fraction of the scan, at one side, without specimen.
     defects : int
         Single scan positions inside grains that show the other phase.
     scan_step : float
@@ -147,9 +146,9 @@ def simulate(
     Raises
     ------
     ArgumentError
-        Where an argument makes no sense (a ValueError).
+        If an argument is invalid (a ValueError).
     """
-    arguments = _checked(locals())
+    arguments = _validate(locals())
     scan_shape, pattern_shape = arguments["scan_shape"], arguments["pattern_shape"]
     pixel_size = 2 * _K_MAX / min(pattern_shape)
     rng = _generators(seed)
@@ -160,25 +159,25 @@ def simulate(
     for name, values in truth.items():
         values[scan_mask] = -1 if name in ("grain", "phase") else 0
     for name in ("descan_y", "descan_x"):
-        shift = descan * smooth(rng["descan"], scan_coordinates(scan_shape), 2.0)
+        shift = descan * random_field(rng["descan"], scan_coordinates(scan_shape), 2.0)
         truth[name] = shift.reshape(scan_shape).astype(np.float32)
     truth["boundary"] = boundary(truth["grain"])
-    truth["defect"] = plant_defects(rng["defects"], truth, crystals, crystal_map, defects)
+    truth["defect"] = add_defects(rng["defects"], truth, crystals, crystal_map, defects)
 
     flat = {name: values.ravel() for name, values in truth.items()}
     expectation = np.zeros((scan_mask.size, *pattern_shape), np.float32)
     if structure == "linear":
-        pure = {name: np.zeros(len(crystals)) for name in flat}
-        pure["thickness"] += np.mean(thickness)
-        pure["rotation"] += 0.35 * np.arange(len(crystals))
+        endmember_truth = {name: np.zeros(len(crystals)) for name in flat}
+        endmember_truth["thickness"] += np.mean(thickness)
+        endmember_truth["rotation"] += 0.35 * np.arange(len(crystals))
         patterns = np.zeros((len(crystals), *pattern_shape), np.float32)
-        for i, kind in enumerate(crystals):
-            draw(patterns, np.array([i]), kind, pure, pixel_size, dose)
+        for i, crystal in enumerate(crystals):
+            draw_patterns(patterns, np.array([i]), crystal, endmember_truth, pixel_size, dose)
             expectation += flat[f"abundance_{i}"][:, None, None] * patterns[i]
         crystals = []
-    for i, kind in enumerate(crystals):
-        draw(expectation, np.flatnonzero(crystal_map == i), kind, flat, pixel_size, dose)
-    draw(expectation, np.flatnonzero(scan_mask), VACUUM, flat, pixel_size, dose)
+    for i, crystal in enumerate(crystals):
+        draw_patterns(expectation, np.flatnonzero(crystal_map == i), crystal, flat, pixel_size, dose)
+    draw_patterns(expectation, np.flatnonzero(scan_mask), VACUUM, flat, pixel_size, dose)
     expectation = expectation.reshape(*scan_shape, *pattern_shape)
 
     pattern_mask = _beam_stop(pattern_shape, pixel_size) if beam_stop else np.zeros(pattern_shape, bool)
@@ -201,29 +200,31 @@ def simulate(
     )
 
 
-def _checked(given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments as plain Python values, or an error that names the first bad one."""
-    linear = given["structure"] == "linear"
+def _validate(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments as plain Python values; raises for the first invalid one."""
+    linear = arguments["structure"] == "linear"
     checked: dict[str, Any] = {}
 
-    def check(name: str, expected: str, convert: Any, good: Any) -> None:
+    def check(name: str, expected: str, convert: Any, condition: Any) -> None:
         try:
-            checked[name] = convert(given[name])
-            fine = bool(good(checked[name])) and bool(np.all(np.equal(checked[name], given[name])))
+            checked[name] = convert(arguments[name])
+            is_valid = bool(condition(checked[name])) and bool(
+                np.all(np.equal(checked[name], arguments[name]))
+            )
         except (TypeError, ValueError, OverflowError):
-            fine = False
-        if not fine:
-            unfit = linear and name in ("descan", "defects")
-            because = " It would make a linear scan non-linear." if unfit else ""
-            advice = f"Pass {name} as {expected}.{because}"
-            raise ArgumentError(name, expected=expected, received=repr(given[name]), advice=advice)
+            is_valid = False
+        if not is_valid:
+            unsuitable = linear and name in ("descan", "defects")
+            reason = " It would make a linear scan non-linear." if unsuitable else ""
+            advice = f"Pass {name} as {expected}.{reason}"
+            raise ArgumentError(name, expected=expected, received=repr(arguments[name]), advice=advice)
 
-    def number(name: str, low: float, high: float, kind: type = float) -> None:
-        word = "a whole number" if kind is int else "a number"
-        check(name, f"{word} from {low:g} to {high:g}", kind, lambda v: low <= v <= high)
+    def number(name: str, low: float, high: float, convert: type = float) -> None:
+        word = "a whole number" if convert is int else "a number"
+        check(name, f"{word} from {low:g} to {high:g}", convert, lambda v: low <= v <= high)
 
-    def pair(kind: type) -> Any:
-        return lambda v: tuple(kind(n) for n in v)
+    def pair(convert: type) -> Any:
+        return lambda v: tuple(convert(n) for n in v)
 
     check("scan_shape", "two whole numbers (Ny, Nx), at least two positions", pair(int),
           lambda v: len(v) == 2 and min(v) >= 1 and max(v) >= 2)  # fmt: skip
@@ -232,7 +233,7 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
     positions, pixels = int(np.prod(checked["scan_shape"])), int(np.prod(checked["pattern_shape"]))
     number("dose", 1e-3, 1e9)
     check("structure", "one of " + ", ".join(map(repr, STRUCTURES)), str, STRUCTURES.__contains__)
-    number("n_grains", 1, positions if given["structure"] == "polycrystal" else np.inf, int)
+    number("n_grains", 1, positions if arguments["structure"] == "polycrystal" else np.inf, int)
     number("strain", 0, 0.2)
     check("thickness", "two numbers in nm, the least and the greatest, above 0 and below 1000", pair(float),
           lambda v: len(v) == 2 and 0 < v[0] <= v[1] < 1000)  # fmt: skip
@@ -247,7 +248,7 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _generators(seed: int) -> dict[str, np.random.Generator]:
-    """Independent random numbers for each part, so that changing one part leaves the others as they were."""
+    """Independent random numbers for each part, so that changing one part does not change the others."""
     names = ("specimen", "vacuum", "descan", "defects", "detector", "noise")
     children = np.random.SeedSequence(seed).spawn(len(names))
     return {name: np.random.default_rng(child) for name, child in zip(names, children, strict=True)}
@@ -255,7 +256,7 @@ def _generators(seed: int) -> dict[str, np.random.Generator]:
 
 def _n_parameters(arguments: dict[str, Any]) -> int:
     if arguments["structure"] == "linear":
-        return 2  # three shares that sum to one
+        return 2  # three abundances that sum to one
     low, high = arguments["thickness"]
     return int(2 + 4 * (arguments["strain"] > 0) + 2 * (arguments["descan"] > 0) + (high > low))
 

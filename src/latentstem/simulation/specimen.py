@@ -19,7 +19,7 @@ def scan_coordinates(scan_shape: tuple[int, int]) -> Array:
     return np.indices(scan_shape).reshape(2, -1).T / max(scan_shape)
 
 
-def smooth(rng: np.random.Generator, coordinates: Array, scale: float) -> Array:
+def random_field(rng: np.random.Generator, coordinates: Array, scale: float) -> Array:
     """A smooth random field (N,), largest magnitude one, of wavelengths from 1 to 2.5 times `scale`."""
     angle, phase = rng.uniform(0, 2 * np.pi, (2, 4))
     k = np.stack([np.sin(angle), np.cos(angle)]) * 2 * np.pi / (scale * rng.uniform(1, 2.5, 4))
@@ -29,7 +29,7 @@ def smooth(rng: np.random.Generator, coordinates: Array, scale: float) -> Array:
 
 
 def _grains(rng: np.random.Generator, scan_shape: tuple[int, int], n_grains: int) -> Array:
-    """Voronoi cells (N,) around `n_grains` scan positions that keep away from one another."""
+    """Voronoi cells (N,) around `n_grains` scan positions far from one another."""
     positions = np.indices(scan_shape).reshape(2, -1).T.astype(float)
     nearest = np.full(len(positions), np.inf)
     grain = np.zeros(len(positions), np.int64)
@@ -48,7 +48,7 @@ def specimen(
 ) -> tuple[dict[str, Array], list[Crystal], Array]:
     """A specimen without vacuum.
 
-    Returns the truth maps (Ny, Nx) by name, the crystals, and the map (Ny, Nx) of which crystal lies where.
+    Returns the truth maps (Ny, Nx) by name, the crystals, and the map (Ny, Nx) of crystal indices.
     """
     scan_shape, strain = arguments["scan_shape"], arguments["strain"]
     low, high = arguments["thickness"]
@@ -57,7 +57,7 @@ def specimen(
     truth = {name: np.zeros(len(coordinates), np.float32) for name in names}
     if arguments["structure"] == "linear":
         crystals = [crystal(0, (0, 0, 1)), crystal(1, (0, 1, 1)), crystal(0, (1, 1, 2))]
-        weights = np.exp(1.5 * np.stack([smooth(rng, coordinates, 0.6) for _ in crystals]))
+        weights = np.exp(1.5 * np.stack([random_field(rng, coordinates, 0.6) for _ in crystals]))
         weights /= weights.sum(axis=0)
         grain = weights.argmax(axis=0)
         truth |= {f"abundance_{i}": w.astype(np.float32) for i, w in enumerate(weights)}
@@ -66,26 +66,28 @@ def specimen(
         single = arguments["structure"] == "single crystal"
         n = 1 if single else arguments["n_grains"]
         grain = _grains(rng, scan_shape, n)
-        # Of each property this share varies within a grain; the rest is the grain's own.
-        within = 1.0 if single else 0.4
-        kinds = [(phase, zone) for zones in zip(*ZONES, strict=True) for phase, zone in enumerate(zones)]
+        # fraction of each property that varies within a grain; the rest is constant per grain
+        within_grain_fraction = 1.0 if single else 0.4
+        orientations = [
+            (phase, zone) for zones in zip(*ZONES, strict=True) for phase, zone in enumerate(zones)
+        ]
         order = [0] if single else rng.permutation(n)
-        crystals = [crystal(*kinds[i % len(kinds)]) for i in order]
-        rotations = (rng.permutation(n) + rng.uniform(0.3, 0.7, n)) / n * np.pi / 3  # no two alike
+        crystals = [crystal(*orientations[i % len(orientations)]) for i in order]
+        rotations = (rng.permutation(n) + rng.uniform(0.3, 0.7, n)) / n * np.pi / 3  # all different
         scale = np.sqrt(len(coordinates) / n) / max(scan_shape)
         for i in range(n):
             inside = grain == i
-            fields = {name: smooth(rng, coordinates[inside], scale) for name in names}
-            own = rng.uniform(-1, 1, 3) * (1 - within)
+            fields = {name: random_field(rng, coordinates[inside], scale) for name in names}
+            grain_offset = rng.uniform(-1, 1, 3) * (1 - within_grain_fraction)
             for name in names[:4]:
                 truth[name][inside] = strain * fields[name]
-            for name, offset in zip(names[4:], own, strict=True):
-                truth[name][inside] = offset + within * fields[name]
+            for name, offset in zip(names[4:], grain_offset, strict=True):
+                truth[name][inside] = offset + within_grain_fraction * fields[name]
             truth["rotation"][inside] += rotations[i]
         for name in ("tilt_x", "tilt_y"):
             truth[name] *= _BEND if single else _GRAIN_TILT
         truth["thickness"] = ((low + high + (high - low) * truth["thickness"]) / 2).astype(np.float32)
-    truth |= {"grain": grain, "phase": np.array([kind.phase for kind in crystals])[grain]}
+    truth |= {"grain": grain, "phase": np.array([each.phase for each in crystals])[grain]}
     maps = {name: values.reshape(scan_shape) for name, values in truth.items()}
     return maps, crystals, maps["grain"].copy()
 
@@ -94,20 +96,22 @@ def vacuum_mask(rng: np.random.Generator, scan_shape: tuple[int, int], fraction:
     """True (Ny, Nx) at `fraction` of the scan, behind a slightly wavy edge."""
     coordinates = scan_coordinates(scan_shape)
     angle = rng.uniform(0, 2 * np.pi)
-    depth = coordinates @ np.array([np.sin(angle), np.cos(angle)]) + 0.03 * smooth(rng, coordinates, 0.3)
+    depth = coordinates @ np.array([np.sin(angle), np.cos(angle)]) + 0.03 * random_field(
+        rng, coordinates, 0.3
+    )
     mask = np.zeros(len(depth), bool)
     mask[np.argsort(depth)[: round(fraction * len(depth))]] = True
     return mask.reshape(scan_shape)
 
 
 def boundary(grain: Array) -> Array:
-    """True (Ny, Nx) where the 3x3 neighbourhood holds another grain or vacuum."""
+    """True (Ny, Nx) where the 3x3 neighbourhood contains another grain or vacuum."""
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(grain, 1, mode="edge"), (3, 3))
     mixed: Array = windows.min(axis=(2, 3)) != windows.max(axis=(2, 3))
     return mixed
 
 
-def plant_defects(
+def add_defects(
     rng: np.random.Generator, truth: dict[str, Array], crystals: list[Crystal], crystal_map: Array, n: int
 ) -> Array:
     """Give `n` positions inside grains the other phase (in place); True (Ny, Nx) at those."""

@@ -1,4 +1,4 @@
-"""Batches of diffraction patterns from a scan: read at random or in blocks of storage, ahead of the steps."""
+"""The data module: batches of patterns, read at random or chunk by chunk through a shuffle buffer, with prefetch."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ from ..nn.scan_scores import ScanScores
 from ..scan.passes import read_blocks
 from ..scan.scan import Scan
 from ..scan.series import Series
-from .prefetch import PatternStream, ahead
-from .sampler import RandomOrder, StreamedOrder, block_size
+from .prefetch import PatternStream, prefetch
+from .sampler import ChunkedSampler, PassSampler, patterns_per_read
 
 __all__ = ["ScanDataModule", "fits_in_memory", "in_memory", "split_positions"]
 
-_AHEAD_BYTES = 64 * 2**20  # batches that are made ahead of the steps, but at least two
-_VALIDATION_LIMIT = 2048  # held-out patterns that a validation looks at ...
-_VALIDATION_BYTES = 128 * 2**20  # ... and that are kept in memory
+_PREFETCH_BYTES = 64 * 2**20  # of batches, but at least two
+_MAX_VALIDATION_PATTERNS = 2048
+_MAX_VALIDATION_BYTES = 128 * 2**20
 
 
 def split_positions(scan: Scan, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Training and validation positions; the validation positions are square blocks of the scan.
 
-    Neighbouring positions are alike, so held-out positions in the midst of training ones would be no test.
+    Neighbouring positions are correlated, so single held-out positions among training positions would not be an
+    independent test.
 
     Parameters
     ----------
     scan : Scan
-        Its excluded positions are in neither part.
+        Its excluded positions are in neither set.
     fraction : float
-        Share that is held out.
+        Fraction that is held out.
     seed : int
         Seed of the choice of blocks.
 
@@ -68,21 +69,21 @@ def split_positions(scan: Scan, fraction: float, seed: int) -> tuple[np.ndarray,
             received=f"{total} of {included.size}",
             advice="Exclude less in the scan mask.",
         )
-    side = int(np.clip(round((total * fraction / 10) ** 0.5), 1, 8))
-    tile = (np.arange(ny)[:, None] // side) * -(-nx // side) + np.arange(nx) // side
-    wanted = min(max(1, round(total * fraction)), total - 1)
+    block_side = int(np.clip(round((total * fraction / 10) ** 0.5), 1, 8))
+    block_number = (np.arange(ny)[:, None] // block_side) * -(-nx // block_side) + np.arange(nx) // block_side
+    n_validation = min(max(1, round(total * fraction)), total - 1)
     held_out = np.zeros(scan.scan_shape, bool)
-    for number in np.random.default_rng([seed, 1]).permutation(tile.max() + 1):
-        block = (tile == number) & included
+    for number in np.random.default_rng([seed, 1]).permutation(block_number.max() + 1):
+        block = (block_number == number) & included
         if block.any() and held_out.sum() + block.sum() < total:
             held_out |= block
-        if held_out.sum() >= wanted:
+        if held_out.sum() >= n_validation:
             break
     return np.flatnonzero(included & ~held_out), np.flatnonzero(held_out)
 
 
 def _split_series(series: Series, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The split of each scan, together: every scan of two positions or more has some of both."""
+    """Split each scan separately, so that every scan with two or more positions is in both sets."""
     training: list[np.ndarray] = []
     validation: list[np.ndarray] = []
     for number, scan in enumerate(series.scans):
@@ -92,20 +93,20 @@ def _split_series(series: Series, fraction: float, seed: int) -> tuple[np.ndarra
         parts = included, included[:0]
         if len(included) > 1 or len(series.scans) == 1:
             parts = split_positions(scan, fraction, seed + number)
-        for positions, own in zip((training, validation), parts, strict=True):
-            positions.append(series.canvas.to_canvas(number, own))
+        for positions, positions_in_scan in zip((training, validation), parts, strict=True):
+            positions.append(series.canvas.to_canvas(number, positions_in_scan))
     if not any(map(len, validation)):
         validation.append(training.pop())
     return np.concatenate(training), np.concatenate(validation)
 
 
 def fits_in_memory(scan: Scan, copies: int = 1) -> bool:
-    """Whether the patterns of a scan, so many times, fit into a third of the memory that is free."""
+    """Whether `copies` of the scan's patterns fit into a third of the free memory."""
     return scan.nbytes * copies <= psutil.virtual_memory().available / 3
 
 
 def in_memory(scan: Scan) -> Scan:
-    """The scan with its patterns in memory, if they are in chunks now."""
+    """Load a chunked scan into memory; other scans are returned unchanged."""
     if isinstance(scan, Series):
         return scan.with_scans([in_memory(part) for part in scan.scans])
     if scan.source.array is not None:
@@ -117,20 +118,19 @@ def in_memory(scan: Scan) -> Scan:
 
 
 class ScanDataModule(L.LightningDataModule):
-    """Batches of a scan for training and validation, made ahead of the steps that see them.
+    """Training and validation batches of a scan, with prefetch.
 
-    An epoch of the trainer is `steps_per_epoch` steps; passes over the scan run on across epochs. Which patterns a
-    step sees depends on its number and the seed alone, not on the workers, so that a resumed run sees what an
-    uninterrupted one would.
+    An epoch of the trainer is `steps_per_epoch` steps; a pass over the scan may extend over several epochs. The patterns
+    of a step depend only on its number and the seed, so that a resumed run gets the same batches.
 
     Parameters
     ----------
     scan : Scan
-        Where patterns are read from.
+        The scan.
     scores : ScanScores
-        Those of all of its patterns.
+        Scores of all of its patterns.
     training, validation : ndarray of int
-        Flat scan positions of each part.
+        Flat scan positions of each set.
     batch_size : int
         Patterns per step, of all processes together.
     steps_per_epoch : int
@@ -138,10 +138,10 @@ class ScanDataModule(L.LightningDataModule):
     workers : int
         Processes that read and decompress; 0 reads in a thread of this one.
     seed : int
-        Seed of the order.
-    share : (int, int)
-        Rank of this process, and the number of processes that train together. They see each training pattern once
-        in a pass, all of them together, and take the same number of steps.
+        Seed of the sampler.
+    rank, world_size : int
+        Rank of this process and number of processes. Together they see each training pattern once per pass; all take
+        the same number of steps.
     """
 
     def __init__(
@@ -155,110 +155,118 @@ class ScanDataModule(L.LightningDataModule):
         steps_per_epoch: int,
         workers: int = 0,
         seed: int = 0,
-        share: tuple[int, int] = (0, 1),
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         super().__init__()
         self.scan, self.scores = scan, scores
         self.steps_per_epoch, self.workers = steps_per_epoch, workers
         pattern_bytes = int(np.prod(scan.pattern_shape)) * scan.dtype.itemsize
         self.streamed = scan.source.array is None
-        self.order = RandomOrder(training, batch_size, seed, share)
+        self.sampler = PassSampler(training, batch_size, seed, rank, world_size)
         if self.streamed:
-            blocks = scan.blocks(block_size(pattern_bytes))
-            self.order = StreamedOrder(
-                training, batch_size, seed, share, blocks=blocks, pattern_bytes=pattern_bytes
+            blocks = scan.blocks(patterns_per_read(pattern_bytes))
+            self.sampler = ChunkedSampler(
+                training, batch_size, seed, rank, world_size, blocks=blocks, pattern_bytes=pattern_bytes
             )
-        self._ahead = int(np.clip(_AHEAD_BYTES // (self.order.batch_size * pattern_bytes), 2, 16))
-        self._running: tuple[int, Generator[PatternBatch, None, None]] | None = None
-        kept = max(1, min(_VALIDATION_LIMIT, _VALIDATION_BYTES // pattern_bytes))
-        keep = np.sort(np.random.default_rng([seed, 4]).permutation(validation)[:kept])
-        self.validation = _HeldOut(scan, scores, keep, batch_size)
+        self._prefetch_depth = int(
+            np.clip(_PREFETCH_BYTES // (self.sampler.batch_size * pattern_bytes), 2, 16)
+        )
+        self._stream: tuple[int, Generator[PatternBatch, None, None]] | None = None
+        n_patterns = max(1, min(_MAX_VALIDATION_PATTERNS, _MAX_VALIDATION_BYTES // pattern_bytes))
+        kept_positions = np.sort(np.random.default_rng([seed, 4]).permutation(validation)[:n_patterns])
+        self.validation = _ValidationSet(scan, scores, kept_positions, batch_size)
 
     def train_dataloader(self) -> Iterable[PatternBatch]:
         """Batches of the trainer's current epoch."""
         start = self.trainer.global_step if self.trainer else 0
-        # fewer after a stop in the midst of an epoch
-        return _Steps(self._batch, start, self.steps_per_epoch - start % self.steps_per_epoch)
+        # fewer steps if resumed within an epoch
+        return _EpochBatches(self._next_batch, start, self.steps_per_epoch - start % self.steps_per_epoch)
 
     def val_dataloader(self) -> DataLoader[PatternBatch]:
-        """The held-out patterns; every validation sees the same."""
-        generator = torch.Generator()  # not PyTorch's own, which is the user's
+        """The validation patterns, the same each time."""
+        generator = torch.Generator()  # leaves PyTorch's global generator untouched
         return DataLoader(self.validation, batch_size=None, generator=generator)
 
-    def close(self) -> None:
-        """Stop reading ahead: no thread or process is left behind."""
-        running, self._running = self._running, None
-        if running is not None:
-            running[1].close()
+    def stop_prefetch(self) -> None:
+        """Stop prefetching and end its thread and processes."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream[1].close()
 
-    def release(self) -> None:
-        """Let the patterns go, at once: what Lightning has made refers to this in circles, and may stay for long."""
-        self.close()
-        self.validation.release()
+    def free(self) -> None:
+        """Free the patterns now: Lightning keeps reference cycles to this object."""
+        self.stop_prefetch()
+        self.validation.free()
         del self.scan, self.scores
 
-    def _batch(self, step: int) -> PatternBatch:
-        """What a step sees; the reading runs on from one step to the next."""
-        if self._running is None or self._running[0] != step:
-            self.close()
-            self._running = step, ahead(self._batches(step), self._ahead)
-        batches = self._running[1]
+    def _next_batch(self, step: int) -> PatternBatch:
+        """Batch of a step; prefetching continues from step to step."""
+        if self._stream is None or self._stream[0] != step:
+            self.stop_prefetch()
+            self._stream = step, prefetch(self._stream_batches(step), self._prefetch_depth)
+        batches = self._stream[1]
         batch = next(batches)
-        self._running = step + 1, batches
+        self._stream = step + 1, batches
         return batch
 
-    def _batches(self, start: int) -> Generator[PatternBatch, None, None]:
-        """Batches from a step on, for ever. Loader processes start here, not in the thread that asks for batches."""
-        order, scan = self.order, self.scan
-        if isinstance(order, StreamedOrder):
-            blocks = (block for reads, _ in order.passes(start) for block in reads)
-            return self._mixed(order, start, PatternStream(scan, blocks, self.workers, order.largest))
-        steps = (order[step] for step in itertools.count(start))
-        return self._plain(PatternStream(scan, steps, self.workers, order.batch_size))
+    def _stream_batches(self, start: int) -> Generator[PatternBatch, None, None]:
+        """Endless batches from a step on.
 
-    def _plain(self, parts: PatternStream) -> Generator[PatternBatch, None, None]:
+        Loader processes are started here, in the calling thread, not in the prefetch thread.
+        """
+        sampler, scan = self.sampler, self.scan
+        if isinstance(sampler, ChunkedSampler):
+            blocks = (block for reads, _ in sampler.plan_from(start) for block in reads)
+            return self._shuffled_batches(
+                sampler, start, PatternStream(scan, blocks, self.workers, sampler.max_block_size)
+            )
+        steps = (sampler[step] for step in itertools.count(start))
+        return self._random_batches(PatternStream(scan, steps, self.workers, sampler.batch_size))
+
+    def _random_batches(self, parts: PatternStream) -> Generator[PatternBatch, None, None]:
         with closing(parts):
             for positions, patterns in parts:
                 yield PatternBatch(patterns_to_tensor(patterns), self.scores(positions))
 
-    def _mixed(
-        self, order: StreamedOrder, start: int, parts: PatternStream
+    def _shuffled_batches(
+        self, sampler: ChunkedSampler, start: int, parts: PatternStream
     ) -> Generator[PatternBatch, None, None]:
-        """Batches out of a buffer that whole blocks are read into, the next one while others are waited for."""
-        with closing(ahead(parts, 1)) as blocks:
-            waiting = _Waiting(self.scan, order.capacity)
-            for _, steps in order.passes(start):
+        """Batches from a shuffle buffer that is filled block by block; the next block is read in the background."""
+        with closing(prefetch(parts, 1)) as blocks:
+            buffer = _ShuffleBuffer(self.scan, sampler.buffer_size)
+            for _, steps in sampler.plan_from(start):
                 for step in steps:
-                    while not waiting.have(step):
-                        waiting.put(*next(blocks))
-                    yield PatternBatch(patterns_to_tensor(waiting.take(step)), self.scores(step))
+                    while not buffer.contains(step):
+                        buffer.add(*next(blocks))
+                    yield PatternBatch(patterns_to_tensor(buffer.pop(step)), self.scores(step))
 
 
-class _Waiting:
-    """Patterns that were read and wait for their step, at most `capacity` of them."""
+class _ShuffleBuffer:
+    """Shuffle buffer of at most `capacity` patterns."""
 
     def __init__(self, scan: Scan, capacity: int) -> None:
         self._patterns = np.empty((capacity, *scan.pattern_shape), scan.dtype)
-        self._place = np.full(scan.n_positions, -1)
+        self._slot = np.full(scan.n_positions, -1)
         self._free = list(range(capacity))
 
-    def have(self, positions: np.ndarray) -> bool:
-        return bool((self._place[positions] >= 0).all())
+    def contains(self, positions: np.ndarray) -> bool:
+        return bool((self._slot[positions] >= 0).all())
 
-    def put(self, positions: np.ndarray, patterns: np.ndarray) -> None:
-        self._place[positions] = self._free[-len(positions) :]
+    def add(self, positions: np.ndarray, patterns: np.ndarray) -> None:
+        self._slot[positions] = self._free[-len(positions) :]
         del self._free[-len(positions) :]
-        self._patterns[self._place[positions]] = patterns
+        self._patterns[self._slot[positions]] = patterns
 
-    def take(self, positions: np.ndarray) -> np.ndarray:
-        places = self._place[positions]
-        self._free += places.tolist()
-        self._place[positions] = -1
-        return self._patterns[places]
+    def pop(self, positions: np.ndarray) -> np.ndarray:
+        slots = self._slot[positions]
+        self._free += slots.tolist()
+        self._slot[positions] = -1
+        return self._patterns[slots]
 
 
-class _Steps:
-    """The batches of some consecutive steps."""
+class _EpochBatches:
+    """Batches of consecutive steps."""
 
     def __init__(self, batch: Callable[[int], PatternBatch], start: int, count: int) -> None:
         self._batch, self._numbers = batch, range(start, start + count)
@@ -270,14 +278,14 @@ class _Steps:
         return map(self._batch, self._numbers)
 
 
-class _HeldOut(Dataset[PatternBatch]):
-    """Held-out patterns, kept in memory as they are stored, in batches."""
+class _ValidationSet(Dataset[PatternBatch]):
+    """Validation patterns, kept in memory in their stored dtype."""
 
     def __init__(self, scan: Scan, scores: ScanScores, positions: np.ndarray, batch_size: int) -> None:
         self._scores, self._positions, self._size = scores, positions, batch_size
         self._patterns = scan.read(positions)
 
-    def release(self) -> None:
+    def free(self) -> None:
         del self._scores, self._patterns
 
     def __len__(self) -> int:

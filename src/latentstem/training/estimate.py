@@ -1,4 +1,4 @@
-"""What a run will take: memory, time and disk, found before it begins."""
+"""Estimate memory, time and disk space of a run before it starts."""
 
 from __future__ import annotations
 
@@ -17,90 +17,90 @@ from ..nn.batches import ScoreBatch
 from ..nn.neighbourhood import ring_count
 from ..nn.networks import Network
 from ..scan.scan import Scan
-from ..util.disk import format_bytes
-from .sampler import BUFFER_BYTES
+from ..util.formatting import format_bytes, format_duration
+from .sampler import SHUFFLE_BUFFER_BYTES
 
 __all__ = ["Estimate", "estimate"]
 
-_LONG = 60.0  # seconds, and ...
-_LARGE = 10**9  # ... bytes, above which an estimate is told
-_READING = 250 * 2**20  # patterns and their scores while the scan is looked at
-_VALIDATION = 128 * 2**20
-_SAMPLE_COPIES = 3  # of the patterns that the network starts from
-_TRAINING = 3.0  # forward and backward over forward alone
-_SHARE = 1.0  # of the free memory that a run may need
+_MIN_SECONDS_SHOWN = 60.0  # an estimate is shown above this time ...
+_MIN_BYTES_SHOWN = 10**9  # ... or memory
+_SCAN_PASS_BYTES = 250 * 2**20  # patterns and their scores during a pass over the scan
+_VALIDATION_BYTES = 128 * 2**20
+_SAMPLE_COPIES = 3  # of the sample that initialises the network
+_STEP_TO_FORWARD_TIME = 3.0  # forward and backward pass, relative to the forward pass
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will take.
+    """Resources of a run.
 
     Attributes
     ----------
     memory : int
-        Bytes beside what the process holds already.
-    step : int
-        Bytes of one training step, of those where it takes place: on the GPU if there is one.
+        Additional main memory in bytes.
+    step_bytes : int
+        Bytes for one training step, on the training device.
     on_gpu : bool
         Whether the steps are on a GPU.
     seconds : float
         Time of the steps, from a short trial on the CPU; on a GPU, an upper bound.
-    reading : float
+    pass_seconds : float
         Seconds to read the scan once.
     disk : int
         Bytes of checkpoints.
     """
 
     memory: int
-    step: int
+    step_bytes: int
     on_gpu: bool
     seconds: float
-    reading: float
+    pass_seconds: float
     disk: int
 
-    def lines(self, scan: Scan) -> list[str]:
-        """What is worth telling: nothing of a short and small run."""
-        if self.seconds <= _LONG and self.memory <= _LARGE:
+    def messages(self, scan: Scan) -> list[str]:
+        """Messages for the user; none for short and small runs."""
+        if self.seconds <= _MIN_SECONDS_SHOWN and self.memory <= _MIN_BYTES_SHOWN:
             return []
-        gpu = f", {format_bytes(self.step)} on the GPU" if self.on_gpu else ""
+        gpu = f", {format_bytes(self.step_bytes)} on the GPU" if self.on_gpu else ""
         most = "at most" if self.on_gpu else "about"
         lines = [
-            f"Estimate: {most} {_duration(self.seconds)} of training, {format_bytes(self.memory)} of memory{gpu}, "
+            f"Estimate: {most} {format_duration(self.seconds)} of training, {format_bytes(self.memory)} of memory{gpu}, "
             f"{format_bytes(self.disk)} of disk where checkpoints are kept."
         ]
         if scan.source.array is None:
             lines.append(
-                f"The patterns are in chunks and do not fit into memory: each pass over them takes "
-                f"{_duration(self.reading)} to read. cache_dir= makes a copy of {format_bytes(scan.nbytes)}, once, "
-                "that is read at the speed of the disk."
+                f"The patterns are stored in chunks and do not fit into memory: reading them takes "
+                f"{format_duration(self.pass_seconds)} per pass. With cache_dir=, a one-time copy of "
+                f"{format_bytes(scan.nbytes)} is made that can be read at disk speed."
             )
         return lines
 
     def require_memory(self, batch_size: int) -> None:
-        """Refuse a run that cannot fit.
+        """Raise if the run does not fit into memory.
 
         Raises
         ------
         TrainingError
+            If more memory is needed than is free.
         """
         free = {"memory": psutil.virtual_memory().available + psutil.swap_memory().free}
         needed = {"memory": self.memory}
         if self.on_gpu and torch.cuda.is_available():
-            free["GPU memory"], needed["GPU memory"] = torch.cuda.mem_get_info()[0], self.step
+            free["GPU memory"], needed["GPU memory"] = torch.cuda.mem_get_info()[0], self.step_bytes
         for what, size in needed.items():
-            if size > _SHARE * free[what]:
+            if size > free[what]:
                 raise TrainingError(
                     f"the run does not fit into {what}",
                     expected=f"at most {format_bytes(free[what])}, which is free",
-                    received=f"a run that needs {format_bytes(size)}, {format_bytes(self.step)} for each step",
+                    received=f"a run that needs {format_bytes(size)}, {format_bytes(self.step_bytes)} for each step",
                     advice=f"Reduce batch_size (it is {batch_size}), set bin=2, or use preset='low-memory'.",
                 )
 
 
 def estimate(
-    module: Autoencoder, scan: Scan, patterns: int, reading: float, *, on_gpu: bool = False
+    module: Autoencoder, scan: Scan, patterns: int, pass_seconds: float, *, on_gpu: bool = False
 ) -> Estimate:
-    """Find out what a run will take.
+    """Estimate the resources of a run.
 
     Memory follows from sizes and from what the network keeps of one pattern for its gradient; time from a short trial
     of the network and from how long it took to read the scan.
@@ -108,13 +108,13 @@ def estimate(
     Parameters
     ----------
     module : Autoencoder
-        About to be trained.
+        Initialised autoencoder.
     scan : Scan
         The data.
     patterns : int
-        How many patterns the run sees.
-    reading : float
-        Seconds that it took to read the scan once.
+        Number of training patterns of the run.
+    pass_seconds : float
+        Seconds to read the scan once.
     on_gpu : bool
         Whether the steps are on a GPU.
     """
@@ -122,60 +122,58 @@ def estimate(
     pixels, pattern = int(np.prod(network.shape)), scan.nbytes // scan.n_positions
     sample = min(2048, max(64, 2**26 // pixels)) * pixels * 4
     weights = sum(weight.numel() * weight.element_size() for weight in network.parameters())
-    step = int(config.batch_size * (_kept(module) + 12 * pixels + 4 * pattern) + 4 * weights)
+    step = int(
+        config.batch_size * (_activation_bytes_per_pattern(module) + 12 * pixels + 4 * pattern) + 4 * weights
+    )
     scores = scan.n_positions * 4 * (network.n_components + 16) if network.n_components else 0
-    held = min(scan.nbytes, _VALIDATION) + scores
+    held = min(scan.nbytes, _VALIDATION_BYTES) + scores
     streamed = scan.source.array is None
     if streamed:
-        held += min(scan.nbytes, BUFFER_BYTES) + 3 * int(np.prod(scan.source.chunks)) * pattern
-    starting = min(sample, scan.n_positions * pixels * 4) * _SAMPLE_COPIES + min(4 * scan.nbytes, _READING)
+        held += min(scan.nbytes, SHUFFLE_BUFFER_BYTES) + 3 * int(np.prod(scan.source.chunks)) * pattern
+    starting = min(sample, scan.n_positions * pixels * 4) * _SAMPLE_COPIES + min(
+        4 * scan.nbytes, _SCAN_PASS_BYTES
+    )
     memory = int(max(starting + scores, held + (0 if on_gpu else step)))
     compute = patterns * _seconds_per_pattern(module)
-    passes = patterns / scan.n_positions * reading if streamed else 0.0
+    passes = patterns / scan.n_positions * pass_seconds if streamed else 0.0
     disk = 2 * 5 * weights  # weights, their means, two moments of the optimiser; last and best
-    return Estimate(memory, step, on_gpu, max(compute, passes), reading, disk)
+    return Estimate(memory, step, on_gpu, max(compute, passes), pass_seconds, disk)
 
 
-def _pass_through(autoencoder: Autoencoder, network: Network, count: int, device: str) -> None:
+def _forward(autoencoder: Autoencoder, network: Network, count: int, device: str) -> Tensor:
     """Encode and decode so many patterns."""
     if not network.n_components:
-        network.decode(network.encode(torch.zeros(count, *network.shape, dtype=torch.float32, device=device)))
-        return
+        patterns = torch.zeros(count, *network.shape, dtype=torch.float32, device=device)
+        return network.decode(network.encode(patterns))
     scores = torch.zeros(count, network.n_components, dtype=torch.float32, device=device)
     rings = ring_count(autoencoder.principal_components.radius)
-    network.decode(network.encode_scores(ScoreBatch.without_neighbours(scores, rings)))
+    return network.decode(network.encode_scores(ScoreBatch.without_neighbours(scores, rings)))
 
 
-def _kept(module: Autoencoder) -> int:
-    """Bytes that the network keeps of each pattern until the gradient is known; nothing is computed."""
+def _activation_bytes_per_pattern(module: Autoencoder) -> int:
+    """Activation memory per pattern for the backward pass, found on the meta device."""
     network = copy.deepcopy(module.network).to("meta")
-    own = {weight.untyped_storage()._cdata for weight in [*network.parameters(), *network.buffers()]}
+    weights = {weight.untyped_storage()._cdata for weight in [*network.parameters(), *network.buffers()]}
     kept: dict[int, int] = {}
 
-    def note(tensor: Tensor) -> Tensor:
+    def record(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in own:
+        if storage._cdata not in weights:
             kept[storage._cdata] = storage.nbytes()
-        return tensor.detach()  # keeps the storage; a node that kept its own output would never be let go
+        return tensor.detach()  # detach, to avoid a reference cycle
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        _pass_through(module, network, 64, "meta")
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
+        _forward(module, network, 64, "meta")
     return sum(kept.values()) // 64
 
 
 @torch.no_grad()
 def _seconds_per_pattern(module: Autoencoder) -> float:
-    """Of a training step on the CPU, from a forward pass that takes a second at most, or one pattern."""
+    """Time per pattern of a training step on the CPU, extrapolated from a short forward pass."""
     network, count, seconds = module.network, 1, 0.0
     while seconds < 0.1 and count <= 64:
         start = time.perf_counter()
-        _pass_through(module, network, count, "cpu")
+        _forward(module, network, count, "cpu")
         seconds = time.perf_counter() - start
         count *= 4
-    return _TRAINING * seconds / (count // 4)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{max(seconds, 0.1):.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    return _STEP_TO_FORWARD_TIME * seconds / (count // 4)

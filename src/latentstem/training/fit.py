@@ -1,4 +1,4 @@
-"""Training: from a scan to a model."""
+"""Training: from data to a model."""
 
 from __future__ import annotations
 
@@ -17,21 +17,31 @@ from ..config import TrainingConfig
 from ..io.local_copy import cache_scan
 from ..io.open import as_scan
 from ..nn.autoencoder import Autoencoder
-from ..nn.preprocessing import Detector
+from ..nn.detector import Detector
 from ..scan.scan import Scan
 from ..util.folders import is_inside, keep_earlier_results
 from ..util.whole_file import require_writable_folder
-from .processes import Team, in_processes, is_first_process, processes_of
-from .run import Run, Trained, read_scan
+from .process_group import ProcessGroup, choose_strategy, is_rank_zero, launch
+from .run import TrainingResult, TrainingRun, read_scan
 from .sanity_checks import check_callbacks
-from .session_state import accelerator as find_accelerator
-from .session_state import surroundings_kept
-from .start_checkpoint import Start, requested_config
+from .session_state import check_accelerator, restore_session_state
+from .start_checkpoint import StartCheckpoint, merge_config
 from .summary import Summary
 
 __all__ = ["fit"]
 
 log = logging.getLogger("latentstem")
+
+_Result = tuple[TrainingResult, dict[str, Any] | None]
+
+
+class _Inputs(NamedTuple):
+    """Opened inputs of a run."""
+
+    start: StartCheckpoint | None
+    config: TrainingConfig
+    accelerator: str
+    scan: Scan
 
 
 def fit(
@@ -49,113 +59,100 @@ def fit(
     progress: bool = True,
     callbacks: Sequence[L.Callback] = (),
     training_arguments: Mapping[str, Any] = MappingProxyType({}),
-    afterwards: Callable[[Trained, Scan], dict[str, Any]] | None = None,
-) -> tuple[Trained, dict[str, Any] | None]:
+    afterwards: Callable[[TrainingResult, Scan], dict[str, Any]] | None = None,
+) -> _Result:
     """Train an autoencoder; see `latentstem.train_autoencoder`.
 
     Parameters
     ----------
     afterwards : callable, optional
-        Measures something of what was trained and of its scan, in the first of several processes: plain values.
+        Called on rank 0 with the result and the scan; returns plain values.
 
     Returns
     -------
-    Trained
-        In each of several processes, the same.
+    TrainingResult
+        The same in each of several processes.
     dict or None
-        What `afterwards` found.
+        Result of `afterwards`.
     """
     check_callbacks(callbacks)
-    asked = requested_config(None, preset, config, dict(training_arguments))
-    accelerator = find_accelerator(asked.device)
-    strategy, choice = processes_of(asked, accelerator)
+    requested = merge_config(None, preset, config, dict(training_arguments))
+    requested_accelerator = check_accelerator(requested.device)
+    strategy, choice = choose_strategy(requested, requested_accelerator)
+    folder = None if output_dir is None else Path(output_dir)
 
-    def opened(init_from: str | Path | None, resume_from: str | Path | None) -> _Opened:
-        start = Start.read(init_from, resume_from)
-        settled = requested_config(start, preset, config, dict(training_arguments))
+    def prepare_inputs(init_from: str | Path | None, resume_from: str | Path | None) -> _Inputs:
+        start = StartCheckpoint.read(init_from, resume_from)
+        merged = merge_config(start, preset, config, dict(training_arguments))
         if strategy != "none":
-            settled = settled.model_copy(update={"device": asked.device})
+            merged = merged.model_copy(update={"device": requested.device})
         scan = as_scan(data, scan_shape, scan_mask=scan_mask, pattern_mask=pattern_mask)
         if start is not None:
             start.check(scan)
-        Detector(scan.pattern_shape, settled.bin, settled.crop)  # refuses what does not fit
+        Detector(scan.pattern_shape, merged.bin, merged.crop)  # raises if bin or crop do not fit
         if cache_dir is not None:
-            scan = cache_scan(scan, cache_dir, progress=progress and is_first_process(asked))
-        return _Opened(start, settled, find_accelerator(settled.device), scan)
+            scan = cache_scan(scan, cache_dir, progress=progress and is_rank_zero(requested))
+        return _Inputs(start, merged, check_accelerator(merged.device), scan)
 
-    first = None
-    if is_first_process(asked):
-        first = opened(init_from, resume_from)
-        if output_dir is not None:
-            require_writable_folder(output_dir)
+    rank_zero_inputs = None
+    if is_rank_zero(requested):
+        rank_zero_inputs = prepare_inputs(init_from, resume_from)
+        if folder is not None:
+            require_writable_folder(folder)
 
-    def run(team: Team) -> _Result:
-        paths = team.shared(lambda: (init_from, resume_from))  # the first process may have moved them
-        found = first or opened(*paths)
-        aside = _keep_earlier_results(output_dir, resume_from) if team.first else nullcontext()
-        told = [choice] if choice else []
-        trained = _train(team, found, output_dir, progress and team.first, callbacks, aside, told)
-        return trained, afterwards(trained, found.scan) if afterwards and team.first else None
+    def train_on_rank(group: ProcessGroup) -> _Result:
+        paths = group.broadcast(lambda: (init_from, resume_from))  # rank 0 may have moved these files
+        start, merged, accelerator, scan = rank_zero_inputs or prepare_inputs(*paths)
+        earlier_results = _keep_earlier_results(folder, resume_from) if group.is_rank_zero else nullcontext()
+        loaded, quality, pass_seconds = read_scan(group, scan)
+        for line in quality.lines() if group.is_rank_zero else ():
+            log.info(line)
+        with restore_session_state():
+            run = TrainingRun(
+                group,
+                merged,
+                loaded,
+                quality,
+                output_dir=folder,
+                progress=progress and group.is_rank_zero,
+                callbacks=callbacks,
+                choices=[choice] if choice else [],
+                pass_seconds=pass_seconds,
+            )
+            if merged.latent_dim == "auto":
+                run.choose_latent_dim(accelerator)
+            with earlier_results:
+                result = run.fit(accelerator, start)
+        return result, afterwards(result, scan) if afterwards and group.is_rank_zero else None
 
     if strategy == "none":
-        return run(Team())
+        return train_on_rank(ProcessGroup())
 
-    def content(team: Team) -> bytes:
-        result = run(team)
-        return team.shared(lambda: _packed(*result))
+    def serialised_result(group: ProcessGroup) -> bytes:
+        result = train_on_rank(group)
+        return group.broadcast(lambda: _result_to_bytes(*result))
 
-    return _unpacked(in_processes(strategy, asked, accelerator, content))
-
-
-_Result = tuple[Trained, dict[str, Any] | None]
+    return _result_from_bytes(launch(strategy, requested, requested_accelerator, serialised_result))
 
 
-class _Opened(NamedTuple):
-    start: Start | None
-    config: TrainingConfig
-    accelerator: str
-    scan: Scan
-
-
-def _train(
-    team: Team,
-    opened: _Opened,
-    output_dir: str | Path | None,
-    progress: bool,
-    callbacks: Sequence[L.Callback],
-    aside: AbstractContextManager[Any],
-    choices: list[str],
-) -> Trained:
-    start, config, accelerator, scan = opened
-    scan, quality, reading = read_scan(team, scan)
-    for line in quality.lines() if team.first else ():
-        log.info(line)
-    with surroundings_kept():
-        run = Run(team, config, scan, quality, output_dir, progress, callbacks, choices, reading)
-        if config.latent_dim == "auto":
-            run.choose_latent_dim(accelerator)
-        with aside:
-            return run.fit(accelerator, start)
-
-
-def _packed(trained: Trained, found: dict[str, Any] | None) -> bytes:
-    """What was trained and found, as it travels between processes."""
+def _result_to_bytes(result: TrainingResult, afterwards: dict[str, Any] | None) -> bytes:
     buffer = BytesIO()
-    torch.save(trained.autoencoder.content(summary=trained.summary.as_dict(), evidence=found), buffer)
+    content = result.autoencoder.content(summary=result.summary.as_dict(), evidence=afterwards)
+    torch.save(content, buffer)
     return buffer.getvalue()
 
 
-def _unpacked(packed: bytes) -> _Result:
-    content = torch.load(BytesIO(packed), weights_only=True)
-    autoencoder = Autoencoder.from_content(content, "another process")
-    ours = content["latentstem"]
-    return Trained(autoencoder, Summary(**ours["summary"])), ours["evidence"]
+def _result_from_bytes(serialised: bytes) -> _Result:
+    content = torch.load(BytesIO(serialised), weights_only=True)
+    autoencoder = Autoencoder.from_checkpoint_dict(content, "another process")
+    metadata = content["latentstem"]
+    return TrainingResult(autoencoder, Summary(**metadata["summary"])), metadata["evidence"]
 
 
 def _keep_earlier_results(
-    output_dir: str | Path | None, resume_from: str | Path | None
+    output_dir: Path | None, resume_from: str | Path | None
 ) -> AbstractContextManager[Path | None]:
-    """Keep the files of an earlier run in the output folder, unless it is that run that goes on."""
+    """Keep the results of an earlier run in the output folder, unless that run is resumed."""
     if output_dir is None or (resume_from is not None and is_inside(resume_from, output_dir)):
         return nullcontext()
-    return keep_earlier_results(Path(output_dir), ("checkpoints", "tb_logs"), log.warning)
+    return keep_earlier_results(output_dir, ("checkpoints", "tb_logs"), log.warning)

@@ -1,4 +1,4 @@
-"""Axes of the latent space: after training, latents are expressed in those along which patterns differ most."""
+"""Latent rotation: after training, the latent basis is changed to the principal axes of the decoded patterns."""
 
 from __future__ import annotations
 
@@ -9,66 +9,66 @@ from torch import Tensor
 from ..nn.autoencoder import Autoencoder
 from ..nn.scan_scores import ScanScores
 
-__all__ = ["latent_axes"]
+__all__ = ["principal_latent_axes"]
 
-_SAMPLE = 4096  # patterns that the axes are found from
-_AT_ONCE = 2**22  # detector values of those that are decoded together
-_ALIKE = 1e-5  # decoded patterns that differ no more than that, of their norm, differ by rounding
-_LEAST = 1e-4  # weight of a latent that changes nothing, beside the mean of all: its axis must not be lost
+_MAX_SAMPLE_PATTERNS = 4096
+_MAX_DECODED_VALUES = 2**22  # detector values that are decoded together
+_RELATIVE_ROUNDING = 1e-5  # relative difference of decoded patterns that are equal up to rounding
+_MIN_RELATIVE_WEIGHT = 1e-4  # of a latent without effect, so that the metric stays invertible
 
 
 @torch.no_grad()
-def latent_axes(
+def principal_latent_axes(
     module: Autoencoder, scores: ScanScores, positions: np.ndarray, seed: int
 ) -> dict[str, Tensor] | None:
-    """Axes in which distances between latents are those between decoded patterns, the principal ones of these.
+    """Principal axes of the latent space, measured by distances between decoded patterns.
 
-    In them latents are uncorrelated, in the order of how much they change the patterns, and centred; the mean of their
-    variances is 1. The decoder is taken to be linear here: the metric is that of the linear map that fits it best.
+    In these axes the latents are centred and uncorrelated, ordered by how much they change the patterns, and have mean
+    variance 1. The decoder is approximated by its best linear fit.
 
     Parameters
     ----------
     module : Autoencoder
-        Its network sees scores.
+        The trained autoencoder; its network takes scores.
     scores : ScanScores
-        Of the scan.
+        Scores of the scan.
     positions : ndarray of int
-        Flat scan positions that were trained on.
+        Flat training positions.
     seed : int
-        Of the choice of those that are looked at.
+        Seed of the sample.
 
     Returns
     -------
     dict or None
-        ``centre`` (k,) and ``axes`` (k, k), float64, for `Network.set_axes`; None where the latents are all the same,
+        ``centre`` (k,) and ``axes`` (k, k), float64, for `Network.rotate_latents`; None if the latents are all equal
         or not finite.
     """
-    chosen = np.sort(np.random.default_rng([seed, 6]).permutation(positions)[:_SAMPLE])
+    chosen = np.sort(np.random.default_rng([seed, 6]).permutation(positions)[:_MAX_SAMPLE_PATTERNS])
     pixels = int(np.prod(module.network.shape))
-    parts = np.array_split(chosen, -(-len(chosen) * pixels // _AT_ONCE))
+    parts = np.array_split(chosen, -(-len(chosen) * pixels // _MAX_DECODED_VALUES))
     latents = torch.cat([module.network.encode_scores(scores(part)) for part in parts]).double()
     centre = latents.mean(0)
     latents -= centre
     covariance = latents.T @ latents / len(latents)
     if not torch.isfinite(covariance).all():
         return None
-    change = torch.zeros(latents.shape[1], pixels, dtype=torch.float64)  # of the patterns, with each latent
-    power = 0.0
+    decoder_slope = torch.zeros(latents.shape[1], pixels, dtype=torch.float64)
+    mean_square_output = 0.0
     for part in latents.split([len(part) for part in parts]):
         decoded = module.network.decode((part + centre).float()).flatten(1).double()
-        change += part.T @ decoded
-        power += float(decoded.square().sum()) / len(latents)
-    change = torch.linalg.pinv(covariance * len(latents), hermitian=True) @ change
-    metric = change @ change.T
-    metric += _LEAST * metric.diagonal().mean() * torch.eye(len(metric), dtype=torch.float64)
-    if not (np.isfinite(power) and torch.isfinite(metric).all()):
+        decoder_slope += part.T @ decoded
+        mean_square_output += float(decoded.square().sum()) / len(latents)
+    decoder_slope = torch.linalg.pinv(covariance * len(latents), hermitian=True) @ decoder_slope
+    metric = decoder_slope @ decoder_slope.T
+    metric += _MIN_RELATIVE_WEIGHT * metric.diagonal().mean() * torch.eye(len(metric), dtype=torch.float64)
+    if not (np.isfinite(mean_square_output) and torch.isfinite(metric).all()):
         return None
     weights, axes = torch.linalg.eigh(metric)
-    root = axes * weights.clamp_min(0).sqrt() @ axes.T
-    variances, turned = torch.linalg.eigh(root @ covariance @ root)
-    if not variances.sum() > _ALIKE**2 * power:
+    metric_root = axes * weights.clamp_min(0).sqrt() @ axes.T
+    variances, rotated = torch.linalg.eigh(metric_root @ covariance @ metric_root)
+    if not variances.sum() > _RELATIVE_ROUNDING**2 * mean_square_output:
         return None
     scale = variances.mean().sqrt()
-    turned = (root @ turned).flip(1) / scale
-    turned *= torch.where(((latents @ turned) ** 3).sum(0) < 0, -1.0, 1.0)  # the long tail is positive
-    return {"centre": centre, "axes": turned}
+    rotated = (metric_root @ rotated).flip(1) / scale
+    rotated *= torch.where(((latents @ rotated) ** 3).sum(0) < 0, -1.0, 1.0)  # sign: positive skewness
+    return {"centre": centre, "axes": rotated}

@@ -1,4 +1,4 @@
-"""How many latents a scan needs, by what short trainings predict of held-out electrons."""
+"""Choose latent_dim by the held-out loss of short trial trainings."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["SIZES", "choose_latent_dim"]
+__all__ = ["CANDIDATES", "choose_latent_dim"]
 
-SIZES = (2, 4, 8, 16, 32, 64)
-_BETTER = 1.0  # standard errors by which twice as many latents have to be better
+CANDIDATES = (2, 4, 8, 16, 32, 64)
+_MIN_GAIN_SIGMA = 1.0  # required gain from doubling the latents, in standard errors
 
 
-def choose_latent_dim(losses_of: Callable[[int], np.ndarray]) -> tuple[int, str]:
-    """The smallest number of latents that is as good as twice as many.
+def choose_latent_dim(trial_losses: Callable[[int], np.ndarray]) -> tuple[int, str]:
+    """Smallest number of latents that is not improved by doubling it.
 
     Parameters
     ----------
-    losses_of : callable
-        Number of latents -> losses (n,) of a short training on the same n parts of the held-out patterns.
+    trial_losses : callable
+        Number of latents -> losses (n,) of a short training, on the same n parts of the held-out patterns.
 
     Returns
     -------
     latent_dim : int
-        One of `SIZES`.
-    why : str
-        The losses found.
+        One of `CANDIDATES`.
+    reason : str
+        The losses of the trial trainings.
     """
-    losses = {SIZES[0]: losses_of(SIZES[0])}
-    chosen = SIZES[0]
-    for size in SIZES[1:]:
-        losses[size] = losses_of(size)
+    losses = {CANDIDATES[0]: trial_losses(CANDIDATES[0])}
+    chosen = CANDIDATES[0]
+    for size in CANDIDATES[1:]:
+        losses[size] = trial_losses(size)
         gain = losses[chosen] - losses[size]
-        # one part alone does not tell how sure its gain is
+        # the standard error needs at least two parts
         error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
-        if gain.mean() <= _BETTER * error:
+        if gain.mean() <= _MIN_GAIN_SIGMA * error:
             break
         chosen = size
-    told = ", ".join(f"{size}: {loss.mean():.5g}" for size, loss in losses.items())
-    return chosen, f"held-out losses after short trainings were {told}"
+    summary = ", ".join(f"{size}: {loss.mean():.5g}" for size, loss in losses.items())
+    return chosen, f"held-out losses after short trainings were {summary}"

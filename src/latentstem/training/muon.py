@@ -1,4 +1,4 @@
-"""The optimiser of the default network: steps that are alike in all directions of a weight matrix."""
+"""The Muon optimiser: orthogonalised momentum steps for weight matrices, Adam for other parameters."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from torch.optim.adam import adam
 __all__ = ["Muon"]
 
 _MOMENTUM = 0.9  # of matrices, in Nesterov's form
-_BETAS = 0.9, 0.99  # of Adam, for the rest
-_FASTER = 10.0  # than matrices, which sum over a hundred inputs, the rest is trained
+_BETAS = 0.9, 0.99  # of Adam
+_ADAM_LR_RATIO = 10.0  # learning rate of Adam relative to matrices, whose outputs sum over about 100 inputs
 _EPS = 1e-8
-_QUINTIC = 3.4445, -4.7750, 2.0315  # takes singular values in (0, 1] to about 1 when it is applied five times
-_TIMES = 5
+# maps singular values in (0, 1] to about 1 in five iterations
+_NEWTON_SCHULZ_COEFFICIENTS = 3.4445, -4.7750, 2.0315
+_NEWTON_SCHULZ_STEPS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    r"""Momentum with its singular values made alike, for weight matrices; Adam for the rest.
+    r"""Muon: momentum orthogonalised by Newton-Schulz iteration for weight matrices; Adam for other parameters.
 
     .. math:: W \leftarrow (1 - \eta d) W - \eta \sqrt{\max(m, n)} \, U V^T, \quad M = U S V^T
 
@@ -28,20 +29,20 @@ class Muon(torch.optim.Optimizer):
     square of a step is the learning rate, as it is with Adam. Directions in which gradients are small, such as those of
     faint pixels, are learnt as fast as the others. After Jordan et al., "Muon: an optimizer for hidden layers in neural
     networks" (2024), https://kellerjordan.github.io/posts/muon/, whose polynomial is used, here in powers of the
-    smaller Gram matrix and in single precision; ``torch.optim.Muon`` takes neither convolutions nor vectors. The rest,
-    biases and what is learnt for each pixel or component, has ten times the rate (Yang et al., arXiv:2203.03466, on
-    how rates go with a layer's inputs).
+    smaller Gram matrix and in single precision; ``torch.optim.Muon`` takes neither convolutions nor vectors. Other
+    parameters (biases, per-pixel and per-component values) use Adam with ten times the learning rate (Yang et al.,
+    arXiv:2203.03466, on scaling of learning rates with fan-in).
 
     Parameters
     ----------
     matrices : iterable of Tensor
-        Weights of two axes or more; those after the first are taken together.
+        Weights with two or more axes; all axes after the first are flattened.
     others : iterable of Tensor
-        All the rest, which does not decay.
+        All other parameters, without weight decay.
     lr : float
         Learning rate of the matrices.
     weight_decay : float
-        Of the matrices.
+        Weight decay of the matrices.
     """
 
     def __init__(
@@ -53,37 +54,33 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         groups = [
             {"params": list(matrices), "lr": lr, "weight_decay": weight_decay, "matrices": True},
-            {"params": list(others), "lr": _FASTER * lr, "weight_decay": 0.0, "matrices": False},
+            {"params": list(others), "lr": _ADAM_LR_RATIO * lr, "weight_decay": 0.0, "matrices": False},
         ]
         super().__init__(groups, {})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step; returns what the closure does, which computes the gradients."""
+        """Take one step; returns the loss of `closure`, if given."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group, change in zip(
-            self.param_groups, (self._change_matrices, self._change_others), strict=True
-        ):
+        for group, change in zip(self.param_groups, (self._muon_step, self._adam_step), strict=True):
             weights = [weight for weight in group["params"] if weight.grad is not None]
             change(weights, [weight.grad for weight in weights], group["lr"], group["weight_decay"])
         return loss
 
-    def _change_matrices(
-        self, weights: list[Tensor], gradients: list[Tensor], lr: float, decay: float
-    ) -> None:
-        ahead = []
+    def _muon_step(self, weights: list[Tensor], gradients: list[Tensor], lr: float, decay: float) -> None:
+        updates = []
         for weight, gradient in zip(weights, gradients, strict=True):
-            momentum = self._kept(weight, "momentum").lerp_(gradient, 1 - _MOMENTUM)
-            ahead.append(gradient.lerp(momentum, _MOMENTUM).flatten(1))
-        for weight, change in zip(weights, _made_alike(ahead), strict=True):
+            momentum = self._state(weight, "momentum").lerp_(gradient, 1 - _MOMENTUM)
+            updates.append(gradient.lerp(momentum, _MOMENTUM).flatten(1))
+        for weight, change in zip(weights, _orthogonalise(updates), strict=True):
             weight.mul_(1 - lr * decay).sub_(change.reshape(weight.shape), alpha=lr)
 
-    def _change_others(self, weights: list[Tensor], gradients: list[Tensor], lr: float, decay: float) -> None:
+    def _adam_step(self, weights: list[Tensor], gradients: list[Tensor], lr: float, decay: float) -> None:
         means, squares, steps = (
-            [self._kept(weight, name) for weight in weights] for name in ("mean", "square", "steps")
+            [self._state(weight, name) for weight in weights] for name in ("mean", "square", "steps")
         )
         first, second = _BETAS
         adam(
@@ -91,40 +88,41 @@ class Muon(torch.optim.Optimizer):
             beta1=first, beta2=second, lr=lr, weight_decay=decay, eps=_EPS,
         )  # fmt: skip
 
-    def _kept(self, weight: Tensor, name: str) -> Tensor:
+    def _state(self, weight: Tensor, name: str) -> Tensor:
         state = self.state[weight]
         if name not in state:
             state[name] = torch.zeros(()) if name == "steps" else torch.zeros_like(weight)
-        kept: Tensor = state[name]
-        return kept
+        value: Tensor = state[name]
+        return value
 
 
-def _made_alike(matrices: list[Tensor]) -> Iterator[Tensor]:
-    """Matrices (m, n) with all singular values near sqrt(max(m, n)), but for those below a thousandth of the norm.
+def _orthogonalise(matrices: list[Tensor]) -> Iterator[Tensor]:
+    """Orthogonalise matrices (m, n): set their singular values to about sqrt(max(m, n)).
 
-    One of a norm below 1e-10 stays near zero. Gram matrices of the same size are raised to powers together.
+    Singular values below a thousandth of the norm stay smaller, and matrices with a norm below 1e-10 stay near zero.
+    Gram matrices of equal size are processed as one batch.
     """
-    tall = [matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T for matrix in matrices]
-    grams = [matrix.T @ matrix for matrix in tall]
+    tall_matrices = [matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T for matrix in matrices]
+    grams = [matrix.T @ matrix for matrix in tall_matrices]
     factors: dict[int, Tensor] = {}
     for size in {len(gram) for gram in grams}:
         which = [i for i, gram in enumerate(grams) if len(gram) == size]
-        roots = [len(tall[i]) ** 0.5 for i in which]
-        powers = _inverse_root(torch.stack([grams[i] for i in which]))
-        factors |= {i: root * power for i, root, power in zip(which, roots, powers, strict=True)}
-    found = (matrix @ factors[i] for i, matrix in enumerate(tall))
-    return (new if new.shape == old.shape else new.T for new, old in zip(found, matrices, strict=True))
+        scales = [len(tall_matrices[i]) ** 0.5 for i in which]
+        inverse_roots = _newton_schulz_factor(torch.stack([grams[i] for i in which]))
+        factors |= {i: scale * root for i, scale, root in zip(which, scales, inverse_roots, strict=True)}
+    results = (matrix @ factors[i] for i, matrix in enumerate(tall_matrices))
+    return (new if new.shape == old.shape else new.T for new, old in zip(results, matrices, strict=True))
 
 
-def _inverse_root(grams: Tensor) -> Tensor:
-    """The factors (b, n, n) that make singular values near 1, from Gram matrices (b, n, n)."""
+def _newton_schulz_factor(grams: Tensor) -> Tensor:
+    """Factors (b, n, n) that bring singular values near 1, from Gram matrices (b, n, n)."""
     squares = grams.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] + _EPS**2
     one = torch.eye(grams.shape[1], dtype=grams.dtype, device=grams.device)
-    powers, product = grams / squares, one / squares.sqrt()
-    a, b, c = _QUINTIC
-    for last in range(1 - _TIMES, 1):
-        factor = torch.baddbmm(a * one + b * powers, powers, powers, alpha=c)
+    gram, product = grams / squares, one / squares.sqrt()
+    a, b, c = _NEWTON_SCHULZ_COEFFICIENTS
+    for last in range(1 - _NEWTON_SCHULZ_STEPS, 1):
+        factor = torch.baddbmm(a * one + b * gram, gram, gram, alpha=c)
         product = product @ factor
         if last:
-            powers = factor @ powers @ factor
+            gram = factor @ gram @ factor
     return product

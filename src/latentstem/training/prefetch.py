@@ -1,4 +1,4 @@
-"""Reading that is done ahead of time, beside the training that waits for it."""
+"""Prefetching in a thread, and reading in loader processes."""
 
 from __future__ import annotations
 
@@ -17,78 +17,77 @@ from torch.utils.data import DataLoader, Dataset
 from ..errors import LatentSTEMError, TrainingError
 from ..scan.scan import Scan
 
-__all__ = ["PatternStream", "ahead"]
+__all__ = ["PatternStream", "prefetch"]
 
 T = TypeVar("T")
 _END = object()
-_AHEAD_BYTES = 64 * 2**20  # that loader processes are ahead, but at least one part each
+_PREFETCH_BYTES = 64 * 2**20  # of all loader processes, but at least one part each
 
 
-def ahead(items: Iterator[T], count: int) -> Generator[T, None, None]:
-    """The same items, made by a thread that is at most `count` of them ahead.
+def prefetch(items: Iterator[T], depth: int) -> Generator[T, None, None]:
+    """Iterate over `items` in a background thread, at most `depth` items ahead.
 
-    An error in it is raised where the item is asked for. The thread ends with the last item, with an error, or when
-    this generator is closed; closing waits for the item that is being made, and closes `items`.
+    An error is raised when its item is requested. The thread ends after the last item, after an error, or when the
+    generator is closed; closing waits for the current item and closes `items`.
     """
     with ThreadPoolExecutor(
-        1, thread_name_prefix="latentstem-ahead", initializer=_without_threads_of_its_own
+        1, thread_name_prefix="latentstem-prefetch", initializer=_limit_to_one_thread
     ) as thread:
-        coming: deque[Future[T | object]] = deque()
+        pending: deque[Future[T | object]] = deque()
         try:
             while True:
-                while len(coming) <= count:
-                    coming.append(thread.submit(next, items, _END))
-                item = coming.popleft().result()
+                while len(pending) <= depth:
+                    pending.append(thread.submit(next, items, _END))
+                item = pending.popleft().result()
                 if item is _END:
                     return
                 yield item  # type: ignore[misc]
         finally:
-            for future in coming:
+            for future in pending:
                 future.cancel()
             thread.shutdown()
             if hasattr(items, "close"):
                 items.close()
 
 
-def _without_threads_of_its_own() -> None:
-    """Let this thread compute by itself.
+def _limit_to_one_thread() -> None:
+    """Limit this thread to one OpenMP thread.
 
-    Its own threads and those of a training step would be more than there are processors, and then OpenMP lets both
-    sleep at each barrier: a step takes 1.4 times as long.
+    Otherwise it oversubscribes the cores together with the training step, which then takes 1.4 times as long.
     """
-    torch.get_num_threads()  # sets this thread up, which would undo it later
+    torch.get_num_threads()  # initialises torch's threading now; doing it later would undo the limit
     threadpool_limits(1, user_api="openmp")
 
 
 class PatternStream:
-    """Patterns of a scan in parts, as (positions, patterns): read by loader processes, or when they are asked for.
+    """Iterator of (positions, patterns), read by loader processes or, with workers=0, on demand.
 
     Parameters
     ----------
     scan : Scan
-        Where from. Loader processes open its file for themselves.
+        The scan. Each loader process opens the file itself.
     parts : iterator of ndarray
         Flat scan positions of each part.
     workers : int
-        Loader processes; they read ahead, and deliver in order.
+        Loader processes; they prefetch, and deliver in order.
     largest : int
-        Patterns in a part, at most.
+        Maximum number of patterns in one part.
     """
 
     def __init__(self, scan: Scan, parts: Iterator[np.ndarray], workers: int, largest: int) -> None:
         self._scan, self._parts, self._workers = scan, parts, workers
         if not workers:
             return
-        self._asked: deque[np.ndarray] = deque()
+        self._requested: deque[np.ndarray] = deque()
         size = largest * int(np.prod(scan.pattern_shape)) * scan.dtype.itemsize
         loader = DataLoader(
-            _Parts(scan),
+            _PatternDataset(scan),
             batch_size=None,
-            sampler=self._noted(),
+            sampler=self._track_requests(),
             num_workers=workers,
-            prefetch_factor=int(np.clip(_AHEAD_BYTES // (workers * size), 1, 8)),
-            worker_init_fn=_without_dask_threads,
-            generator=torch.Generator().manual_seed(0),  # the global one is not drawn from
+            prefetch_factor=int(np.clip(_PREFETCH_BYTES // (workers * size), 1, 8)),
+            worker_init_fn=_use_synchronous_dask,
+            generator=torch.Generator().manual_seed(0),  # leaves PyTorch's global generator untouched
         )
         self._loader: Any = iter(loader)
 
@@ -102,17 +101,17 @@ class PatternStream:
         try:
             read = next(self._loader)
         except RuntimeError as error:
-            if "exited unexpectedly" not in str(error):
+            if all(process.exitcode in (None, 0) for process in self._loader._workers):
                 raise
             raise TrainingError(
-                "a process that loads data has died",
+                "a loader process has ended",
                 expected=f"{self._workers} loader processes",
                 received=str(error).splitlines()[0],
                 advice="Memory may have run out: use fewer workers, or workers=0.",
             ) from error
         if isinstance(read, LatentSTEMError):
             raise read
-        positions = self._asked.popleft()
+        positions = self._requested.popleft()
         shape = (len(positions), *self._scan.pattern_shape)
         return positions, read.numpy().view(self._scan.dtype).reshape(shape)
 
@@ -120,16 +119,16 @@ class PatternStream:
         """End the loader processes."""
         if self._workers and self._loader is not None:
             self._loader._shutdown_workers()
-            self._loader = None  # with the pipes to the processes
+            self._loader = None  # also closes the pipes to the processes
 
-    def _noted(self) -> Iterator[np.ndarray]:
+    def _track_requests(self) -> Iterator[np.ndarray]:
         for part in self._parts:
-            self._asked.append(part)
+            self._requested.append(part)
             yield part
 
 
-class _Parts(Dataset[Any]):
-    """What loader processes do: patterns at some scan positions as bytes, which any dtype has."""
+class _PatternDataset(Dataset[Any]):
+    """Dataset of raw pattern bytes (works for any dtype)."""
 
     def __init__(self, scan: Scan) -> None:
         self._scan = scan
@@ -139,12 +138,12 @@ class _Parts(Dataset[Any]):
             return torch.from_numpy(
                 np.ascontiguousarray(self._scan.read(positions)).reshape(-1).view(np.uint8)
             )
-        except LatentSTEMError as error:  # torch would raise it as another one
+        except LatentSTEMError as error:  # DataLoader would wrap it in another exception
             return error
 
 
-def _without_dask_threads(worker: int) -> None:
-    """Let a loader process compute by itself: it waits for ever on the threads that it has not inherited."""
+def _use_synchronous_dask(worker: int) -> None:
+    """Use dask's synchronous scheduler in a loader process: its thread pool does not survive the fork."""
     if "dask" in sys.modules:
         import dask
 

@@ -1,4 +1,4 @@
-"""From what the user asked for to what is run: every ``auto`` decided, with the reason."""
+"""Resolve every ``auto`` of a configuration, with the reason."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from ..scan.scan import Scan
 
 __all__ = ["resolve"]
 
-_MIN_STEPS = 32  # steps that a pass over the scan should have
+_MIN_STEPS_PER_PASS = 32
 _MIN_BATCH = 16
 
 
 def resolve(
     config: TrainingConfig, scan: Scan, quality: Quality, n_training: int, processes: int = 1
 ) -> tuple[TrainingConfig, list[str]]:
-    """Decide every ``auto`` and fit the batch to the scan.
+    """Resolve every ``auto``, and reduce the batch size if the scan is small.
 
     Parameters
     ----------
     config : TrainingConfig
-        As the user gave it.
+        The user's configuration.
     scan : Scan
         The data.
     quality : Quality
-        What the streamed pass over it found.
+        Quality of the data.
     n_training : int
         Number of training positions.
     processes : int
-        How many share a batch.
+        Number of processes that share a batch.
 
     Returns
     -------
     config : TrainingConfig
-        Nothing left at ``auto``.
+        Without ``auto``.
     choices : list of str
         One sentence for each choice.
 
     Raises
     ------
     ArgumentError
-        If the data cannot have what was asked for.
+        If the request does not fit the data.
     """
     choices: list[str] = []
     chosen: dict[str, object] = {}
@@ -51,12 +51,12 @@ def resolve(
     reconstruction = config.reconstruction
     if reconstruction == "auto":
         reconstruction = "poisson" if quality.counts else "mse"
-        why = (
+        reason = (
             "the data are counts"
             if quality.counts
             else "the data are not counts (negative or fractional values)"
         )
-        choices.append(f"reconstruction='{reconstruction}': {why}")
+        choices.append(f"reconstruction='{reconstruction}': {reason}")
     if reconstruction == "poisson" and quality.minimum < 0:
         raise ArgumentError(
             "the data have negative values",
@@ -67,9 +67,9 @@ def resolve(
     chosen["reconstruction"] = reconstruction
 
     if config.preprocessing == "auto":
-        kind, why = _preprocessing(quality)
+        kind, reason = _choose_preprocessing(quality)
         chosen["preprocessing"] = kind
-        choices.append(f"preprocessing='{kind}': {why}")
+        choices.append(f"preprocessing='{kind}': {reason}")
 
     if config.split_counts is True and not quality.counts:
         raise ArgumentError(
@@ -81,10 +81,14 @@ def resolve(
     if config.split_counts == "auto":
         split = quality.counts and reconstruction == "poisson"
         chosen["split_counts"] = split
-        why = "noise of counts can be split off" if split else "needs counts and reconstruction='poisson'"
-        choices.append(f"split_counts={split}: {why}")
+        reason = (
+            "counts can be thinned into independent halves"
+            if split
+            else "needs counts and reconstruction='poisson'"
+        )
+        choices.append(f"split_counts={split}: {reason}")
 
-    batch = min(config.batch_size, n_training, max(_MIN_BATCH, n_training // _MIN_STEPS // 8 * 8))
+    batch = min(config.batch_size, n_training, max(_MIN_BATCH, n_training // _MIN_STEPS_PER_PASS // 8 * 8))
     batch = max(1, batch // processes) * processes
     if batch != config.batch_size:
         shared = f", shared by {processes} processes" if processes > 1 else ""
@@ -96,15 +100,15 @@ def resolve(
 
     if config.context and config.network != "compact":
         chosen["context"] = 0
-        choices.append(f"context=0: network='{config.network}' sees single patterns")
+        choices.append(f"context=0: network='{config.network}' takes single patterns as input")
     if scan.n_positions == 1:
         chosen["context"] = 0
     return config.model_copy(update=chosen), choices
 
 
-def _preprocessing(quality: Quality) -> tuple[str, str]:
+def _choose_preprocessing(quality: Quality) -> tuple[str, str]:
     if quality.counts:
-        return "minmax", "linear, so that patterns split into halves stay the same on average"
+        return "minmax", "linear, so thinned patterns are unbiased"
     if quality.minimum >= 0:
         mean = float(np.mean(quality.mean_pattern))
         if mean > 0 and quality.maximum > 50 * mean:

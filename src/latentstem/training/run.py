@@ -1,4 +1,4 @@
-"""One training run: a scan and its configuration, and the model that comes of them."""
+"""One training run, from scan and configuration to model."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import pytorch_lightning as L
 import torch
-from pytorch_lightning.callbacks import WeightAveraging
-from torch import Tensor
 
 from ..config import TrainingConfig
 from ..errors import CheckpointError, TrainingError
@@ -22,332 +20,287 @@ from ..io.checkpoint import FORMAT_VERSION
 from ..nn.autoencoder import Autoencoder
 from ..nn.batches import PatternBatch
 from ..nn.preprocessing import patterns_to_tensor
-from ..nn.scan_scores import ScanScores, sample_with_neighbour_means
+from ..nn.scan_scores import ScanScores
 from ..scan.quality import Quality, measure_quality
 from ..scan.scan import Scan
 from ..util.disk import require_disk_space
-from .callbacks import Bar, Checkpoints, HistoryRecorder, Patience, StopTogether, TimeLimit, WholeFiles
+from .checkpoint_callback import BestAndLastCheckpoint
 from .data_module import ScanDataModule, fits_in_memory, in_memory, split_positions
 from .estimate import estimate
-from .latent_axes import latent_axes
+from .initialise import initialise
+from .latent_axes import principal_latent_axes
 from .latent_dim_search import choose_latent_dim
-from .processes import Team
+from .process_group import ProcessGroup
 from .resolve import resolve
-from .sanity_checks import refuse_diverged
-from .session_state import folder as checkpoint_folder
-from .session_state import guard_loaders
-from .start_checkpoint import Start
+from .sanity_checks import check_not_diverged
+from .session_state import checkpoint_folder, protect_dataloader_setup
+from .start_checkpoint import StartCheckpoint
+from .step_plan import plan_steps
 from .summary import Summary, summarise
-from .tensorboard_logger import Curves
+from .trainer import build_trainer
 from .training_module import TrainingModule
 
-__all__ = ["Run", "Trained", "read_scan"]
+__all__ = ["TrainingResult", "TrainingRun", "read_scan"]
 
 log = logging.getLogger("latentstem")
 
-_SAMPLE = 2048  # patterns that the network starts from
-_SAMPLE_VALUES = 2**26  # detector values of those, at most
-_PASSES = 50  # over the scan, in a run that nothing else is asked of; many more and noise is learnt
-_BUDGET = 60_000, 300_000  # patterns that such a run sees, at least and at most
-_VALIDATIONS = 20  # in a run that is budgeted in patterns
-_TRIAL = 240  # steps of each short training that chooses the number of latents
-_TRIAL_HELD_OUT = 512  # held-out patterns that such are compared on
-_AVERAGE = 0.995  # of the running mean of the weights, per step
+_TRIAL_STEPS = 240  # of each trial training that chooses the number of latents
+_TRIAL_VALIDATION_PATTERNS = 512
 
 
-class Trained(NamedTuple):
-    """What came of a run.
+class TrainingResult(NamedTuple):
+    """Result of a run.
 
     Parameters
     ----------
     autoencoder : Autoencoder
         On the CPU.
     summary : Summary
-        Empty in all processes but the first.
+        Empty on all ranks but 0.
     """
 
     autoencoder: Autoencoder
     summary: Summary
 
 
-class Run:
-    """One training run."""
+def read_scan(group: ProcessGroup, scan: Scan) -> tuple[Scan, Quality, float]:
+    """Load a scan into memory, if it fits, and measure its quality there, so that files are read once.
+
+    Returns the scan, its quality, and the seconds that reading took.
+    """
+    fits = group.broadcast(lambda: fits_in_memory(scan, group.world_size // group.nodes))
+    start = time.perf_counter()
+    scan = in_memory(scan) if fits else scan
+    quality: Quality = group.broadcast(lambda: measure_quality(scan))
+    return scan, quality, time.perf_counter() - start
+
+
+class TrainingRun:
+    """One training run.
+
+    The attribute `config` is the resolved configuration, and `choices` says what was resolved. Without `pass_seconds`,
+    the seconds to read the scan once, resources are not checked.
+    """
 
     def __init__(
         self,
-        team: Team,
+        group: ProcessGroup,
         config: TrainingConfig,
         scan: Scan,
         quality: Quality,
-        output_dir: str | Path | None = None,
+        output_dir: Path | None = None,
         progress: bool = False,
         callbacks: Sequence[L.Callback] = (),
         choices: Sequence[str] = (),
-        reading: float | None = None,
+        pass_seconds: float | None = None,
     ) -> None:
-        self.reading = reading  # seconds that it took to read the scan
-        self.team, self.callbacks = team, callbacks
+        self.group, self.scan, self.quality, self.pass_seconds = group, scan, quality, pass_seconds
+        self.output_dir, self.progress, self.callbacks = output_dir, progress, callbacks
         self.training, self.validation = split_positions(scan, config.validation_fraction, config.seed)
-        self.config, chosen = resolve(config, scan, quality, len(self.training), team.size)
-        self.choices = [*choices, *chosen]
+        self.config, resolved = resolve(config, scan, quality, len(self.training), group.world_size)
+        self.choices = [*choices, *resolved]
         on_cpu = config.device == "cpu" or not torch.cuda.is_available()
-        if team.size > 1 and on_cpu and config.workers:
-            # forked beside gloo's threads, a loader process now and then hangs before it has begun
+        if group.world_size > 1 and on_cpu and config.workers:
+            # loader processes forked while gloo threads run sometimes hang at start
             self.config = self.config.model_copy(update={"workers": 0})
-            self.choices.append("workers=0: each of the processes reads ahead by itself")
-        self.scan, self.quality = scan, quality
-        self.output_dir, self.progress = None if output_dir is None else Path(output_dir), progress
-        for choice in self.choices if team.first else ():
-            log.info(choice)
+            self.choices.append("workers=0: each process prefetches in a thread")
         if progress:
-            for line in [*quality.lines(), *self.choices]:
+            for line in quality.lines():
                 print(line)
+        self._announce(*self.choices)
 
     def choose_latent_dim(self, accelerator: str) -> None:
-        """Settle ``latent_dim="auto"`` by short trainings without a progress bar or files."""
+        """Resolve ``latent_dim="auto"`` by short trial trainings."""
         trial = {
-            "max_patterns": _TRIAL * self.config.batch_size,
+            "max_patterns": _TRIAL_STEPS * self.config.batch_size,
             "epochs": None,
             "max_time": None,
             "realtime_metrics": False,
             "devices": 1,
             "num_nodes": 1,
         }
-        held_out = self.validation[:: -(-len(self.validation) // _TRIAL_HELD_OUT)]
+        held_out = self.validation[:: -(-len(self.validation) // _TRIAL_VALIDATION_PATTERNS)]
         parts = np.array_split(held_out, -(-len(held_out) // 16))
 
-        def losses_of(size: int) -> np.ndarray:
-            config = self.config.model_copy(update={**trial, "latent_dim": size})
-            found = Run(Team(), config, self.scan, self.quality).fit(accelerator, None).autoencoder
-            scores = ScanScores.measure(self.scan, found.principal_components, found.preprocessing.detector)
+        def trial_losses(latent_dim: int) -> np.ndarray:
+            config = self.config.model_copy(update={**trial, "latent_dim": latent_dim})
+            run = TrainingRun(ProcessGroup(), config, self.scan, self.quality)
+            autoencoder = run.fit(accelerator, None).autoencoder
+            scores = ScanScores.measure(
+                self.scan, autoencoder.principal_components, autoencoder.preprocessing.detector
+            )
+            module = TrainingModule(autoencoder)
             batches = (PatternBatch(patterns_to_tensor(self.scan.read(part)), scores(part)) for part in parts)
-            trained = TrainingModule(found)
-            return np.array([trained.validation_loss([batch]) for batch in batches])
+            return np.array([module.validation_loss([batch]) for batch in batches])
 
-        size, why = self.team.shared(lambda: choose_latent_dim(losses_of))
-        self.config = self.config.model_copy(update={"latent_dim": size})
-        self.choices.append(f"latent_dim={size}: {why}")
-        if self.team.first:
-            log.info(self.choices[-1])
-        if self.progress:
-            print(self.choices[-1])
+        latent_dim, reason = self.group.broadcast(lambda: choose_latent_dim(trial_losses))
+        self.config = self.config.model_copy(update={"latent_dim": latent_dim})
+        self.choices.append(f"latent_dim={latent_dim}: {reason}")
+        self._announce(self.choices[-1])
 
-    def fit(self, accelerator: str, start: Start | None) -> Trained:
-        """Train. In other processes than the first, the autoencoder is as its last step left it, without a summary."""
-        cfg = self.config
-        module = Autoencoder(
+    def fit(self, accelerator: str, start: StartCheckpoint | None) -> TrainingResult:
+        """Train. On other ranks than 0, the autoencoder has the weights of the last step, and there is no summary."""
+        cfg, group = self.config, self.group
+        resumed = start if start is not None and start.resumed else None
+        autoencoder = Autoencoder(
             cfg.model_dump(),
             self.scan.pattern_shape,
             self.scan.signature(),
             self.choices,
-            FORMAT_VERSION if start is None else start.module.format_version,
+            FORMAT_VERSION if start is None else start.autoencoder.format_version,
         )
-        steps_per_pass = max(1, len(self.training) // cfg.batch_size)
-        if cfg.epochs is not None:
-            steps_per_epoch, epochs = steps_per_pass, cfg.epochs
-        else:
-            budget = cfg.max_patterns or int(np.clip(_PASSES * len(self.training), *_BUDGET))
-            steps = -(-budget // cfg.batch_size)
-            epochs = min(_VALIDATIONS, steps)
-            steps_per_epoch = -(-steps // epochs)
-        training_module = TrainingModule(module)
-        training_module.total_steps = steps_per_epoch * epochs
-        done = start if start is not None and start.resumed else None
-        epochs_left = (
-            epochs
-            if done is None
-            else -(-max(0, training_module.total_steps - done.steps) // steps_per_epoch)
-        )
-        if self.reading is not None:
-            patterns = cfg.batch_size * steps_per_epoch * epochs_left
-            self.team.shared(lambda: self._foresee(module, patterns, accelerator))
-        if self.team.first:
-            self._prepare(module, start)
-        module.load_state_dict(self.team.shared(module.state_dict))
-        batches = ScanDataModule(
+        plan = plan_steps(cfg, len(self.training))
+        epochs_left = plan.epochs_left(resumed.steps if resumed else 0)
+        if self.pass_seconds is not None:
+            patterns = cfg.batch_size * plan.steps_per_epoch * epochs_left
+            group.broadcast(lambda: self._check_resources(autoencoder, patterns, accelerator))
+        if group.is_rank_zero:
+            weights = None if start is None else start.autoencoder
+            initialise(autoencoder, self.scan, self.training, self.quality.counts, weights)
+        autoencoder.load_state_dict(group.broadcast(autoencoder.state_dict))
+        module = TrainingModule(autoencoder)
+        module.total_steps = plan.total_steps
+        data = ScanDataModule(
             self.scan,
-            ScanScores.measure(self.scan, module.principal_components, module.preprocessing.detector),
+            ScanScores.measure(
+                self.scan, autoencoder.principal_components, autoencoder.preprocessing.detector
+            ),
             self.training,
             self.validation,
             batch_size=cfg.batch_size,
-            steps_per_epoch=steps_per_epoch,
+            steps_per_epoch=plan.steps_per_epoch,
             workers=cfg.workers,
             seed=cfg.seed,
-            share=(self.team.rank, self.team.size),
+            rank=group.rank,
+            world_size=group.world_size,
         )
         with ExitStack() as stack:
-            folder = self.team.shared(lambda: stack.enter_context(checkpoint_folder(self.output_dir)))
-            resumed, keeps = None if done is None else done.path, self.output_dir is not None
-            best = Checkpoints(folder, resumed, self.team.first, resumable=keeps)
-            trainer = self._trainer(accelerator, epochs_left + (done.epochs if done else 0), best)
-            guard_loaders(trainer)
+            folder = group.broadcast(lambda: stack.enter_context(checkpoint_folder(self.output_dir)))
+            checkpoints = BestAndLastCheckpoint(
+                folder,
+                None if resumed is None else resumed.path,
+                is_rank_zero=group.is_rank_zero,
+                save_last=self.output_dir is not None,
+            )
+            trainer = build_trainer(
+                autoencoder,
+                checkpoints,
+                self.callbacks,
+                group=group,
+                accelerator=accelerator,
+                max_epochs=epochs_left + (resumed.epochs if resumed else 0),
+                output_dir=self.output_dir,
+                progress=self.progress,
+            )
             try:
-                trainer.fit(
-                    training_module,
-                    batches,
-                    ckpt_path=None if done is None else done.path,
-                    weights_only=True,
-                )
-            except TrainingError as error:
-                if best.best_score is None:
-                    raise
-                warnings.warn(f"{error} The model is the best one before that.", stacklevel=4)
-                module.history["unstable_at_step"] = [float(trainer.global_step)]
-            except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
-                    raise
-                raise _out_of_memory(error, cfg) from error
-            except SystemExit as end:  # Lightning ends the process when it is interrupted
-                raise (end.__context__ if isinstance(end.__context__, KeyboardInterrupt) else end) from None
+                self._train(trainer, module, data, checkpoints, resumed)
             finally:
-                batches.close()
-            if done is not None and trainer.global_step == done.steps and best.best_score is None:
-                module = done.module  # nothing was left to do
-            elif best.best_score is not None and not self._better(training_module, trainer, batches, best):
-                module = self._best(module, best) if self.team.first else module
-        module = module.cpu().eval()
-        if not self.team.first:
-            return Trained(module, Summary({}, {}, [], []))
-        refuse_diverged(module, batches.validation[0], self.quality, cfg)
-        penalised = cfg.lambda_act or cfg.lambda_sim or cfg.lambda_div  # and so have axes of their own
-        if module.network.n_components and not (
-            penalised or module.has_axes or (start and not start.resumed)
-        ):
-            axes = latent_axes(module, batches.scores, self.training, cfg.seed)
-            if axes is not None:
-                module.set_axes(**axes)
-                best.keep_axes(axes)
-        for name, value in module.image_quality(batches.validation[0]).items():
-            module.history.setdefault(f"final/{name}", []).append(value)
-        latents = torch.cat([module.encode_batch(batch) for batch in batches.validation])
-        batches.release()
-        summary = summarise(module.history, cfg, latents.numpy(), self.choices)
-        if self.progress:
-            print(summary)
-        return Trained(module, summary)
+                data.stop_prefetch()
+            autoencoder = self._best_autoencoder(trainer, module, data, checkpoints, resumed)
+        autoencoder = autoencoder.cpu().eval()
+        if not group.is_rank_zero:
+            return TrainingResult(autoencoder, Summary({}, {}, [], []))
+        check_not_diverged(autoencoder, data.validation[0], self.quality, cfg)
+        if start is None or start.resumed:  # fine-tuned latents keep their axes
+            self._rotate_latents(autoencoder, data, checkpoints)
+        return TrainingResult(autoencoder, self._summarise(autoencoder, data))
 
-    def _foresee(self, module: Autoencoder, patterns: int, accelerator: str) -> None:
-        """Refuse a run that cannot fit, and say what a long or large one will take."""
-        on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
-        found = estimate(module, self.scan, patterns, self.reading or 0.0, on_gpu=on_gpu)
-        found.require_memory(self.config.batch_size)
-        if self.output_dir is not None:
-            require_disk_space(self.output_dir, found.disk)
-        for line in found.lines(self.scan):
-            log.info(line)
+    def _announce(self, *messages: str) -> None:
+        for message in messages if self.group.is_rank_zero else ():
+            log.info(message)
             if self.progress:
-                print(line)
+                print(message)
 
-    def _better(
-        self, module: TrainingModule, trainer: L.Trainer, batches: ScanDataModule, best: Checkpoints
-    ) -> bool:
-        """Whether a run that its time limit stopped between validations ended better than it was before."""
-        score = best.best_score
-        if self.config.max_time is None or score is None or "unstable_at_step" in module.autoencoder.history:
-            return False
-        loss = self.team.shared(lambda: module.validation_loss(batches.validation))
-        if loss < score:
-            best.keep_best(trainer, loss)
-        return loss < score
+    def _check_resources(self, autoencoder: Autoencoder, patterns: int, accelerator: str) -> None:
+        """Raise if the run does not fit into memory or disk; report the estimate of long or large runs."""
+        on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+        needed = estimate(autoencoder, self.scan, patterns, self.pass_seconds or 0.0, on_gpu=on_gpu)
+        needed.require_memory(self.config.batch_size)
+        if self.output_dir is not None:
+            require_disk_space(self.output_dir, needed.disk)
+        self._announce(*needed.messages(self.scan))
 
-    def _best(self, last: Autoencoder, best: Checkpoints) -> Autoencoder:
-        """The best weights that were kept, with the history of the whole run."""
+    def _train(
+        self,
+        trainer: L.Trainer,
+        module: TrainingModule,
+        data: ScanDataModule,
+        checkpoints: BestAndLastCheckpoint,
+        resumed: StartCheckpoint | None,
+    ) -> None:
+        """Run the trainer, with errors of ours. After an unstable step, the best checkpoint remains."""
+        protect_dataloader_setup(trainer)
         try:
-            module = Autoencoder.load_from_checkpoint(best.best)
+            trainer.fit(module, data, ckpt_path=None if resumed is None else resumed.path, weights_only=True)
+        except TrainingError as error:
+            if checkpoints.best_score is None:
+                raise
+            warnings.warn(f"{error} Returning the best model before that step.", stacklevel=5)
+            module.autoencoder.history["unstable_at_step"] = [float(trainer.global_step)]
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise _out_of_memory(error, self.config) from error
+        except SystemExit as end:  # Lightning turns KeyboardInterrupt into SystemExit
+            raise (end.__context__ if isinstance(end.__context__, KeyboardInterrupt) else end) from None
+
+    def _best_autoencoder(
+        self,
+        trainer: L.Trainer,
+        module: TrainingModule,
+        data: ScanDataModule,
+        checkpoints: BestAndLastCheckpoint,
+        resumed: StartCheckpoint | None,
+    ) -> Autoencoder:
+        """The autoencoder with the best weights, and the history of the whole run."""
+        last, score = module.autoencoder, checkpoints.best_score
+        if resumed is not None and trainer.global_step == resumed.steps and score is None:
+            return resumed.autoencoder  # the resumed run was already finished
+        if score is None:
+            return last
+        if self.config.max_time is not None and "unstable_at_step" not in last.history:
+            # the time limit may have stopped the run between validations
+            loss = self.group.broadcast(lambda: module.validation_loss(data.validation))
+            if loss < score:
+                checkpoints.save_best(trainer, loss)
+                return last
+        if not self.group.is_rank_zero:
+            return last
+        try:
+            best = Autoencoder.load_from_checkpoint(checkpoints.best)
         except CheckpointError as error:
             if "unstable_at_step" in last.history:
                 raise
-            warnings.warn(f"{error} The model is that of the last step instead.", stacklevel=5)
+            warnings.warn(f"{error} Returning the model of the last step instead.", stacklevel=5)
             return last
-        module.history = last.history
-        return module
+        best.history = last.history
+        return best
 
-    def _prepare(self, module: Autoencoder, start: Start | None) -> None:
-        """Statistics of the data, and the weights to start from."""
-        cfg, counts = self.config, self.quality.counts
-        module.preprocessing.detector.set_mask(self.scan.pattern_mask)
-        module.preprocessing.fit(self.scan, self.training, counts=counts, seed=cfg.seed)
-        detector = module.preprocessing.detector
-        most = min(_SAMPLE, max(64, _SAMPLE_VALUES // int(np.prod(detector.shape))))
-        chosen = np.random.default_rng([cfg.seed, 5]).permutation(self.training)[:most]
-        single, mean = sample_with_neighbour_means(self.scan, np.sort(chosen), detector)
-        enough = len(chosen) > 1  # one pattern has no principal components to start from
-        if start is None:
-            if enough and module.network.n_components:
-                module.principal_components.fit(single, mean, counts=counts, seed=cfg.seed)
-            if enough:
-                module.initialise(mean)
-        else:
-            module.preprocessing.load_statistics(start.module.preprocessing)
-            module.network.load_state_dict(start.module.network.state_dict())
-            if module.network.n_components:
-                module.principal_components.load_state_dict(start.module.principal_components.state_dict())
-                module.principal_components.measure_noise(single)
+    def _rotate_latents(
+        self, autoencoder: Autoencoder, data: ScanDataModule, checkpoints: BestAndLastCheckpoint
+    ) -> None:
+        """Change the latents to their principal axes. Penalised latents keep their own axes."""
+        if not autoencoder.network.n_components or autoencoder.penalties or autoencoder.latents_rotated:
+            return
+        axes = principal_latent_axes(autoencoder, data.scores, self.training, self.config.seed)
+        if axes is not None:
+            autoencoder.rotate_latents(**axes)
+            checkpoints.save_latent_axes(axes)
 
-    def _trainer(self, accelerator: str, max_epochs: int, best: Checkpoints) -> L.Trainer:
-        cfg = self.config
-        # those of the caller before the one that puts the averaged weights aside after a validation
-        callbacks: list[L.Callback] = [HistoryRecorder(), best, *self.callbacks]
-        if cfg.network == "compact":
-            # Validated and kept are running means of the weights: in long runs noise is learnt before the learning
-            # rate is low, and the mean is as good as if it had been lowered at each validation.
-            callbacks.append(WeightAveraging(multi_avg_fn=_running_mean))
-        if cfg.patience is not None:
-            callbacks.append(Patience(cfg.patience))
-        if cfg.max_time is not None:
-            callbacks.append(TimeLimit(cfg.max_time, interval="step", verbose=False))
+    def _summarise(self, autoencoder: Autoencoder, data: ScanDataModule) -> Summary:
+        for name, value in autoencoder.image_quality(data.validation[0]).items():
+            autoencoder.history.setdefault(f"final/{name}", []).append(value)
+        latents = torch.cat([autoencoder.encode_batch(batch) for batch in data.validation])
+        data.free()
+        summary = summarise(autoencoder.history, self.config, latents.numpy(), self.choices)
         if self.progress:
-            callbacks.append(Bar())
-        if self.team.size > 1:
-            callbacks.append(StopTogether())
-        # the weights of neighbours and of the background
-        unused = cfg.network == "compact" and (cfg.context == 0 or cfg.reconstruction != "poisson")
-        unlogged = self.output_dir is None or not self.team.first
-        logger = None if unlogged else Curves(Path(self.output_dir or "") / "tb_logs")
-        return L.Trainer(
-            accelerator=accelerator,
-            **self.team.trainer_arguments(unused),
-            precision=cfg.precision,
-            max_epochs=max_epochs,
-            gradient_clip_val=cfg.gradient_clip or None,
-            reload_dataloaders_every_n_epochs=1,
-            num_sanity_val_steps=0,
-            callbacks=callbacks,
-            plugins=[WholeFiles()] if self.output_dir else [],
-            logger=logger or False,
-            log_every_n_steps=1,
-            enable_progress_bar=self.progress,
-            enable_model_summary=False,
-        )
-
-
-def read_scan(team: Team, scan: Scan) -> tuple[Scan, Quality, float]:
-    """Copy a scan into memory, if it fits, and measure its quality there, so that files are read once.
-
-    Returns
-    -------
-    scan : Scan
-        In memory, if it fits.
-    quality : Quality
-    seconds : float
-        Time that reading took.
-    """
-    fits = team.shared(lambda: fits_in_memory(scan, team.size // team.nodes))
-    start = time.perf_counter()
-    scan = in_memory(scan) if fits else scan
-    quality: Quality = team.shared(lambda: measure_quality(scan))
-    return scan, quality, time.perf_counter() - start
-
-
-@torch.no_grad()
-def _running_mean(mean: list[Tensor], weights: list[Tensor], number: Tensor) -> None:
-    """Exponential running mean over a tenth of the steps so far, at most 1 / (1 - _AVERAGE) steps."""
-    torch._foreach_lerp_(mean, weights, 1 - min(_AVERAGE, (1 + float(number)) / (10 + float(number))))
+            print(summary)
+        return summary
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    kinds = (MemoryError, torch.cuda.OutOfMemoryError)
-    return isinstance(error, kinds) or "allocate memory" in str(error)  # torch's words on a CPU
+    # torch has no exception type for main memory: its CPU allocator raises a RuntimeError with these words
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
 
 
 def _out_of_memory(error: BaseException, config: TrainingConfig) -> TrainingError:

@@ -1,4 +1,4 @@
-"""What is looked at before and after a run, so that nobody gets a traceback or a model that is none."""
+"""Checks before and after training: invalid callbacks, diverged models."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from ..nn.autoencoder import Autoencoder
 from ..nn.batches import PatternBatch
 from ..scan.quality import Quality
 
-__all__ = ["check_callbacks", "refuse_diverged"]
+__all__ = ["check_callbacks", "check_not_diverged"]
 
-_DIVERGED = 10.0  # times the size of the data by which reconstructions are off that are no such
-_RARE = 0.01  # share of the range of the data that counts as their size, for the sake of rare large values
+_MAX_RELATIVE_MEAN_ERROR = 10.0  # error of the mean, relative to the scale of the data, of a diverged run
+_RANGE_FRACTION = 0.01  # of the data's range added to its scale, for data with rare large values
 
 
 def check_callbacks(callbacks: Any) -> None:
-    """Whether these are callbacks of Lightning.
+    """Check that all callbacks are Lightning callbacks.
 
     Raises
     ------
     ArgumentError
+        If there are others.
     """
     if not isinstance(callbacks, (list, tuple)) or not all(isinstance(one, L.Callback) for one in callbacks):
         raise ArgumentError(
-            "callbacks are of another kind",
+            "invalid callbacks",
             expected="a list of pytorch_lightning.Callback",
             received=f"{type(callbacks).__name__} of {', '.join({type(one).__name__ for one in callbacks})}"
             if isinstance(callbacks, (list, tuple))
@@ -38,26 +39,27 @@ def check_callbacks(callbacks: Any) -> None:
 
 
 @torch.no_grad()
-def refuse_diverged(
+def check_not_diverged(
     module: Autoencoder, batch: PatternBatch, quality: Quality, config: TrainingConfig
 ) -> None:
-    """Refuse a model whose losses are finite, but whose reconstructions are nowhere near the data.
+    """Check that the mean of the reconstructions is near that of the data.
 
     Raises
     ------
     TrainingError
+        If training has diverged with finite losses.
     """
     values, restored = (
         module.values(batch.patterns).double(),
         module.decode(module.encode_batch(batch)).double(),
     )
-    mean, found = float(values.mean()), float(restored.mean())
-    size = abs(mean) + float(values.std()) + _RARE * (quality.maximum - quality.minimum)
-    if not abs(found - mean) <= _DIVERGED * size:
+    mean, restored_mean = float(values.mean()), float(restored.mean())
+    scale = abs(mean) + float(values.std()) + _RANGE_FRACTION * (quality.maximum - quality.minimum)
+    if not abs(restored_mean - mean) <= _MAX_RELATIVE_MEAN_ERROR * scale:
         raise TrainingError(
             "training has diverged",
             expected=f"held-out reconstructions whose mean is near that of the data, {mean:.3g}",
-            received=f"a mean of {found:.3g}",
+            received=f"a mean of {restored_mean:.3g}",
             advice=f"Lower learning_rate (it is {config.learning_rate:g}; try a tenth) or weight_decay (it is "
             f"{config.weight_decay:g}).",
         )

@@ -1,4 +1,4 @@
-"""Where a run takes place: its device, its folder, and what Lightning says meanwhile."""
+"""Device, checkpoint folder, and restoring of global state changed by Lightning."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from ..errors import ArgumentError
 
-__all__ = ["accelerator", "folder", "guard_loaders", "surroundings_kept"]
+__all__ = ["check_accelerator", "checkpoint_folder", "protect_dataloader_setup", "restore_session_state"]
 
 _SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGUSR1") if (number := getattr(signal, name, None))]
 
 
-def accelerator(device: str) -> str:
-    """The accelerator that Lightning is to use, if this machine has it."""
+def check_accelerator(device: str) -> str:
+    """Lightning's name of a device, if this machine has it."""
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -42,8 +42,8 @@ def accelerator(device: str) -> str:
 
 
 @contextlib.contextmanager
-def folder(output_dir: Path | None) -> Iterator[Path]:
-    """Where checkpoints go: under the output folder, or for the run alone."""
+def checkpoint_folder(output_dir: Path | None) -> Iterator[Path]:
+    """Checkpoint folder: in the output folder, or temporary."""
     if output_dir is not None:
         yield output_dir / "checkpoints"
         return
@@ -52,26 +52,26 @@ def folder(output_dir: Path | None) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def surroundings_kept() -> Iterator[None]:
-    """Everything that is the user's as it was, and no hints of Lightning's, which are no news to a microscopist.
+def restore_session_state() -> Iterator[None]:
+    """Restore signal handlers and gradient mode, and silence Lightning's hints.
 
-    Several trainings may run in threads at once: what they share is changed by the first and restored by the last.
+    With several trainings in threads, the first changes shared state and the last restores it.
     """
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     grad = torch.is_grad_enabled()
     try:
-        with _shared:
+        with _silence:
             yield
     finally:
         torch.set_grad_enabled(grad)
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
-                if handler is not None:  # Lightning leaves them altered if its own clearing up fails
+                if handler is not None:  # Lightning does not restore them if its teardown fails
                     signal.signal(number, handler)
 
 
-class _Quiet:
-    """Lightning's loggers and warnings are silent while any training runs."""
+class _SilenceLightning:
+    """Silence Lightning's loggers and warnings while any training runs."""
 
     def __init__(self) -> None:
         self._lock, self._inside = threading.RLock(), 0
@@ -97,33 +97,33 @@ class _Quiet:
             logger.setLevel(logging.ERROR)
         for message, module in (("", "pytorch_lightning|lightning"), (".*does not have many workers.*", "")):
             warnings.filterwarnings("ignore", message, module=module)
-            undo(_without, warnings.filters[0])
+            undo(_remove_filter, warnings.filters[0])
 
 
-_shared = _Quiet()
+_silence = _SilenceLightning()
 
 
-def _without(entry: Any) -> None:
-    with contextlib.suppress(ValueError):  # it is gone if the user has reset the filters meanwhile
+def _remove_filter(entry: Any) -> None:
+    with contextlib.suppress(ValueError):  # the user may have reset the filters
         warnings.filters.remove(entry)  # type: ignore[attr-defined]
 
 
-def guard_loaders(trainer: L.Trainer) -> None:
-    """Let one training at a time ask for its loaders, and undo what an interrupt in there leaves behind.
+def protect_dataloader_setup(trainer: L.Trainer) -> None:
+    """Serialise dataloader setup between trainings, and undo Lightning's patches after an interrupt.
 
-    Lightning alters the methods of PyTorch's loader classes meanwhile, for all threads.
+    During setup Lightning patches methods of PyTorch's DataLoader classes, for all threads.
     """
     for loop in (trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop):
-        setattr(loop, "setup_data", _guarded(loop.setup_data))  # noqa: B010 - a method of this object alone
+        setattr(loop, "setup_data", _locked_setup(loop.setup_data))  # noqa: B010 - a method of this object alone
 
 
-_loaders = threading.RLock()
-_ALTERED = ("__init__", "__setattr__", "__delattr__")
+_setup_lock = threading.RLock()
+_PATCHED_METHODS = ("__init__", "__setattr__", "__delattr__")
 
 
-def _guarded(setup_data: Callable[[], None]) -> Callable[[], None]:
+def _locked_setup(setup_data: Callable[[], None]) -> Callable[[], None]:
     def guarded() -> None:
-        with _loaders:
+        with _setup_lock:
             before = {
                 cls: dict(vars(cls))
                 for cls in (*_with_subclasses(DataLoader), *_with_subclasses(BatchSampler))
@@ -132,7 +132,7 @@ def _guarded(setup_data: Callable[[], None]) -> Callable[[], None]:
                 setup_data()
             finally:
                 for cls, attributes in before.items():
-                    for name in (*_ALTERED, *(f"__old{name}" for name in _ALTERED)):
+                    for name in (*_PATCHED_METHODS, *(f"__old{name}" for name in _PATCHED_METHODS)):
                         if name in attributes:
                             if vars(cls).get(name) is not attributes[name]:
                                 setattr(cls, name, attributes[name])

@@ -1,4 +1,4 @@
-"""What came of a training run: figures, the guide's success criteria, and plain advice."""
+"""Summary of a training run: figures, success criteria of the guide, advice."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ..config import TrainingConfig
 
 __all__ = ["Summary", "summarise"]
 
-PSNR_GOOD = 20.0  # dB
-SSIM_GOOD = 0.7
+MIN_PSNR = 20.0  # dB
+MIN_SSIM = 0.7
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Summary:
     verdicts : dict of str to bool
         Success criteria by name.
     advice : list of str
-        One sentence for each symptom: which, in which number, and which argument to change.
+        One sentence per symptom: the symptom, its value, and the argument to change.
     choices : list of str
         What ``auto`` chose.
     """
@@ -40,7 +40,7 @@ class Summary:
         lines = ["Training summary"]
         lines += [f"  {name:<34} {value:.5g}" for name, value in self.figures.items()]
         lines += [f"  [{'ok' if met else '--'}] {name}" for name, met in self.verdicts.items()]
-        lines += [f"  advice: {sentence}" for sentence in self.advice] or ["  no trouble seen"]
+        lines += [f"  advice: {sentence}" for sentence in self.advice] or ["  no problems found"]
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
@@ -72,15 +72,15 @@ def summarise(
     if val:
         figures |= {"validation loss, start": val[0], "validation loss, best": min(val)}
     figures |= {"PSNR / dB (preprocessed, noisy)": psnr, "SSIM (preprocessed, noisy)": ssim}
-    falling = len(train) > 1 and train[-1] < train[0]
-    # the lowest loss may come early in a noisy series: following means ending near the best
-    spread = max(val) - min(val) if val else 0.0
-    following = len(val) > 1 and val[-1] < val[0] and val[-1] <= min(val) + 0.1 * spread
+    training_loss_falls = len(train) > 1 and train[-1] < train[0]
+    # the minimum may be early in a noisy series, so "follows" means ending near the minimum
+    loss_range = max(val) - min(val) if val else 0.0
+    validation_follows = len(val) > 1 and val[-1] < val[0] and val[-1] <= min(val) + 0.1 * loss_range
     verdicts = {
-        "training loss falls": falling,
-        "validation loss follows": following,
-        f"PSNR > {PSNR_GOOD:g} dB": psnr > PSNR_GOOD,
-        f"SSIM > {SSIM_GOOD:g}": ssim > SSIM_GOOD,
+        "training loss falls": training_loss_falls,
+        "validation loss follows": validation_follows,
+        f"PSNR > {MIN_PSNR:g} dB": psnr > MIN_PSNR,
+        f"SSIM > {MIN_SSIM:g}": ssim > MIN_SSIM,
     }
     return Summary(figures, verdicts, _advice(history, config, latents, psnr, ssim), choices)
 
@@ -103,11 +103,12 @@ def _advice(
             f"{100 * np.mean(np.diff(train) > 0.2 * abs(train[0])):.0f} % of the epochs. Lower learning_rate "
             f"(it is {config.learning_rate:g}; try {config.learning_rate / 10:g})."
         )
-    spread = latents.std(0) if len(latents) > 1 else np.ones(latents.shape[1])  # one pattern has none
-    dead = int((spread < 0.01 * max(spread.max(), 1e-12)).sum())
-    if spread.max() < 1e-6:
+    # a single pattern has no standard deviation
+    latent_std = latents.std(0) if len(latents) > 1 else np.ones(latents.shape[1])
+    dead = int((latent_std < 0.01 * max(latent_std.max(), 1e-12)).sum())
+    if latent_std.max() < 1e-6:
         advice.append(
-            f"Mode collapse: all embeddings are alike (largest spread of a latent {spread.max():.2g}). Raise "
+            f"Mode collapse: all latents are nearly constant (largest standard deviation {latent_std.max():.2g}). Raise "
             f"lambda_div (it is {config.lambda_div:g}; try 5e-4), raise lambda_sim (it is {config.lambda_sim:g}), "
             "or use another seed."
         )
@@ -125,9 +126,9 @@ def _advice(
         remedy = "." if config.split_counts else ", or use split_counts=True on counts."
         advice.append(
             f"Overfitting: the validation loss rose from {min(val):.5g} to {val[-1]:.5g} while training went on; "
-            f"the best checkpoint is used. Train less long or set patience{remedy}"
+            f"the best checkpoint is used. Train for a shorter time or set patience{remedy}"
         )
-    good = psnr > PSNR_GOOD and ssim > SSIM_GOOD
+    good = psnr > MIN_PSNR and ssim > MIN_SSIM
     if not good and not config.split_counts:
         advice.append(
             f"Poor reconstruction: PSNR {psnr:.1f} dB, SSIM {ssim:.2f}. Raise latent_dim (it is "
@@ -136,7 +137,7 @@ def _advice(
         )
     elif not good:
         advice.append(
-            f"PSNR {psnr:.1f} dB and SSIM {ssim:.2f} are against the noisy patterns: at low dose no denoiser "
-            "reaches the guide's values. Judge by the validation loss, which is measured on held-out electrons."
+            f"PSNR {psnr:.1f} dB and SSIM {ssim:.2f} are measured against noisy patterns; at low dose no denoiser "
+            "reaches the guide's values. Use the validation loss instead, which is measured on held-out electrons."
         )
     return advice

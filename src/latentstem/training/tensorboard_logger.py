@@ -1,4 +1,4 @@
-"""TensorBoard's curves, written step by step: no thread, nothing that is open, and no harm if the disk is full."""
+"""TensorBoard event files, opened for each write: no thread, no open file, and a full disk does not stop training."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-__all__ = ["Curves"]
+__all__ = ["EventFileLogger"]
 
 
-class Curves(Logger):
-    """Appends to an event file ``version_0`` (1, 2, ...) ``/events.out.tfevents...``.
+class EventFileLogger(Logger):
+    """Append to an event file ``version_0`` (1, 2, ...) ``/events.out.tfevents...``.
 
-    If that fails, training goes on without: what counts is in the checkpoints, whose history holds the same values.
+    Lightning's TensorBoardLogger keeps a thread and an open file, and raises if the disk is full. If writing fails
+    here, logging stops and training continues; the history in the checkpoints has the same values.
 
     Parameters
     ----------
@@ -32,19 +33,18 @@ class Curves(Logger):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self._folder, self._number = folder, 0
+        self._folder, self._failed = folder, False
         self._file: Path | None = None
-        self._failed = False
 
     @property
     def name(self) -> str:
-        """Of the folder."""
+        """Name of the log folder."""
         return self._folder.name
 
     @property
     def version(self) -> int:
-        """Number of the run in the folder."""
-        return self._number
+        """Number of the run's subfolder; 0 before the first value."""
+        return 0 if self._file is None else int(self._file.parent.name[8:])
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -53,25 +53,23 @@ class Curves(Logger):
         self._append(Event(wall_time=time.time(), step=step or 0, summary=Summary(value=values)))
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """They are in the checkpoints."""
+        """Not logged; hyper-parameters are in the checkpoints."""
 
     def _append(self, event: Event) -> None:
         if self._failed:
             return
         try:
             if self._file is None:
-                taken = [
-                    int(path.name[8:]) for path in self._folder.glob("version_*") if path.name[8:].isdigit()
-                ]
-                self._number = max(taken, default=-1) + 1
-                run = self._folder / f"version_{self._number}"
+                numbers = [path.name[8:] for path in self._folder.glob("version_*")]
+                number = max((int(number) for number in numbers if number.isdigit()), default=-1) + 1
+                run = self._folder / f"version_{number}"
                 run.mkdir(parents=True)
                 self._file = (
-                    run / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+                    run / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
                 )
                 self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
             with open(self._file, "ab") as file:
                 RecordWriter(file).write(event.SerializeToString())
         except OSError as error:
             self._failed = True
-            warnings.warn(f"The curves in {self._folder} end here: {error}", stacklevel=2)
+            warnings.warn(f"TensorBoard logging to {self._folder} stopped: {error}", stacklevel=2)

@@ -26,17 +26,18 @@ class TrainingModule(L.LightningModule):
     Parameters
     ----------
     autoencoder : Autoencoder
-        What is trained. Its weights go into Lightning's checkpoints under the names that they have in a saved model.
+        The network and its objective. Its weights go into Lightning's checkpoints under the same
+        names as in a saved model.
     """
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
-        # with a frame, else Lightning's own refers to itself, and to all of its callers
+        # a frame is given, otherwise Lightning keeps a reference cycle through its own stack frame
         frame = inspect.currentframe()
         self.save_hyperparameters(autoencoder.hyper_parameters, logger=False, frame=frame)
         self.autoencoder, self.config = autoencoder, autoencoder.config
         self.total_steps = 1
-        self.time_share = 0.0  # of the time limit, if there is one
+        self.elapsed_fraction = 0.0  # of the time limit, if there is one
         self._sums: dict[str, Tensor | float] = {}  # over the steps of an epoch
         keep_stored_names(self, {"autoencoder.": ""})
 
@@ -49,19 +50,19 @@ class TrainingModule(L.LightningModule):
         self._sums["steps"] = self._sums.get("steps", 0) + 1
         return terms["loss"]
 
-    def take_means(self) -> dict[str, Tensor | float]:
+    def pop_epoch_means(self) -> dict[str, Tensor | float]:
         """Mean of each term over the steps since the last call."""
         sums, self._sums = self._sums, {}
         steps = sums.pop("steps", 1)
         return {f"train/{name}": value / steps for name, value in sums.items()}
 
     def validation_step(self, batch: PatternBatch, batch_idx: int) -> None:
-        """The same objective on held-out scan positions, always with the same thinning."""
+        """Objective on held-out positions, with fixed random numbers for the thinning."""
         terms = self.autoencoder.loss(batch, self._generator(-1 - batch_idx))
         self._require_finite(terms["loss"])
-        # every process sees all held-out patterns: their mean is what one process finds, and the same for all
-        found = {f"val/{name}": value for name, value in terms.items()}
-        self.log_dict(found, batch_size=len(batch.patterns), sync_dist=True)
+        # every rank validates on all held-out patterns, so the synchronised mean equals the single-process value
+        values = {f"val/{name}": value for name, value in terms.items()}
+        self.log_dict(values, batch_size=len(batch.patterns), sync_dist=True)
         if self.config.realtime_metrics and batch_idx == 0:
             quality = self.autoencoder.image_quality(batch)
             self.log_dict({f"val/{k}": v for k, v in quality.items()}, batch_size=1, sync_dist=True)
@@ -78,7 +79,7 @@ class TrainingModule(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The network's optimiser, with warm-up and the configured schedule, stepped at every batch.
 
-        Only layers' weights decay.
+        Weight decay applies to weight matrices and kernels only.
         """
         network, layers = self.autoencoder.network, (nn.Linear, nn.Conv2d)
         matrices = [layer.weight for layer in network.modules() if isinstance(layer, layers)]
@@ -93,24 +94,24 @@ class TrainingModule(L.LightningModule):
                 [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}],
                 lr=rate,
                 betas=(0.9, 0.99),
-                fused=self.config.precision == "32-true",  # a fused one cannot be clipped in mixed precision
+                fused=self.config.precision == "32-true",  # fused: no clipping in mixed precision
             )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, self._learning_rate_factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what makes the checkpoint complete: format, history, versions; plain values and tensors only."""
+        """Add format version, history and versions, as plain values and tensors."""
         extra = {"total_steps": self.total_steps, "sums": dict(self._sums)}
         checkpoint["latentstem"] = self.autoencoder.provenance() | extra
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the history up again when training is resumed, and the sums over the steps of an unfinished epoch."""
-        ours = checkpoint["latentstem"]
-        self.autoencoder.history = {name: list(values) for name, values in ours["history"].items()}
-        self._sums = dict(ours.get("sums", {}))
+        """Restore the history and the running sums of an unfinished epoch when training is resumed."""
+        metadata = checkpoint["latentstem"]
+        self.autoencoder.history = {name: list(values) for name, values in metadata["history"].items()}
+        self._sums = dict(metadata.get("sums", {}))
 
     def _require_finite(self, loss: Tensor) -> None:
-        """Refuse to go on where the loss is not finite, in any of the processes."""
+        """Raise if the loss is not finite on any rank."""
         if self.trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(loss))):
             return
         raise TrainingError(
@@ -125,11 +126,11 @@ class TrainingModule(L.LightningModule):
         warm_up = min(1.0, (step + 1) / max(1, min(50, self.total_steps // 10)))
         if self.config.schedule == "constant":
             return warm_up
-        progress = min(1.0, max(step / self.total_steps, self.time_share))
+        progress = min(1.0, max(step / self.total_steps, self.elapsed_fraction))
         return warm_up * (0.02 + 0.98 * (1 + torch.cos(torch.tensor(progress * torch.pi)).item()) / 2)
 
     def _generator(self, number: int, rank: int = 0) -> torch.Generator:
-        # The step's own number seeds it, so that a resumed run draws what an uninterrupted one would have drawn;
-        # processes draw apart. On a CPU, PyTorch heeds the lowest 32 bits alone.
+        # Seeded by the step number, so that a resumed run draws the same numbers; each rank has its own stream.
+        # PyTorch's CPU generator uses only the lowest 32 bits of a seed.
         seed = (self.config.seed * 1_000_003 + number + rank * 0x9E3779B1) % 2**32
         return torch.Generator(device=self.device).manual_seed(seed)

@@ -6,18 +6,11 @@ import shutil
 from pathlib import Path
 
 from ..errors import ArgumentError
+from .formatting import format_bytes
 
-__all__ = ["format_bytes", "require_disk_space"]
+__all__ = ["require_disk_space"]
 
 _RESERVED_BYTES = 2**29  # that must stay free after writing a large file
-
-
-def format_bytes(nbytes: float) -> str:
-    """Format a number of bytes: ``8.6 GB``."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if nbytes >= size:
-            return f"{nbytes / size:.{1 if nbytes < 99.95 * size else 0}f} {unit}"
-    return f"{nbytes / 1e3:.0f} kB"
 
 
 def require_disk_space(path: str | Path, nbytes: int) -> None:

@@ -27,7 +27,7 @@ def keep_earlier_results(
     Yields
     ------
     Path or None
-        Where the earlier files are; None if there are none.
+        Folder of the earlier files; None if there are none.
     """
     existing = [name for name in names if (folder / name).exists()]
     if not existing:

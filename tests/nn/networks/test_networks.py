@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentstem.nn.neighbourhood import neighbourhood
+from latentstem.nn.batches import ScoreBatch
+from latentstem.nn.neighbourhood import ring_count
 from latentstem.nn.networks import build_network, compact, resnet
 
 NETWORKS = ["compact", "resnet"]
@@ -18,7 +19,7 @@ NETWORKS = ["compact", "resnet"]
 def narrow():
     """A narrow edition of the reference network: the same, but quick."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resnet, "_WIDTH", 16)
+        patch.setattr(resnet, "_CHANNELS", 16)
         yield
 
 
@@ -33,15 +34,16 @@ def network(name, shape=(16, 20), latent_dim=4, initialise=True, **arguments):
 
 
 def inputs(net, n, radius=0, **options):
-    """What the network sees of n patterns: the patterns, or their scores amid those of neighbours."""
-    if not net.components:
-        return (torch.rand(n, *net.shape, **options),)
-    scores = torch.randn(n, net.components, **options)
-    if not radius:
-        return (scores,)
-    rings = int(neighbourhood(radius)[1].max()) + 1
-    members = torch.randint(0, 5, (n, rings)).to(scores)
-    return scores, members[:, :, None] * torch.randn(n, rings, net.components, **options), members
+    """What the network sees of n patterns: the patterns, or their scores and their neighbours'."""
+    if not net.n_components:
+        return torch.rand(n, *net.shape, **options)
+    scores, rings = torch.randn(n, net.n_components, **options), ring_count(radius)
+    counts = torch.randint(0, 5, (n, rings)).to(scores)
+    return ScoreBatch(scores, counts[:, :, None] * torch.randn(n, rings, net.n_components, **options), counts)
+
+
+def encode(net, seen):
+    return net.encode_scores(seen) if net.n_components else net.encode(seen)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -56,7 +58,7 @@ def inputs(net, n, radius=0, **options):
 def test_any_pattern_shape(name, height, width, k, radius, counts):
     net = network(name, (height, width), k, context=radius, counts=counts).eval()
     with torch.no_grad():
-        z = net.encode(*inputs(net, 2, radius))
+        z = encode(net, inputs(net, 2, radius))
         y = net.decode(z)
     assert z.shape == (2, k)
     assert y.shape == (2, height, width)
@@ -68,7 +70,7 @@ def test_any_pattern_shape(name, height, width, k, radius, counts):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_part_of_the_network_learns(name):
     net = network(name, context=1, counts=True)
-    (net.decode(net.encode(*inputs(net, 6, 1))) - torch.rand(6, 16, 20)).square().mean().backward()
+    (net.decode(encode(net, inputs(net, 6, 1))) - torch.rand(6, 16, 20)).square().mean().backward()
     idle = [
         n
         for n, p in net.named_parameters()
@@ -82,35 +84,38 @@ def test_patterns_do_not_see_each_other_in_use(name):
     net = network(name, context=1)
     with torch.no_grad():
         for _ in range(3):  # batch statistics, where there are any
-            net.encode(*inputs(net, 8, 1))
+            encode(net, inputs(net, 8, 1))
         net.eval()
         x = inputs(net, 5, 1)
         others = inputs(net, 7, 1)
-        z = net.encode(*x)
-        mixed = [torch.cat([one[:2], 9 * other]) for one, other in zip(x, others, strict=True)]
-        torch.testing.assert_close(net.encode(*mixed)[:2], z[:2], rtol=1e-4, atol=1e-5)
+        z = encode(net, x)
+        if net.n_components:
+            mixed = ScoreBatch(*(torch.cat([a[:2], 9 * b]) for a, b in zip(x, others, strict=True)))
+        else:
+            mixed = torch.cat([x[:2], 9 * others])
+        torch.testing.assert_close(encode(net, mixed)[:2], z[:2], rtol=1e-4, atol=1e-5)
         y = net.decode(z)
         torch.testing.assert_close(net.decode(z[1:2]), y[1:2], rtol=1e-4, atol=1e-5)
 
 
 def test_compact_sees_the_neighbours():
     net = network("compact", context=1).eval()
-    scores, rings, members = inputs(net, 3, 1)
-    members = members + 1
+    batch = inputs(net, 3, 1)
+    batch = batch._replace(ring_counts=batch.ring_counts + 1)
+    brighter = batch._replace(ring_sums=batch.ring_sums + batch.ring_counts[:, :, None])
     with torch.no_grad():
-        z = net.encode(scores, rings, members)
-        assert not torch.allclose(z, net.encode(scores, rings + members[:, :, None], members))
-        assert not torch.allclose(z, net.encode(scores + 1, rings, members))
-        none = torch.zeros_like(rings), torch.zeros_like(members)
-        torch.testing.assert_close(net.encode(scores), net.encode(scores, *none))
+        z = net.encode_scores(batch)
+        assert not torch.allclose(z, net.encode_scores(brighter))
+        assert not torch.allclose(z, net.encode_scores(batch._replace(scores=batch.scores + 1)))
 
 
 def test_compact_starts_from_the_leading_components():
     for context in (0, 2):
         net = network("compact", context=context).eval()
-        scores = inputs(net, 5)[0]
+        scores = torch.randn(5, net.n_components)
+        batch = ScoreBatch.without_neighbours(scores, ring_count(context))
         with torch.no_grad():
-            torch.testing.assert_close(net.encode(scores), scores[:, :4])
+            torch.testing.assert_close(net.encode_scores(batch), scores[:, :4])
 
 
 @pytest.mark.parametrize("counts", [True, False])
@@ -143,7 +148,7 @@ def test_the_background_of_counts_varies_smoothly_with_the_latents():
         net.level.fill_(-1e-6)
         net.background.copy_(torch.rand(40, 48) + 0.5)
         assert torch.allclose(net.decode(torch.ones(1, 4))[0], net.background, atol=1e-5)
-        net.diffuse[-1].bias.copy_(torch.linspace(-1, 1, 6).repeat(6))  # brighter to the right
+        net.background_mlp[-1].bias.copy_(torch.linspace(-1, 1, 6).repeat(6))  # brighter to the right
         ratio = (net.decode(torch.ones(1, 4)) / net.background)[0].log()
     assert ratio[:, -1].mean() - ratio[:, 0].mean() > 1.5
     assert ratio.diff(dim=0).abs().max() < 1e-3
@@ -156,9 +161,10 @@ def test_what_is_far_off_is_finite(counts):
     """A cosmic ray in a pattern, and latents that no training pattern has."""
     net = network("compact", counts=counts).eval()
     with torch.no_grad():
-        for layer in (net.bend[-1], net.diffuse[-1]):
+        for layer in (net.encoder_mlp[-1], net.background_mlp[-1]):
             layer.weight.normal_()
-        y = net.decode(net.encode(1e5 * inputs(net, 20)[0]))
+        scores = 1e5 * torch.randn(20, net.n_components)
+        y = net.decode(net.encode_scores(ScoreBatch.without_neighbours(scores, 0)))
     assert torch.isfinite(y).all()
     assert torch.isfinite(y.square()).all()
 
@@ -178,7 +184,7 @@ def test_no_narrower_bottleneck_than_the_latents(name, shape):
             net.embed.bias.fill_(1e3)  # lift every latent above its ReLU
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        assert rank(net.encode(*inputs(net, 200, generator=generator, dtype=torch.float64))) == k
+        assert rank(encode(net, inputs(net, 200, generator=generator, dtype=torch.float64))) == k
         z = torch.rand(200, k, generator=generator, dtype=torch.float64)
         assert rank(net.decode(z)) >= k
 
@@ -195,7 +201,8 @@ def test_latents_add_capacity():
         for _ in range(300):
             x = torch.rand(128, 8, 8, generator=generator)
             scores = 12**0.5 * (x - 0.5).flatten(1)  # each pixel is a component, of unit variance
-            error = (net.decode(net.encode(scores)) - x).square().mean()
+            latents = net.encode_scores(ScoreBatch.without_neighbours(scores, 0))
+            error = (net.decode(latents) - x).square().mean()
             optimiser.zero_grad()
             error.backward()
             optimiser.step()
@@ -226,7 +233,7 @@ def test_resnet_latents_are_non_negative():
 def test_resnet_is_the_reference_size():
     """128 channels, three blocks each way: about 3.6 million parameters at 32 latents."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resnet, "_WIDTH", 128)
+        patch.setattr(resnet, "_CHANNELS", 128)
         assert 3.4e6 < count(network("resnet", latent_dim=32, initialise=False)) < 3.8e6
 
 
@@ -240,14 +247,14 @@ def test_other_axes_decode_to_the_same(k, radius, counts, seed):
         torch.from_numpy(rng.normal(size=(k, k)) + 3 * np.eye(k)),
     )
     with torch.no_grad():
-        for layer in (net.bend[-1], net.diffuse[-1]):  # which start at nothing
+        for layer in (net.encoder_mlp[-1], net.background_mlp[-1]):  # which start at nothing
             layer.weight.normal_(0, 0.1)
             layer.bias.normal_()
         seen = inputs(net, 5, radius)
-        before = net.encode(*seen)
+        before = net.encode_scores(seen)
         patterns = net.decode(before)
-        net.set_axes(centre, axes)
-        after = net.encode(*seen)
+        net.rotate_latents(centre, axes)
+        after = net.encode_scores(seen)
         assert after.double() == pytest.approx((before - centre) @ axes, rel=1e-4, abs=1e-4)
         assert net.decode(after) == pytest.approx(patterns, rel=1e-3, abs=1e-3)
 
@@ -258,16 +265,16 @@ def test_what_is_added_has_the_gradients_of_its_formula():
     background, log_factor = torch.rand(4, 5, generator=rng).double() + 0.1, 0.3 * x.flip(0)
     inputs = [value.requires_grad_() for value in (x, level, background, log_factor.detach())]
     unit = torch.tensor(0.7).double()
-    got = compact._Added.apply(*inputs, unit)
+    got = compact._AddInQuadrature.apply(*inputs, unit)
     change, below = x + level, background * log_factor.exp()
     added = (below**2 + change**2).sqrt()
-    want = unit * torch.where(change > 0, added, below + compact._SLOPE * change)
+    want = unit * torch.where(change > 0, added, below + compact._NEGATIVE_SLOPE * change)
     torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-6)
-    assert torch.autograd.gradcheck(lambda *parts: compact._Added.apply(*parts, unit), inputs)
+    assert torch.autograd.gradcheck(lambda *parts: compact._AddInQuadrature.apply(*parts, unit), inputs)
 
 
 @pytest.mark.parametrize("contiguous", [True, False])
 def test_pixels_of_the_grid_are_spread_as_by_a_pixel_shuffle(contiguous):
     x = torch.arange(2 * 16 * 3 * 5.0).reshape(2, 16, 3, 5)
     x = x if contiguous else x.contiguous(memory_format=torch.channels_last)
-    assert torch.equal(compact._spread(x), torch.nn.functional.pixel_shuffle(x, 4)[:, 0])
+    assert torch.equal(compact._unshuffle(x), torch.nn.functional.pixel_shuffle(x, 4)[:, 0])

@@ -10,5 +10,5 @@ __all__ = ["Likelihood", "build_likelihood"]
 
 
 def build_likelihood(name: str, preprocessing: Preprocessing) -> Likelihood:
-    """The likelihood of that name."""
+    """Create the likelihood of that name."""
     return named_classes(__name__, Likelihood)[name](preprocessing)

@@ -1,4 +1,4 @@
-"""What every likelihood does."""
+"""Interface of the likelihoods."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ __all__ = ["Likelihood"]
 
 
 class Likelihood:
-    """How far recorded values are from those that the network expects, and what the network's output means.
+    """Error of a prediction, and the meaning of the network's output.
 
     Parameters
     ----------
     preprocessing : Preprocessing
-        Its statistics say what one electron is, and how large values are.
+        Its statistics give the value of one electron and the range of values.
     """
 
-    #: what ``reconstruction=`` calls it
+    #: value of ``reconstruction=``
     name: ClassVar[str]
-    #: whether the network gives the square root of expected counts
+    #: whether the network's output is the square root of expected counts
     counts = False
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self.preprocessing = preprocessing
 
     def expected(self, output: Tensor) -> Tensor:
-        """The network's output (B, h, w) to expected detector values."""
+        """Convert the network's output (B, h, w) to expected detector values."""
         return self.preprocessing.inverse(output)
 
     def output(self, values: Tensor) -> Tensor:
-        """Detector values (B, h, w) to the output of a network that expects them."""
+        """Ideal network output for detector values (B, h, w)."""
         return self.preprocessing(values)
 
     def unit(self) -> Tensor | None:
-        """What one electron makes in the network's output, where that is known."""
+        """Value of one electron in the network's output, if known."""
         return None
 
     def error(self, output: Tensor, values: Tensor, fraction: float) -> Tensor:
@@ -50,6 +50,6 @@ class Likelihood:
         values : Tensor, shape (B, h, w)
             Recorded detector values.
         fraction : float
-            Of the dose that `values` have, less than 1 where counts were split.
+            Dose of `values` relative to the recorded patterns; 0.5 for thinned counts.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Errors of single pixels in the preprocessed space, for values that are no counts."""
+"""Errors of single pixels in the preprocessed space, for data that are not counts."""
 
 from __future__ import annotations
 

@@ -11,8 +11,11 @@ from .base import Likelihood
 
 __all__ = ["Poisson", "poisson_deviance"]
 
-_LEAST = 1e-20  # counts that are divided by
-_FLOOR, _FLOOR_OF_MEAN = 1e-4, 0.01  # of expected counts: no more than matters at usual doses
+_MIN_COUNTS = 1e-20  # avoids division by 0
+_FLOOR, _FLOOR_OF_MEAN = (
+    1e-4,
+    0.01,
+)  # of expected counts: 1% of the mean, at most 1e-4: no effect at usual doses
 
 
 class Poisson(Likelihood):
@@ -57,26 +60,25 @@ def poisson_deviance(expected: Tensor, counts: Tensor, floor: Tensor | float = 1
     counts : Tensor, same shape
         Observed counts.
     floor : Tensor or float
-        Is added to the expected counts, which keeps the logarithm finite where nothing is expected.
+        Added to the expected counts, to keep the logarithm finite where they are 0.
     """
-    deviance: Tensor = _Deviance.apply(expected + floor, counts)
+    deviance: Tensor = _PoissonDeviance.apply(expected + floor, counts)
     return deviance
 
 
-class _Deviance(torch.autograd.Function):
-    """Exact to single precision also where many counts are predicted well: the logarithm is of one plus a difference.
+class _PoissonDeviance(torch.autograd.Function):
+    """Deviance via log1p, accurate in float32 also at high counts.
 
-    ``n ln(n / lambda)`` itself is rounded to 10^-7 n, which at 10^6 counts is all there is.
+    ``n ln(n / lambda)`` has a rounding error of 10^-7 n, which at 10^6 counts is as large as the deviance.
     """
 
     @staticmethod
     def forward(ctx: Any, expected: Tensor, counts: Tensor) -> Tensor:
         ctx.save_for_backward(expected, counts)
         difference = expected - counts
-        smaller = torch.minimum(expected, counts).clamp_min_(_LEAST)
-        ratio = (difference.abs() / smaller).clamp_max_(
-            torch.finfo(counts.dtype).max
-        )  # infinity times no counts
+        smaller = torch.minimum(expected, counts).clamp_min_(_MIN_COUNTS)
+        largest = torch.finfo(counts.dtype).max
+        ratio = (difference.abs() / smaller).clamp_max_(largest)  # avoid inf * 0
         return difference.sub_(ratio.log1p_().mul_(difference.sign()).mul_(counts))
 
     @staticmethod

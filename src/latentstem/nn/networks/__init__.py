@@ -11,5 +11,5 @@ __all__ = ["Network", "build_network"]
 
 
 def build_network(name: str, shape: tuple[int, int], latent_dim: int, **options: Any) -> Network:
-    """The network of that name; see `Network` for its parameters."""
+    """Create the network of that name; see `Network` for its parameters."""
     return named_classes(__name__, Network)[name](shape, latent_dim, **options)

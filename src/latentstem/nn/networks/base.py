@@ -1,4 +1,4 @@
-"""What every network does."""
+"""Interface of the networks."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ class Network(nn.Module):
     latent_dim : int
         Number of latents k.
     context : int
-        Radius of the neighbourhood that the encoder sees, in scan positions.
+        Radius of the encoder's neighbourhood, in scan positions.
     counts : bool
         Whether the output is the square root of expected counts.
     format_version : int
-        Of the checkpoint format that the weights are from: a network goes on as it began.
+        Format of the checkpoint the weights come from; selects the network's variant.
     """
 
-    #: what ``network=`` calls it
+    #: value of ``network=``
     name: ClassVar[str]
-    #: whether weights made for one pattern shape serve another
+    #: whether trained weights can be used for another pattern shape
     shape_independent = False
-    #: how many principal components the encoder sees of a pattern; 0 where it sees the preprocessed pattern
+    #: number of principal components the encoder takes as input; 0 if it takes the preprocessed pattern
     n_components = 0
-    #: what its weights are trained with
+    #: optimiser of the weights
     optimiser: Literal["adamw", "muon"] = "adamw"
 
     def __init__(
@@ -50,35 +50,35 @@ class Network(nn.Module):
         self.shape, self.latent_dim = shape, latent_dim
 
     def encode(self, x: Tensor) -> Tensor:
-        """Latents (B, k) of preprocessed patterns (B, h, w), of a network that sees those."""
+        """Latents (B, k) of preprocessed patterns (B, h, w), if `n_components` is 0."""
         raise NotImplementedError
 
     def encode_scores(self, batch: ScoreBatch) -> Tensor:
-        """Latents (B, k) of scores, of a network that has `n_components`."""
+        """Latents (B, k) of scores, if there are `n_components`."""
         raise NotImplementedError
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents (B, k) to patterns (B, h, w) in the network's output space."""
         raise NotImplementedError
 
-    def initialise(self, y: Tensor, unit: Tensor | None) -> None:
-        """Start from a sample.
+    def initialise(self, mean_patterns: Tensor, electron_value: Tensor | None) -> None:
+        """Initialise weights from a sample of patterns.
 
         Parameters
         ----------
-        y : Tensor, shape (n, h, w)
-            Patterns averaged with their neighbours, as the decoder should give them.
-        unit : Tensor or None
-            What one electron makes in the decoder's output, where that is known.
+        mean_patterns : Tensor, shape (n, h, w)
+            Neighbour means, in the decoder's output space.
+        electron_value : Tensor or None
+            Value of one electron in the decoder's output space, if known.
         """
 
-    def set_axes(self, centre: Tensor, axes: Tensor) -> None:
-        """Express latents in other axes: z becomes (z - centre) @ axes, and decodes to the same pattern.
+    def rotate_latents(self, centre: Tensor, axes: Tensor) -> None:
+        """Change the basis of the latent space: z becomes (z - centre) @ axes; decoded patterns do not change.
 
         Parameters
         ----------
         centre : Tensor, shape (k,), float64
         axes : Tensor, shape (k, k), float64
-            One column for each axis.
+            One column for each new axis.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The default network: principal components and small dense layers to the latents, convolutions back to the pattern."""
+"""The default network: an MLP from principal component scores to latents, and a convolutional decoder."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .base import Network
 
 __all__ = ["CompactAutoencoder"]
 
-_COMPONENTS = 128  # that the encoder sees
-_PATCH = 4  # detector pixels that share one place on the decoder's grid
-_MAPS = 16  # feature maps on that grid
-_KNOTS = 6  # control points of the diffuse background along each axis
-_MOST = 4.0  # logarithm of the background's factor, at most: latents of what was never seen may be far off
-_SLOPE = 0.003  # what is left of changes below the background
-_WIDTH = 128  # of the dense layers, at least
+_N_COMPONENTS = 128  # principal components used as encoder input
+_UPSAMPLING = 4  # detector pixels per pixel of the decoder's grid, along each axis
+_N_FEATURE_MAPS = 16
+_N_CONTROL_POINTS = 6  # of the diffuse background, along each axis
+_MAX_LOG_FACTOR = 4.0  # clip value of the log background factor, for latents far outside the training data
+_NEGATIVE_SLOPE = 0.003  # slope for negative changes (as in a leaky ReLU)
+_HIDDEN_WIDTH = 128  # minimum width of the dense layers
 _STORED = {  # names in checkpoints
     "ring_means.": "around.",
     "encoder_mlp.": "bend.",
@@ -32,32 +32,39 @@ _STORED = {  # names in checkpoints
 }
 
 
-def _dense(widths: list[int], activation: nn.Module) -> nn.Sequential:
+def _mlp(widths: list[int], activation: nn.Module) -> nn.Sequential:
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise(widths):
         layers += [nn.Linear(width_in, width_out), activation]
     return nn.Sequential(*layers[:-1])
 
 
-def _splines(pixels: int) -> Tensor:
-    """Cubic B-splines at the pixels of one axis, (pixels, _KNOTS)."""
-    knots = np.concatenate([[0.0] * 3, np.linspace(0, 1, _KNOTS - 2), [1.0] * 3])
-    places = (np.arange(pixels) + 0.5) / pixels
-    return torch.from_numpy(BSpline.design_matrix(places, knots, 3).toarray()).float()
+def _spline_basis(pixels: int) -> Tensor:
+    """Cubic B-splines at the pixels of one axis, (pixels, _N_CONTROL_POINTS)."""
+    knots = np.concatenate([[0.0] * 3, np.linspace(0, 1, _N_CONTROL_POINTS - 2), [1.0] * 3])
+    pixel_centres = (np.arange(pixels) + 0.5) / pixels
+    return torch.from_numpy(BSpline.design_matrix(pixel_centres, knots, 3).toarray()).float()
 
 
 def _unshuffle(x: Tensor) -> Tensor:
-    """Pixels (B, _PATCH^2, h, w) of each place on the grid to (B, h * _PATCH, w * _PATCH).
+    """Pixels (B, _UPSAMPLING^2, h, w) of each grid pixel to (B, h * _UPSAMPLING, w * _UPSAMPLING).
 
-    As `torch.nn.functional.pixel_shuffle`, which takes twice as long with channels last in memory.
+    Same as `torch.nn.functional.pixel_shuffle`, but twice as fast for channels-last tensors.
     """
-    return x.permute(0, 2, 3, 1).unflatten(3, (_PATCH, _PATCH)).transpose(2, 3).flatten(3).flatten(1, 2)
+    return (
+        x.permute(0, 2, 3, 1)
+        .unflatten(3, (_UPSAMPLING, _UPSAMPLING))
+        .transpose(2, 3)
+        .flatten(3)
+        .flatten(1, 2)
+    )
 
 
 class _AddInQuadrature(torch.autograd.Function):
-    """Square root of the expected intensity: what is above the background is added to it as intensities are.
+    """Square root of the expected intensity: add background and positive change as intensities.
 
-    For a background b and a change c, sqrt(b^2 + max(c, 0)^2) + _SLOPE min(c, 0), in few passes over the pixels.
+    For background b and change c: sqrt(b^2 + max(c, 0)^2) + _NEGATIVE_SLOPE min(c, 0). A custom autograd function, to
+    save passes over memory.
     """
 
     @staticmethod
@@ -65,38 +72,40 @@ class _AddInQuadrature(torch.autograd.Function):
         ctx: Any, x: Tensor, level: Tensor, background: Tensor, log_factor: Tensor, unit: Tensor
     ) -> Tensor:
         change, factor = x + level, log_factor.exp()
-        below, above = factor * background, change.clamp_min(0)
-        root = below.square().addcmul_(above, above).add_(1e-9).sqrt_()
-        ctx.save_for_backward(change, factor, below, above, root, unit)
-        return root.add(change, alpha=_SLOPE).sub_(above, alpha=_SLOPE).mul_(unit)
+        scaled_background, positive_change = factor * background, change.clamp_min(0)
+        root = scaled_background.square().addcmul_(positive_change, positive_change).add_(1e-9).sqrt_()
+        ctx.save_for_backward(change, factor, scaled_background, positive_change, root, unit)
+        return root.add(change, alpha=_NEGATIVE_SLOPE).sub_(positive_change, alpha=_NEGATIVE_SLOPE).mul_(unit)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        change, factor, below, above, root, unit = ctx.saved_tensors
+        change, factor, scaled_background, positive_change, root, unit = ctx.saved_tensors
         gradient = gradient * unit
-        of_below = gradient / root
-        of_change = of_below * above
-        of_below.mul_(below)
-        of_change.addcmul_(gradient, change.lt(0).to(gradient.dtype), value=_SLOPE)
-        return of_change, of_change.sum(0), (of_below * factor).sum(0), of_below.mul_(below), None
+        of_background = gradient / root
+        of_change = of_background * positive_change
+        of_background.mul_(scaled_background)
+        of_change.addcmul_(gradient, change.lt(0).to(gradient.dtype), value=_NEGATIVE_SLOPE)
+        of_factor = (of_background * factor).sum(0)
+        return of_change, of_change.sum(0), of_factor, of_background.mul_(scaled_background), None
 
 
 class CompactAutoencoder(Network):
-    """A small network that starts from principal components.
+    """A small network on principal component scores.
 
-    The encoder sees scores: how much of each principal component is in a pattern, and in the mean over its alike
-    neighbours. A linear path and two dense layers make latents of them. The decoder is dense up to a grid of 4 x 4
-    pixels and convolutional from there, so that what all spots have in common is learnt once.
+    The encoder's input is the scores of a pattern and their means over similar neighbours; latents are the sum of a
+    linear layer and a small MLP. The decoder is an MLP up to a grid coarser by 4 than the detector, then convolutional,
+    so that features common to all diffraction spots are learnt once.
 
-    For counts, the output is the square root of the expected intensity, a sum of two parts: a background, learnt for
-    each pixel, times a smooth factor that depends on the latents, as diffuse scattering does on the thickness; and what
-    the decoder adds. What it takes away counts next to nothing: most detector pixels are empty in most patterns, and
-    there the decoder's own noise would be most of the error.
+    For counts, the output is the square root of the expected intensity, which has two parts: a background per pixel
+    times a smooth factor that depends on the latents (diffuse scattering depends on thickness), and the decoder's
+    output. Negative decoder output is nearly suppressed: most pixels are empty in most patterns, and there the
+    decoder's noise would dominate the error.
 
     Parameters
     ----------
     shape, latent_dim, context, counts, format_version
-        See `Network`. The layers of format 1 have GELU between them, later ones ReLU, which is faster and no worse.
+        See `Network`. Checkpoints of format 1 have the activation function GELU, later ones ReLU, which is faster and
+        as good.
     """
 
     name = "compact"
@@ -114,41 +123,41 @@ class CompactAutoencoder(Network):
         super().__init__(shape, latent_dim)
         self.counts = counts
         self.activation = nn.GELU("tanh") if format_version == 1 else nn.ReLU()
-        self.grid = (-(-shape[0] // _PATCH), -(-shape[1] // _PATCH))
-        self.n_components = min(max(_COMPONENTS, latent_dim), shape[0] * shape[1])
-        width = max(_WIDTH, latent_dim)
+        self.grid = (-(-shape[0] // _UPSAMPLING), -(-shape[1] // _UPSAMPLING))
+        self.n_components = min(max(_N_COMPONENTS, latent_dim), shape[0] * shape[1])
+        width = max(_HIDDEN_WIDTH, latent_dim)
         self.ring_means = RingMeans(self.n_components, context)
-        parts = 1 + self.ring_means.means if context else 1
-        self.linear = nn.Linear(parts * self.n_components, latent_dim, bias=False)
-        self.encoder_mlp = _dense([parts * self.n_components, width, width, latent_dim], self.activation)
-        self.decoder_mlp = _dense(
-            [latent_dim, width, width, _MAPS * self.grid[0] * self.grid[1]], self.activation
+        n_inputs = 1 + self.ring_means.means if context else 1
+        self.linear = nn.Linear(n_inputs * self.n_components, latent_dim, bias=False)
+        self.encoder_mlp = _mlp([n_inputs * self.n_components, width, width, latent_dim], self.activation)
+        self.decoder_mlp = _mlp(
+            [latent_dim, width, width, _N_FEATURE_MAPS * self.grid[0] * self.grid[1]], self.activation
         )
-        self.first = nn.Conv2d(_MAPS, _MAPS, 3, padding=1)
-        self.second = nn.Conv2d(_MAPS, _MAPS, 3, padding=1)
-        self.head = nn.Conv2d(_MAPS, _PATCH**2, 3, padding=1)
-        self.background_mlp = _dense([latent_dim, width // 2, _KNOTS**2], self.activation)
+        self.first = nn.Conv2d(_N_FEATURE_MAPS, _N_FEATURE_MAPS, 3, padding=1)
+        self.second = nn.Conv2d(_N_FEATURE_MAPS, _N_FEATURE_MAPS, 3, padding=1)
+        self.head = nn.Conv2d(_N_FEATURE_MAPS, _UPSAMPLING**2, 3, padding=1)
+        self.background_mlp = _mlp([latent_dim, width // 2, _N_CONTROL_POINTS**2], self.activation)
         self.level = nn.Parameter(torch.zeros(shape))
         self.background = nn.Parameter(torch.zeros(shape))
         for layer in (self.second, self.encoder_mlp[-1], self.background_mlp[-1]):
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         with torch.no_grad():
-            first = torch.eye(latent_dim, self.n_components)
-            share = [1.0] if parts == 1 else [0.1, *[0.9 / (parts - 1)] * (parts - 1)]
-            self.linear.weight.copy_(torch.cat([part * first for part in share], 1))
+            leading = torch.eye(latent_dim, self.n_components)
+            initial_weights = [1.0] if n_inputs == 1 else [0.1, *[0.9 / (n_inputs - 1)] * (n_inputs - 1)]
+            self.linear.weight.copy_(torch.cat([weight * leading for weight in initial_weights], 1))
             self.head.weight.mul_(0.1)
             nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
         self.unit: Tensor
         self.rows: Tensor
         self.columns: Tensor
         self.register_buffer("unit", torch.ones(()))
-        self.register_buffer("rows", _splines(shape[0]), persistent=False)
-        self.register_buffer("columns", _splines(shape[1]), persistent=False)
+        self.register_buffer("rows", _spline_basis(shape[0]), persistent=False)
+        self.register_buffer("columns", _spline_basis(shape[1]), persistent=False)
         keep_stored_names(self, _STORED)
 
     def encode_scores(self, batch: ScoreBatch) -> Tensor:
-        """Scores (B, q), and those of their neighbours, to latents (B, k)."""
+        """Scores (B, q) and their neighbours' ring sums to latents (B, k)."""
         x = batch.scores
         if self.linear.in_features > self.n_components:
             x = torch.cat([x, self.ring_means(batch)], 1)
@@ -156,42 +165,45 @@ class CompactAutoencoder(Network):
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents (B, k) to patterns (B, h, w)."""
-        x = (
-            self.decoder_mlp(z).unflatten(1, (*self.grid, _MAPS)).permute(0, 3, 1, 2)
-        )  # channels last in memory
+        # memory format: channels last
+        x = self.decoder_mlp(z).unflatten(1, (*self.grid, _N_FEATURE_MAPS)).permute(0, 3, 1, 2)
         x = x + self.second(self.activation(self.first(self.activation(x))))
         x = _unshuffle(self.head(self.activation(x)))[:, : self.shape[0], : self.shape[1]]
         if not self.counts:
             return self.unit * (self.background + self.level + x)
-        control = self.background_mlp(z).clamp(-_MOST, _MOST).unflatten(1, (_KNOTS, _KNOTS))
+        control = (
+            self.background_mlp(z)
+            .clamp(-_MAX_LOG_FACTOR, _MAX_LOG_FACTOR)
+            .unflatten(1, (_N_CONTROL_POINTS, _N_CONTROL_POINTS))
+        )
         log_factor = self.rows @ control @ self.columns.T
         output: Tensor = _AddInQuadrature.apply(x, self.level, self.background, log_factor, self.unit)
         return output
 
-    def initialise(self, y: Tensor, unit: Tensor | None) -> None:
-        """Start from the median pattern of the sample, and from its mean above that."""
-        self.unit.copy_(y.std().clamp_min(1e-6) if unit is None else unit)
-        y = y / self.unit
-        background, mean = y.median(0).values, y.mean(0)
+    def initialise(self, mean_patterns: Tensor, electron_value: Tensor | None) -> None:
+        """Initialise the background with the median pattern, and the level with the mean above it."""
+        self.unit.copy_(mean_patterns.std().clamp_min(1e-6) if electron_value is None else electron_value)
+        patterns = mean_patterns / self.unit
+        background, mean = patterns.median(0).values, patterns.mean(0)
         if self.counts:
             background = (background.square() + 1e-3).sqrt()
-            mean = y.square().mean(0)
+            mean = patterns.square().mean(0)
             mean = (mean + 0.01 * mean.mean()).sqrt()
         level = mean - background
-        if self.counts:  # intensities add
+        if self.counts:  # in square-root space, intensities add in quadrature
             above = (mean.square() - background.square()).clamp_min(0).sqrt()
-            level = torch.where(level < 0, level / _SLOPE, above)
+            level = torch.where(level < 0, level / _NEGATIVE_SLOPE, above)
         self.background.copy_(background)
         self.level.copy_(level)
 
     @torch.no_grad()
-    def set_axes(self, centre: Tensor, axes: Tensor) -> None:
-        """Express latents in other axes, in the first and last layers that they pass; see `Network.set_axes`."""
-        into, back = cast(nn.Linear, self.encoder_mlp[-1]), torch.linalg.inv(axes).T
-        for layer in (self.linear, into):
+    def rotate_latents(self, centre: Tensor, axes: Tensor) -> None:
+        """Change the latent basis by changing the encoder's last and the decoder's first layers; see `Network`."""
+        last_layer, inverse_axes = cast(nn.Linear, self.encoder_mlp[-1]), torch.linalg.inv(axes).T
+        for layer in (self.linear, last_layer):
             layer.weight.copy_(axes.T @ layer.weight.double())
-        into.bias.copy_(axes.T @ (into.bias.double() - centre))
-        for out in (cast(nn.Linear, self.decoder_mlp[0]), cast(nn.Linear, self.background_mlp[0])):
-            weight = out.weight.double()
-            out.bias.copy_(out.bias.double() + weight @ centre)
-            out.weight.copy_(weight @ back)
+        last_layer.bias.copy_(axes.T @ (last_layer.bias.double() - centre))
+        for first_layer in (cast(nn.Linear, self.decoder_mlp[0]), cast(nn.Linear, self.background_mlp[0])):
+            weight = first_layer.weight.double()
+            first_layer.bias.copy_(first_layer.bias.double() + weight @ centre)
+            first_layer.weight.copy_(weight @ inverse_axes)

@@ -1,4 +1,4 @@
-"""What every penalty does."""
+"""Interface of the penalties."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Penalty(nn.Module):
     It is a mean over patterns, so that its effect does not change with the batch size, and costs O(B k).
     """
 
-    #: what logs and the history call it
+    #: name in logs and the history
     name: ClassVar[str]
-    #: field of `TrainingConfig` that holds its weight
+    #: field of `TrainingConfig` with its weight
     weight: ClassVar[str]
 
     def forward(self, latents: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Latents that all vary."""
+"""Penalty on latents of low variance."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch.nn import functional as F
 
 from .base import Penalty
 
-__all__ = ["Divergence"]
+__all__ = ["VariancePenalty"]
 
 
-class Divergence(Penalty):
+class VariancePenalty(Penalty):
     r"""Penalty on latents that hardly vary from pattern to pattern, which prevents mode collapse.
 
     .. math:: L_{div} = \frac{1}{k} \sum_j \max(0, 1 - \sqrt{\mathrm{var}_i\, a_{ij} + 10^{-6}})
 
     The variance term of VICReg (Bardes, Ponce, LeCun, ICLR 2022, eq. 1): bounded, zero as soon as each latent
-    spreads by one, and strongest for the least active latent.
+    has a standard deviation of 1, and strongest for the least active latent.
     """
 
     name = "divergence"

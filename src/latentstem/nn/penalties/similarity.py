@@ -1,4 +1,4 @@
-"""Latents that differ from pattern to pattern."""
+"""Penalty on similar latents."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 from .base import Penalty
 
-__all__ = ["Similarity"]
+__all__ = ["CosineSimilarityPenalty"]
 
 
-class Similarity(Penalty):
+class CosineSimilarityPenalty(Penalty):
     r"""Mean pairwise cosine similarity of the embeddings: the contrastive term, which makes them diverse.
 
     .. math:: L_{sim} = \frac{1}{B(B-1)} \sum_{i \ne j} \frac{a_i \cdot a_j}{|a_i| |a_j|}

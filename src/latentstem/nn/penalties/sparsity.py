@@ -1,4 +1,4 @@
-"""Sparse latents."""
+"""Penalty that makes latents sparse."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from torch import Tensor
 
 from .base import Penalty
 
-__all__ = ["Sparsity"]
+__all__ = ["L1Penalty"]
 
 
-class Sparsity(Penalty):
+class L1Penalty(Penalty):
     r"""L1 norm of the latents, which makes them sparse.
 
     .. math:: L_1(a) = \frac{1}{B} \sum_i \sum_j |a_{ij}|

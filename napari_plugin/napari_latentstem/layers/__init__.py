@@ -1,0 +1,1 @@
+"""Napari layers of a scan, and the files they come from and go to."""

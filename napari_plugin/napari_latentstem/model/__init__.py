@@ -1,0 +1,1 @@
+"""What the panel knows and computes, without Qt and napari."""

@@ -1,0 +1,116 @@
+"""The commands that apply a model to a scan: ``latentstem embed`` and ``reconstruct``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .arguments import Data, Model, Overwrite, ScanMask, ScanShape, Scheduler
+from .inputs import open_data
+from .messages import friendly_errors
+
+if TYPE_CHECKING:
+    from ..scan.scan import Scan
+
+__all__ = ["embed", "reconstruct"]
+
+
+def embed(
+    data: Data,
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", help=".npz, .hspy, .zspy, or .h5 (py4DSTEM).")] = Path(
+        "latents.npz"
+    ),
+    scan: ScanShape = None,
+    scan_mask: ScanMask = None,
+    smooth: Annotated[
+        int | None,
+        typer.Option(
+            help="Smoothing radius in scan positions (similar neighbours only); 0: no smoothing. Default: the model's "
+            "context."
+        ),
+    ] = None,
+    scheduler: Scheduler = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the latent maps of a scan."""
+    written: list[Path] = []
+    with friendly_errors(interrupted=lambda: _written_files_message(written)):
+        from ..hosts.latent_files import save_latents
+        from ..inference.cluster import connect_scheduler
+        from ..io.output_files import latent_suffixes
+
+        opened = open_data(data, scan, scan_mask)
+        inputs = [*data, model, *(scan_mask or ())]
+        outputs = _output_paths(opened, output, latent_suffixes(), overwrite, inputs)
+
+        from ..inference.model import load
+
+        loaded = load(model)
+        with connect_scheduler(scheduler) as client:
+            for path, single_scan in outputs:
+                embedding = loaded.embed(single_scan, smooth=smooth, client=client, progress=True)
+                save_latents(embedding, path)
+                written.append(path)
+                latents, positions = embedding.latent_dim, _times(single_scan.scan_shape)
+                typer.echo(f"{path}: {latents} latents at {positions} scan positions")
+
+
+def reconstruct(
+    data: Data,
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", help=".npy, .npz, .hspy, .zspy, or .h5 (py4DSTEM).")],
+    scan: ScanShape = None,
+    scan_mask: ScanMask = None,
+    scheduler: Scheduler = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the denoised diffraction patterns of a scan, block by block."""
+    written: list[Path] = []
+    with friendly_errors(interrupted=lambda: _written_files_message(written)):
+        from ..inference.cluster import connect_scheduler
+        from ..io.output_files import pattern_suffixes
+
+        opened = open_data(data, scan, scan_mask)
+        inputs = [*data, model, *(scan_mask or ())]
+        outputs = _output_paths(opened, output, pattern_suffixes(), overwrite, inputs)
+
+        from ..inference.model import load
+
+        loaded = load(model)
+        with connect_scheduler(scheduler) as client:
+            for path, single_scan in outputs:
+                loaded.reconstruct(single_scan, out=path, overwrite=overwrite, client=client, progress=True)
+                written.append(path)
+                patterns, pixels = _times(single_scan.scan_shape), _times(single_scan.pattern_shape)
+                typer.echo(f"{path}: {patterns} patterns of {pixels} pixels")
+
+
+def _output_paths(
+    scan: Scan, output: Path, suffixes: dict[str, str], overwrite: bool, inputs: list[Path]
+) -> list[tuple[Path, Scan]]:
+    """Each scan with its output file; for a series, the name of the scan is appended to the file name."""
+    from ..io.output_files import check_output
+    from ..report.output_folder import file_names
+    from ..scan.series import Series
+
+    outputs = [(output, scan)]
+    if isinstance(scan, Series):
+        names = file_names(scan)
+        paths = [output.with_name(f"{output.stem}_{name}{output.suffix}") for name in names]
+        outputs = list(zip(paths, scan.scans, strict=True))
+    for path, _ in outputs:
+        check_output(path, suffixes, overwrite, [scan, *inputs])
+    return outputs
+
+
+def _written_files_message(written: list[Path]) -> str:
+    if not written:
+        return "Nothing was written."
+    return f"Written completely: {', '.join(map(str, written))}. The rest was not written."
+
+
+def _times(shape: tuple[int, int]) -> str:
+    return f"{shape[0]} x {shape[1]}"

@@ -1,0 +1,55 @@
+"""Reconstructions of some scan positions, without a pass over the scan."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ..nn.autoencoder import Autoencoder
+from ..nn.batches import PatternBatch
+from ..nn.neighbourhood import NeighbourPositions
+from ..nn.preprocessing import patterns_to_tensor
+from ..nn.scan_sample import excluded_positions
+from ..nn.scan_scores import ScanScores
+from ..scan.scan import Scan
+
+__all__ = ["reconstruct_positions"]
+
+
+def reconstruct_positions(
+    autoencoder: Autoencoder, scan: Scan, positions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Recorded and reconstructed patterns; only these and the neighbours that the model needs are read.
+
+    Parameters
+    ----------
+    autoencoder : Autoencoder
+        Trained on patterns of this shape.
+    scan : Scan
+        With its masks.
+    positions : ndarray of int, shape (n,)
+        Flat scan positions that are not excluded.
+
+    Returns
+    -------
+    recorded, reconstructed : ndarray, shape (n, H, W)
+    """
+    components, excluded = autoencoder.principal_components, excluded_positions(scan)
+    is_valid, neighbours = NeighbourPositions(excluded, components.radius)(positions)
+    read = np.union1d(positions, neighbours[is_valid])
+    patterns = scan.read(read)
+    scores, variances = components(autoencoder.values(patterns_to_tensor(patterns)))
+    count = scan.n_positions
+    known = ScanScores(
+        components, _scattered(scores, read, count), _scattered(variances, read, count), excluded
+    )
+    recorded = patterns[np.searchsorted(read, positions)]
+    batch = PatternBatch(patterns_to_tensor(recorded), known(positions))
+    return recorded, autoencoder.decode_patterns(autoencoder.encode_batch(batch)).numpy()
+
+
+def _scattered(values: torch.Tensor, positions: np.ndarray, count: int) -> torch.Tensor:
+    """Values (n, q) at their positions in an array (count, q) whose other rows take no memory."""
+    every = np.zeros((count, values.shape[1]), np.float32)
+    every[positions] = values.numpy()
+    return torch.from_numpy(every)

@@ -1,0 +1,84 @@
+"""Residuals of reconstructions, and scan positions where these are typical, smallest and largest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..inference.embedding import Embedding
+    from ..inference.model import LatentModel
+    from ..scan.scan import Scan
+
+__all__ = ["example_positions", "residual", "sampled_residuals", "unsmoothed_latents"]
+
+_MAX_CANDIDATES = 1024  # number of patterns from which examples are selected
+_PATTERNS_PER_BATCH = 256
+
+
+def example_positions(residuals: np.ndarray) -> dict[str, tuple[int, int]]:
+    """Scan row and column where the residual is typical (the median), best and worst.
+
+    Parameters
+    ----------
+    residuals : ndarray, shape (Ny, Nx)
+        One number for each scan position; NaN if it is not a candidate.
+    """
+    ranked = np.argsort(residuals, axis=None, kind="stable")[: int(np.isfinite(residuals).sum())]
+    flat = {"typical": ranked[len(ranked) // 2], "best": ranked[0], "worst": ranked[-1]}
+    return {name: divmod(int(position), residuals.shape[1]) for name, position in flat.items()}
+
+
+def unsmoothed_latents(embedding: Embedding) -> np.ndarray:
+    """Latents (Ny, Nx, k) as the encoder gives them, which are those that the decoder takes."""
+    return embedding.maps if embedding.unsmoothed is None else embedding.unsmoothed
+
+
+def sampled_residuals(model: LatentModel, scan: Scan, embedding: Embedding) -> np.ndarray:
+    """Mean squared `residual` of about a thousand patterns from all parts of a scan, NaN elsewhere.
+
+    Parameters
+    ----------
+    model : LatentModel
+        Fits the scan.
+    scan : Scan
+        The data.
+    embedding : Embedding
+        Latents of the scan.
+
+    Returns
+    -------
+    ndarray, shape (Ny, Nx)
+    """
+    latents = unsmoothed_latents(embedding).reshape(scan.n_positions, -1)
+    residuals = np.full(scan.n_positions, np.nan)
+    stride = max(1, round(scan.n_positions / _MAX_CANDIDATES))
+    for block in list(scan.blocks(32))[::stride]:
+        for batch in np.array_split(block, -(-len(block) // _PATTERNS_PER_BATCH)):
+            positions = batch if scan.scan_mask is None else batch[~scan.scan_mask.ravel()[batch]]
+            if len(positions):
+                difference = residual(scan.read(positions), model.decode(latents[positions]))
+                residuals[positions] = np.nanmean(difference**2, axis=(1, 2))
+    return residuals.reshape(scan.scan_shape)
+
+
+def residual(patterns: np.ndarray, reconstructed: np.ndarray) -> np.ndarray:
+    """Residual divided by the square root of the reconstruction.
+
+    For counts the unit is the standard deviation of the Poisson noise. The divisor is at least the square root of a
+    tenth of the pattern's mean, so that single electrons in dark regions do not dominate.
+
+    Parameters
+    ----------
+    patterns, reconstructed : ndarray, shape (n, H, W)
+
+    Returns
+    -------
+    ndarray, shape (n, H, W), float64
+        NaN where the reconstruction is exactly 0: excluded pixels.
+    """
+    expected = np.asarray(reconstructed, dtype=np.float64)
+    floor = 0.1 * np.abs(expected).mean((1, 2), keepdims=True)
+    root = np.sqrt(np.maximum(expected, np.maximum(floor, np.finfo(np.float64).tiny)))
+    return np.where(expected == 0, np.nan, (patterns - expected) / root)

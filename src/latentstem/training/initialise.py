@@ -1,0 +1,54 @@
+"""Fit statistics to the data, and initialise the weights of a run."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..nn.autoencoder import Autoencoder
+from ..nn.scan_sample import sample_values, sample_with_neighbour_means
+from ..scan.scan import Scan
+
+__all__ = ["initialise"]
+
+_MAX_SAMPLE_PATTERNS = 2048
+_MAX_SAMPLE_VALUES = 2**26  # limit on sampled detector values (at least 64 patterns are used)
+
+
+def initialise(
+    autoencoder: Autoencoder, scan: Scan, positions: np.ndarray, counts: bool, start: Autoencoder | None
+) -> None:
+    """Fit statistics and principal components, and set the initial weights.
+
+    Parameters
+    ----------
+    autoencoder : Autoencoder
+        Changed in place.
+    scan : Scan
+    positions : ndarray of int
+        Flat training positions.
+    counts : bool
+        Whether the data are electron counts.
+    start : Autoencoder, optional
+        Trained autoencoder to take weights and their statistics from.
+    """
+    seed, network, components = (
+        autoencoder.config.seed,
+        autoencoder.network,
+        autoencoder.principal_components,
+    )
+    detector = autoencoder.preprocessing.detector
+    detector.set_mask(scan.pattern_mask)
+    autoencoder.preprocessing.fit(sample_values(scan, positions, detector, seed), counts=counts)
+    limit = min(_MAX_SAMPLE_PATTERNS, max(64, _MAX_SAMPLE_VALUES // int(np.prod(detector.shape))))
+    sample = np.sort(np.random.default_rng([seed, 5]).permutation(positions)[:limit])
+    patterns, neighbour_means = sample_with_neighbour_means(scan, sample, detector)
+    if start is not None:
+        autoencoder.preprocessing.load_statistics(start.preprocessing)
+        network.load_state_dict(start.network.state_dict())
+        if network.n_components:
+            components.load_state_dict(start.principal_components.state_dict())
+            components.fit_noise(patterns)
+    elif len(sample) > 1:  # principal components need more than one pattern
+        if network.n_components:
+            components.fit(patterns, neighbour_means, counts=counts, seed=seed)
+        autoencoder.initialise(neighbour_means)
