@@ -1,4 +1,4 @@
-"""What one training run is: a validated, JSON-able description, and its presets."""
+"""Training configuration: validated, JSON-serialisable, with presets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .util.argument_checks import suggest
 __all__ = ["FIXED_BY_WEIGHTS", "MAX_CONTEXT", "PRESETS", "RESUMABLE", "TrainingConfig"]
 
 MAX_CONTEXT = 3  # scan positions: the largest neighbourhood that an encoder may see
-_SEE = "See the parameters of latentstem.TrainingConfig."
+_SEE_HELP = "See the parameters of latentstem.TrainingConfig."
 _PENALTY_WEIGHT = "Weights of the L1, contrastive and divergence terms on the latents."
 
 
@@ -37,13 +37,13 @@ class TrainingConfig(BaseModel):
 
     network: Literal["compact", "resnet"] = Field(
         "compact",
-        description="compact: convolutional, down-sampling early, made for one pattern shape; resnet: the reference "
+        description="compact: principal components and a small decoder, for one pattern shape; resnet: the reference "
         "architecture, any pattern shape, many times slower.",
     )
     latent_dim: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         32,
-        description="Number of latents per scan position. auto trains shortly with 2, 4, 8, ... and takes the smallest "
-        "number that predicts held-out patterns as well as twice as many; it states its choice.",
+        description="Number of latents per scan position. auto runs short trainings with 2, 4, 8, ... latents and "
+        "takes the smallest number that predicts held-out patterns as well as twice as many; it states its choice.",
     )
     preprocessing: Literal["auto", "minmax", "sqrt", "log", "zscore", "none"] = Field(
         "auto", description="Invertible map from detector values to network input; auto states its choice."
@@ -60,7 +60,8 @@ class TrainingConfig(BaseModel):
         2,
         ge=0,
         le=MAX_CONTEXT,
-        description="Radius, in scan positions, of the neighbourhood the encoder also sees; 0 switches it off.",
+        description="Radius of the neighbourhood in scan positions: similar neighbours within it are averaged for the encoder's "
+        "input. 0: none.",
     )
     bin: int = Field(1, ge=1, le=64, description="Bin the detector by this factor (sum) before the network.")
     crop: tuple[int, int, int, int] | None = Field(
@@ -74,7 +75,7 @@ class TrainingConfig(BaseModel):
     batch_size: int = Field(
         128,
         ge=1,
-        description="Patterns per step; cut down, with a message, where the scan is too small for it.",
+        description="Patterns per step; reduced, with a message, if the scan is too small.",
     )
     epochs: int | None = Field(
         None,
@@ -92,13 +93,13 @@ class TrainingConfig(BaseModel):
         description='Stop after this time; as in Lightning, "DD:HH:MM:SS", a dict for timedelta, or a timedelta.',
     )
     schedule: Literal["cosine", "constant"] = Field(
-        "cosine", description="Learning rate over the run, after a short warm-up."
+        "cosine", description="Learning-rate schedule after a short warm-up."
     )
     weight_decay: float = Field(
         5.0,
         ge=0,
-        description="Decay of the weights of dense and convolutional layers, in units of the learning rate: keeps long runs "
-        "from learning noise.",
+        description="Weight decay of dense and convolutional layers, multiplied by the learning rate; reduces fitting of noise "
+        "in long runs.",
     )
     gradient_clip: float = Field(1.0, ge=0, description="Largest gradient norm; 0 switches clipping off.")
     patience: int | None = Field(
@@ -110,24 +111,24 @@ class TrainingConfig(BaseModel):
         0.05,
         gt=0,
         lt=0.9,
-        description="Share of the scan, in blocks of neighbouring positions, that is held out for validation.",
+        description="Fraction of the scan, in blocks of neighbouring positions, that is held out for validation.",
     )
     realtime_metrics: StrictBool = Field(
         False, description="Measure PSNR and SSIM at every validation, not only at the end."
     )
     device: Literal["auto", "cpu", "gpu", "cuda", "mps"] = Field(
-        "auto", description="Where to train; gpu is whichever accelerator there is."
+        "auto", description="Where to train; gpu: any available accelerator."
     )
     devices: int = Field(
         1,
         ge=1,
-        description="Processes that train together on each machine: one for each GPU, or several on a CPU that share its "
-        "cores. The batch is that of all of them.",
+        description="Number of training processes per machine (one per GPU, or several sharing a CPU). batch_size counts the "
+        "patterns of all processes.",
     )
     strategy: Literal["auto", "ddp", "ddp_notebook"] = Field(
         "auto",
-        description="How they are started, as Lightning names it. ddp: each runs the script; ddp_notebook: they are forked, "
-        "as in a notebook. auto takes what works, and states its choice.",
+        description="How processes are launched, in Lightning's terms. ddp: each process runs the script again; "
+        "ddp_notebook: processes are forked; auto: whichever works, with a message.",
     )
     num_nodes: int = Field(1, ge=1, description="Machines that train together, such as nodes of a cluster.")
     workers: int = Field(0, ge=0, description="Processes that load data; 0 loads in the main process.")
@@ -138,7 +139,7 @@ class TrainingConfig(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _reject_bool(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, bool) and info.field_name not in ("split_counts", "realtime_metrics"):
             raise ValueError("a number or a name, not True or False")
         return value
@@ -169,7 +170,7 @@ class TrainingConfig(BaseModel):
     @classmethod
     def _crop_is_a_region(cls, value: tuple[int, int, int, int] | None) -> tuple[int, int, int, int] | None:
         if value is not None and not (0 <= value[0] < value[1] and 0 <= value[2] < value[3]):
-            raise ValueError("no region")
+            raise ValueError("not a region (start must be smaller than stop)")
         return value
 
     @model_validator(mode="after")
@@ -186,7 +187,7 @@ class TrainingConfig(BaseModel):
                 "latent_dim='auto' would take hours",
                 expected="a whole number for a network that is slow to train, or network='compact'",
                 received=f"latent_dim='auto' with network={self.network!r}",
-                advice="Find the number with network='compact', and give it here.",
+                advice="Find the number with network='compact', then set it.",
             )
         return self
 
@@ -212,7 +213,7 @@ class TrainingConfig(BaseModel):
                 "unknown preset",
                 expected=f"one of {', '.join(PRESETS)}",
                 received=repr(preset),
-                advice=suggest(str(preset), PRESETS, _SEE),
+                advice=suggest(str(preset), PRESETS, _SEE_HELP),
             )
         for name in arguments:
             if name not in cls.model_fields:
@@ -220,7 +221,7 @@ class TrainingConfig(BaseModel):
                     "unknown training argument",
                     expected=f"one of {', '.join(cls.model_fields)}",
                     received=repr(name),
-                    advice=suggest(name, cls.model_fields, _SEE),
+                    advice=suggest(name, cls.model_fields, _SEE_HELP),
                 )
         try:
             return cls(**{**PRESETS[preset], **arguments})
@@ -230,12 +231,12 @@ class TrainingConfig(BaseModel):
             if isinstance(context.get("error"), ArgumentError):
                 raise context["error"] from None
             name = str(first["loc"][0])
-            told = _TAKES.get(name) or _EXPECTED.get(
+            expected = _EXPECTED_BY_FIELD.get(name) or _EXPECTED_BY_ERROR.get(
                 first["type"], first["msg"].removeprefix("Value error, ")
             )
             raise ArgumentError(
                 f"bad value for {name}",
-                expected=told.format(**context),
+                expected=expected.format(**context),
                 received=repr({**PRESETS[preset], **arguments}[name]),
                 advice=f"See {name} in the parameters of latentstem.TrainingConfig.",
             ) from None
@@ -255,7 +256,7 @@ TrainingConfig.__doc__ = "\n".join(
 
 
 #: what is expected, by the type of pydantic's error
-_EXPECTED = {
+_EXPECTED_BY_ERROR = {
     "greater_than_equal": "a value >= {ge:g}",
     "greater_than": "a value > {gt:g}",
     "less_than_equal": "a value <= {le:g}",
@@ -266,8 +267,8 @@ _EXPECTED = {
     **dict.fromkeys(("float_type", "float_parsing"), "a number"),
     "bool_type": "True or False",
 }
-#: what is expected of fields of more than one value
-_TAKES = {
+#: what is expected, by field, where several types or values are allowed
+_EXPECTED_BY_FIELD = {
     "latent_dim": "a whole number from 1 to 1024, or 'auto'",
     "split_counts": "True, False or 'auto'",
     "crop": "row start, row stop, column start, column stop in pixels, each stop greater than its start",

@@ -11,11 +11,12 @@ __all__ = ["pixel_aspect", "printed_units", "scale_bar"]
 
 def scale_bar(axis: Axis) -> tuple[float, str]:
     """Scale bar of about a quarter of an axis: its length in pixels, and its label, a round number with units."""
-    step = abs(axis.scale) if axis.units and axis.scale else 1.0
+    calibrated = bool(axis.units and axis.scale)
+    step = abs(axis.scale) if calibrated else 1.0
     quarter = step * axis.size / 4
     power = 10.0 ** math.floor(math.log10(quarter))
     length = max(n * power for n in (1, 2, 5) if n * power <= quarter * (1 + 1e-9))
-    return length / step, f"{length:g} {printed_units(axis.units) or 'px'}"
+    return length / step, f"{length:g} {printed_units(axis.units) if calibrated else 'px'}"
 
 
 def printed_units(units: str) -> str:
