@@ -56,4 +56,4 @@ benchmark: $(SET_UP)  ## measure against PCA and NMF on a quiet machine (hours);
 	.venv/bin/python -W ignore -m benchmarks $(if $(ONLY),--only $(ONLY))
 
 clean:  ## remove .venv and everything made
-	rm -rf .venv build dist demo_output htmlcov .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist demo_output htmlcov .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

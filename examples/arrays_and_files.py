@@ -12,7 +12,7 @@ import numpy as np
 import latentstem
 
 # %% [markdown]
-# A file. It can be larger than the memory: `.npy`, HDF5 and zarr files are read piece by piece.
+# A file. It can be larger than the memory: `.npy`, HDF5 and zarr files are read in blocks.
 
 # %%
 simulated = latentstem.simulate((24, 20), (32, 32), dose=500, n_grains=5, hot_pixels=2)

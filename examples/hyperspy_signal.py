@@ -1,14 +1,13 @@
 # %% [markdown]
 # # Latent maps of a HyperSpy or pyxem signal
 #
-# Signals learn three methods when `latentstem` is imported: `train_autoencoder`, `embed` and `reconstruct`. They work
+# Signals get three methods when `latentstem` is imported: `train_autoencoder`, `embed` and `reconstruct`. They work
 # the same on pyxem's signals and on lazy ones. This script writes its files into the current folder.
 
 # %%
 import hyperspy.api as hs
 import numpy as np
 from sklearn.cluster import KMeans
-from sklearn.preprocessing import StandardScaler
 
 import latentstem
 
@@ -44,16 +43,14 @@ maps.save("latents.hspy", overwrite=True)
 print(maps)
 
 # %% [markdown]
-# Grains are clusters of the latents.
+# Grains are clusters of the latents, which are clustered as they are: distances between them are those between patterns.
 
 # %%
-latents = StandardScaler().fit_transform(maps.as_loadings())
-grains = KMeans(5, n_init=4, random_state=0).fit_predict(latents).reshape(24, 20)
+grains = KMeans(5, n_init=4, random_state=0).fit_predict(maps.as_loadings()).reshape(24, 20)
 print(grains)
 
 # %% [markdown]
-# The denoised signal has the same class, axes and metadata. That of a lazy signal is lazy, too: nothing is computed
-# before it is asked for.
+# The denoised signal has the same class, axes and metadata. That of a lazy signal is lazy, too.
 
 # %%
 denoised = signal.as_lazy().reconstruct(model)

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Latent maps of a py4DSTEM datacube
 #
-# A datacube learns three methods when `latentstem` is imported: `train_autoencoder`, `embed` and `reconstruct`.
+# A datacube gets three methods when `latentstem` is imported: `train_autoencoder`, `embed` and `reconstruct`.
 # This script writes its files into the current folder.
 
 # %%
@@ -23,8 +23,8 @@ datacube.calibration.set_Q_pixel_size(simulated.pixel_size)
 datacube.calibration.set_Q_pixel_units("A^-1")
 
 # %% [markdown]
-# Train. Every argument is described by `help(latentstem.TrainingConfig)`; what is left out is chosen by the data,
-# and the model says how.
+# Train. Every argument is described by `help(latentstem.TrainingConfig)`; values that are not given are
+# chosen for the data, and `summary.choices` says why.
 
 # %%
 model = datacube.train_autoencoder(latent_dim=8, max_patterns=10_000, progress=False)
@@ -40,7 +40,7 @@ print(latents)
 print(datacube.treekeys)
 
 # %% [markdown]
-# The denoised datacube: same shape, same calibration, the detector's own units.
+# The denoised datacube: same shape, same calibration, in the units of the detector.
 
 # %%
 denoised = datacube.reconstruct(model)
@@ -56,7 +56,7 @@ py4DSTEM.save("polycrystal.h5", datacube, mode="o")
 model.save("ae.ckpt")
 
 # %% [markdown]
-# Another day: load the model, and apply it to a scan of the same detector.
+# Later: load the model, and apply it to a scan of the same detector.
 
 # %%
 model = latentstem.load("ae.ckpt")

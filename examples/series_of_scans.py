@@ -9,8 +9,8 @@ import numpy as np
 import latentstem
 
 # %% [markdown]
-# Two scans of one specimen: the second is smaller, and has vacuum in it. Patterns have to be of one shape; scan
-# shapes, dtypes and calibrations may differ. Paths of files do as well, and are read piece by piece.
+# Two scans of one specimen: the second is smaller, and has vacuum in it. Patterns must have one shape; scan
+# shapes, dtypes and calibrations may differ. Paths of files work as well; files are read in blocks.
 
 # %%
 first = latentstem.simulate((20, 16), (24, 24), dose=500, n_grains=4)
@@ -28,7 +28,7 @@ model = latentstem.train_autoencoder(
 print(model)
 
 # %% [markdown]
-# One embedding for each, in one space of latents.
+# One embedding for each, in one latent space.
 
 # %%
 embeddings = model.embed(series, scan_mask=masks)

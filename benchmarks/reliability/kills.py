@@ -171,8 +171,8 @@ def section(values: dict[str, Any]) -> str:
     lines = [
         "## Kills\n",
         f"`latentstem train` (a run of {values['seconds']:.1f} s, seed {values['seed']}) was killed with SIGKILL "
-        f"{len(kills)} times; what was left was loaded, resumed with `--resume` and compared with the run that nobody "
-        "disturbed.\n",
+        f"{len(kills)} times; what was left was loaded, resumed with `--resume` and compared with an uninterrupted "
+        "run.\n",
         "| killed | times | checkpoints that loaded | nothing to resume yet | ended with equal latents | largest difference |",
         "|---|---|---|---|---|---|",
     ]
