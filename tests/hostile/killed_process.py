@@ -40,12 +40,14 @@ def _run(arguments: list[str], log: str, kill_in_write: tuple[str, int] | None) 
     import torch
 
     from latentstem.cli import app
-    from latentstem.training import callbacks
+    from latentstem.training import checkpoint_callback
     from latentstem.util import disk
 
     torch.set_num_threads(1)
-    callbacks._EVERY = _SECONDS_BETWEEN_CHECKPOINTS
-    disk._HEADROOM = -(2**40)  # a small disk is not refused before the run: it has to become full during it
+    checkpoint_callback._CHECKPOINT_INTERVAL = _SECONDS_BETWEEN_CHECKPOINTS
+    disk._RESERVED_BYTES = -(
+        2**40
+    )  # a small disk is not refused before the run: it has to become full during it
     if kill_in_write is not None:
         _kill_in_write(*kill_in_write)
     app(arguments)
@@ -55,7 +57,7 @@ def _kill_in_write(moment: str, number: int) -> None:
     """Let this process kill itself during its write of that number."""
     from latentstem.util import whole_file
 
-    to_disk, replace, left = whole_file._to_disk, os.replace, [number]
+    to_disk, replace, left = whole_file._fsync_tree, os.replace, [number]
 
     def to_disk_and_die(path: Path) -> None:
         left[0] -= 1
@@ -72,5 +74,5 @@ def _kill_in_write(moment: str, number: int) -> None:
         if left[0] == 0 and moment == "renamed":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    whole_file._to_disk = to_disk_and_die
+    whole_file._fsync_tree = to_disk_and_die
     whole_file.os.replace = replace_and_die
