@@ -50,24 +50,24 @@ def measure(quick: bool) -> dict[str, Any]:
 
 def _cost() -> dict[str, float]:
     """What keeping ``last.ckpt`` takes, of the default network for patterns of 128 x 128 pixels."""
-    from latentstem.training import checkpoint_callback as callbacks
+    from latentstem.training import checkpoint_callback
 
-    seconds, write = [], callbacks.BestAndLastCheckpoint._write
+    seconds, write = [], checkpoint_callback.BestAndLastCheckpoint._write
 
-    def timed(self: callbacks.BestAndLastCheckpoint, trainer: Any, path: Path) -> None:
+    def timed(self: checkpoint_callback.BestAndLastCheckpoint, trainer: Any, path: Path) -> None:
         begun = time.perf_counter()
         write(self, trainer, path)
         seconds.append(time.perf_counter() - begun)
 
     scan = latentstem.simulate((8, 10), (128, 128), seed=1).counts
-    every = callbacks._CHECKPOINT_INTERVAL
-    callbacks.BestAndLastCheckpoint._write, callbacks._CHECKPOINT_INTERVAL = timed, 0.0
+    every = checkpoint_callback._CHECKPOINT_INTERVAL
+    checkpoint_callback.BestAndLastCheckpoint._write, checkpoint_callback._CHECKPOINT_INTERVAL = timed, 0.0
     try:
         with tempfile.TemporaryDirectory(prefix="latentstem-kills-") as name:
             latentstem.train_autoencoder(scan, epochs=3, output_dir=name, progress=False)
             size = (Path(name) / "checkpoints" / "last.ckpt").stat().st_size
     finally:
-        callbacks.BestAndLastCheckpoint._write, callbacks._CHECKPOINT_INTERVAL = write, every
+        checkpoint_callback.BestAndLastCheckpoint._write, checkpoint_callback._CHECKPOINT_INTERVAL = write, every
     return {"megabytes": size / 1e6, "seconds": float(np.median(seconds)), "every": every}
 
 

@@ -37,9 +37,9 @@ class Moment(NamedTuple):
 QUICK = "latent_dim=4, epochs=3, batch_size=16, progress=False"
 MOMENTS = {
     "opening the data": Moment(f"train(scan, {QUICK})", "training.fit.as_scan"),
-    "looking through the data": Moment(f"train(scan, {QUICK})", "training.fit.measure_quality"),
+    "looking through the data": Moment(f"train(scan, {QUICK})", "training.run.measure_quality"),
     "statistics": Moment(f"train(scan, {QUICK})", "nn.preprocessing.Preprocessing.fit"),
-    "sample": Moment(f"train(scan, {QUICK})", "training.run.sample_with_neighbour_means"),
+    "sample": Moment(f"train(scan, {QUICK})", "training.initialise.sample_with_neighbour_means"),
     "principal components": Moment(f"train(scan, {QUICK})", "nn.principal_components.randomised_svd"),
     "initial weights": Moment(f"train(scan, {QUICK})", "nn.autoencoder.Autoencoder.initialise"),
     "asking for batches": Moment(f"train(scan, {QUICK})", "training.data_module.ScanDataModule.train_dataloader", 2),
@@ -47,15 +47,15 @@ MOMENTS = {
     "middle of an epoch": Moment(
         f"train(scan, output_dir=folder, {QUICK})", "training.training_module.TrainingModule.training_step", 10
     ),
-    "gradient step": Moment(f"train(scan, {QUICK})", "training.run._running_mean", 8),
+    "gradient step": Moment(f"train(scan, {QUICK})", "training.trainer._update_average", 8),
     "validation": Moment(
         f"train(scan, output_dir=folder, {QUICK})", "training.training_module.TrainingModule.validation_step", 2
     ),
     "history": Moment(f"train(scan, {QUICK})", "training.callbacks.HistoryRecorder.on_train_epoch_end", 2),
-    "curves": Moment(f"train(scan, output_dir=folder, {QUICK})", "training.tensorboard_logger.Curves._append", 3),
-    "checkpoint half written": Moment(f"train(scan, output_dir=folder, {QUICK})", "util.whole_file._to_disk", 4),
+    "curves": Moment(f"train(scan, output_dir=folder, {QUICK})", "training.tensorboard_logger.EventFileLogger._append", 3),
+    "checkpoint half written": Moment(f"train(scan, output_dir=folder, {QUICK})", "util.whole_file._fsync_tree", 4),
     "moving earlier results": Moment(
-        f"train(scan, output_dir=earlier, {QUICK})", "training.run.Curves"
+        f"train(scan, output_dir=earlier, {QUICK})", "training.trainer.EventFileLogger"
     ),
     "best weights": Moment(
         f"train(scan, output_dir=folder, {QUICK})", "nn.autoencoder.Autoencoder.load_from_checkpoint"
@@ -64,7 +64,7 @@ MOMENTS = {
     "loader processes": Moment(
         f"train(scan, workers=2, {QUICK})", "training.training_module.TrainingModule.training_step", 4
     ),
-    "reading ahead of a streamed run": Moment(f"train(streamed, {QUICK})", "training.data_module._Waiting.take", 5),
+    "reading ahead of a streamed run": Moment(f"train(streamed, {QUICK})", "training.data_module._ShuffleBuffer.pop", 5),
     "resuming": Moment(
         f"train(scan, resume_from=earlier / 'checkpoints' / 'last.ckpt', {QUICK})", "training.start_checkpoint.read_checkpoint"
     ),
@@ -80,7 +80,7 @@ MOMENTS = {
         "model.reconstruct(scan, out=folder / 'rec.npy')", "nn.autoencoder.Autoencoder.decode_patterns"
     ),
     "report": Moment("write_report(model, scan, folder / 'report.html')", "inference.model.LatentModel.embed"),
-    "save": Moment("model.save(folder / 'ae.ckpt')", "util.whole_file._to_disk"),
+    "save": Moment("model.save(folder / 'ae.ckpt')", "util.whole_file._fsync_tree"),
     "load": Moment("latentstem.load(saved)", "nn.autoencoder.build_network"),
     "simulate": Moment("latentstem.simulate((6, 7), (16, 20))", "simulation.simulate._detect"),
 }  # fmt: skip

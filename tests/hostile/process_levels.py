@@ -75,6 +75,6 @@ def train(scan: np.ndarray, seed: int, **arguments: Any) -> latentstem.LatentMod
     """A short training."""
     from latentstem.nn.networks import resnet
 
-    resnet._WIDTH = 8  # a narrow edition of the reference network
+    resnet._CHANNELS = 8  # a narrow edition of the reference network
     quick = {"latent_dim": 4, "epochs": 3, "batch_size": 16, "progress": False, "seed": seed}
     return latentstem.train_autoencoder(scan, **{**quick, **arguments})

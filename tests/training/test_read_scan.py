@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from latentstem.training.processes import Team
 
 from latentstem import as_scan
 from latentstem.scan.quality import measure_quality
 from latentstem.training import run
+from latentstem.training.process_group import ProcessGroup
 
 DATA = np.random.default_rng(0).poisson(0.5, (12, 10, 16, 20)).astype(np.uint16)
 
@@ -37,7 +37,7 @@ def test_a_scan_is_read_once(fits, monkeypatch):
     mask[3:5, 2] = True
     scan = as_scan(DATA, scan_mask=mask)
     source = Counting(scan)
-    opened, quality, seconds = run.read_scan(Team(), replace(scan, source=source))
+    opened, quality, seconds = run.read_scan(ProcessGroup(), replace(scan, source=source))
     assert source.times.max() == 1
     assert seconds > 0
     assert (opened.source.array is not None) == fits

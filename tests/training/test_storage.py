@@ -25,7 +25,7 @@ from latentstem.util import disk
 @pytest.fixture
 def small_disk(tmp_path, monkeypatch):
     """A folder on a disk of 16 MB, which is not refused before the run: others will fill it later."""
-    monkeypatch.setattr(disk, "_HEADROOM", -(2**40))
+    monkeypatch.setattr(disk, "_RESERVED_BYTES", -(2**40))
     folder = tmp_path / "disk"
     folder.mkdir()
     done = subprocess.run(

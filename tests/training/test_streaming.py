@@ -28,7 +28,7 @@ def test_masks_bins_crops_and_splits_are_those_of_a_run_in_memory(scan, tmp_path
     monkeypatch.setattr(run, "fits_in_memory", lambda scan, copies: False)
     streamed = train(tmp_path / "scan.h5", workers=workers, **arguments)
     excluding = train(tmp_path / "spoilt.h5", workers=workers, **arguments)
-    for part in ("preprocessing", "context"):
+    for part in ("preprocessing", "principal_components"):
         states = [getattr(model.autoencoder, part).state_dict() for model in (whole, streamed)]
         for name, value in states[0].items():
             torch.testing.assert_close(states[1][name], value, rtol=1e-5, atol=1e-6)

@@ -85,7 +85,7 @@ MOSTLY_DEAD = np.random.default_rng(0).normal(size=(40, 6)) * [1, 1, 0, 0, 0, 0]
             {"latents": COLLAPSED},
             (
                 "Mode collapse",
-                "spread of a latent 0",
+                "standard deviation 0",
                 "Raise lambda_div (it is 0.0002; try 5e-4)",
                 "lambda_sim",
             ),
@@ -115,13 +115,13 @@ def test_each_symptom_has_its_number_and_its_remedy(trouble, said):
 def test_split_counts_are_not_advised_where_they_are_used():
     config = TrainingConfig.from_arguments("default", split_counts=True, latent_dim=6)
     (advice,) = summary(val=[5.0, 2.0, 1.0, 1.6, 2.2, 2.9], config=config).advice
-    assert advice.endswith("Train less long or set patience.")
+    assert advice.endswith("Train for a shorter time or set patience.")
 
 
 def test_low_values_on_split_counts_are_not_called_poor():
     config = TrainingConfig.from_arguments("default", split_counts=True, latent_dim=6)
     (advice,) = summary(psnr=15, config=config).advice
-    assert "against the noisy patterns" in advice
+    assert "against noisy patterns" in advice
     assert "Poor" not in advice
 
 

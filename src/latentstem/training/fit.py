@@ -123,6 +123,7 @@ def fit(
                 run.choose_latent_dim(accelerator)
             with earlier_results:
                 result = run.fit(accelerator, start)
+        del run, loaded  # frees patterns in memory before `afterwards` reads the scan
         return result, afterwards(result, scan) if afterwards and group.is_rank_zero else None
 
     if strategy == "none":
