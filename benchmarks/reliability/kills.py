@@ -67,7 +67,10 @@ def _cost() -> dict[str, float]:
             latentstem.train_autoencoder(scan, epochs=3, output_dir=name, progress=False)
             size = (Path(name) / "checkpoints" / "last.ckpt").stat().st_size
     finally:
-        checkpoint_callback.BestAndLastCheckpoint._write, checkpoint_callback._CHECKPOINT_INTERVAL = write, every
+        checkpoint_callback.BestAndLastCheckpoint._write, checkpoint_callback._CHECKPOINT_INTERVAL = (
+            write,
+            every,
+        )
     return {"megabytes": size / 1e6, "seconds": float(np.median(seconds)), "every": every}
 
 

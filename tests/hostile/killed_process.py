@@ -45,9 +45,8 @@ def _run(arguments: list[str], log: str, kill_in_write: tuple[str, int] | None) 
 
     torch.set_num_threads(1)
     checkpoint_callback._CHECKPOINT_INTERVAL = _SECONDS_BETWEEN_CHECKPOINTS
-    disk._RESERVED_BYTES = -(
-        2**40
-    )  # a small disk is not refused before the run: it has to become full during it
+    # a small disk is not refused before the run: it has to become full during it
+    disk._RESERVED_BYTES = -(2**40)
     if kill_in_write is not None:
         _kill_in_write(*kill_in_write)
     app(arguments)
