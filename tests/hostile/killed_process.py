@@ -26,7 +26,7 @@ def start(arguments: list[object], log: Path, kill_in_write: tuple[str, int] | N
     context = multiprocessing.get_context("forkserver")
     # imported once, so that the processes that are forked start at once
     context.set_forkserver_preload(
-        ["latentstem.cli.commands", "latentstem.training.fit", "latentstem.report"]
+        ["latentstem.cli.main", "latentstem.training.fit", "latentstem.report"]
     )
     process = context.Process(target=_run, args=(list(map(str, arguments)), str(log), kill_in_write))
     process.start()
@@ -45,9 +45,8 @@ def _run(arguments: list[str], log: str, kill_in_write: tuple[str, int] | None) 
 
     torch.set_num_threads(1)
     checkpoint_callback._CHECKPOINT_INTERVAL = _SECONDS_BETWEEN_CHECKPOINTS
-    disk._RESERVED_BYTES = -(
-        2**40
-    )  # a small disk is not refused before the run: it has to become full during it
+    # a small disk is not refused before the run: it has to become full during it
+    disk._RESERVED_BYTES = -(2**40)
     if kill_in_write is not None:
         _kill_in_write(*kill_in_write)
     app(arguments)
