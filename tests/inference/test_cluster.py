@@ -153,7 +153,7 @@ def test_few_tasks_are_under_way(client, model, scan):
 
 def test_in_memory_only_blocks_are_sent(scan):
     for data in (scan, da.from_array(scan)):
-        assert not cluster._is_readable_by_path(latentstem.as_scan(data).source)
+        assert not latentstem.as_scan(data).source.is_read_by_path
 
 
 # ---- without a client

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latentstem.inference.reconstruct_positions import reconstruct_positions
 from latentstem.report.examples import residual
 from latentstem.scan.scan import Scan
 
@@ -111,6 +110,8 @@ def mean_patterns(scan: Scan, groups: np.ndarray, model: LatentModel | None = No
     """
     if model is not None and model.pattern_shape != scan.pattern_shape:
         model.open_matching_scan(scan, None, None)  # raises
+    if model is not None:
+        from latentstem.inference.reconstruct_positions import reconstruct_positions  # imports torch
     member = np.asarray(groups).ravel().astype(np.int64)
     if scan.scan_mask is not None:
         member = np.where(scan.scan_mask.ravel(), 0, member)

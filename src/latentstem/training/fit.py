@@ -14,12 +14,14 @@ import pytorch_lightning as L
 import torch
 
 from ..config import TrainingConfig
+from ..errors import StorageError
 from ..io.local_copy import cache_scan
 from ..io.open import as_scan
 from ..nn.autoencoder import Autoencoder
 from ..nn.detector import Detector
 from ..scan.scan import Scan
 from ..util.folders import is_inside, keep_earlier_results
+from ..util.paths import local_path
 from ..util.whole_file import require_writable_folder
 from .process_group import ProcessGroup, choose_strategy, is_rank_zero, launch
 from .run import TrainingResult, TrainingRun, read_scan
@@ -79,7 +81,7 @@ def fit(
     requested = merge_config(None, preset, config, dict(training_arguments))
     requested_accelerator = check_accelerator(requested.device)
     strategy, choice = choose_strategy(requested, requested_accelerator)
-    folder = None if output_dir is None else Path(output_dir)
+    folder = None if output_dir is None else local_path(output_dir, StorageError)
 
     def prepare_inputs(init_from: str | Path | None, resume_from: str | Path | None) -> _Inputs:
         start = StartCheckpoint.read(init_from, resume_from)

@@ -11,7 +11,8 @@ import pytest
 import latentstem
 from helpers import train
 from latentstem.errors import ModelMismatchError
-from latentstem.report.figures import pixel_aspect, residual, scale_bar
+from latentstem.report.examples import residual
+from latentstem.scan.scale_bar import pixel_aspect, scale_bar
 from latentstem.scan.scan import Axis
 from napari_latentstem.model import pattern_display, patterns
 

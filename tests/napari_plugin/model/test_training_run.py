@@ -11,8 +11,7 @@ import pytest
 import latentstem
 from helpers import same_up_to_axes
 from latentstem.errors import ModelMismatchError, TrainingError
-from latentstem.nn.autoencoder import Autoencoder
-from latentstem.training import fit
+from latentstem.training.training_module import TrainingModule
 from napari_latentstem.model import training_callback, training_run
 from napari_latentstem.model.events import Comparing, Failed, Finished, Progress, Stopped, Validated
 from napari_latentstem.model.interrupt import run_until_stopped
@@ -131,7 +130,7 @@ def test_stopped_while_the_scan_is_read_it_gives_up_at_once(scan, monkeypatch):
             read.append(block)
             stop.set()
 
-    monkeypatch.setattr(fit, "measure_quality", inspect)
+    monkeypatch.setattr("latentstem.training.run.measure_quality", inspect)
     events = run(scan, stop=stop)
     assert events[-1].model is None
     assert len(read) == 1
@@ -141,17 +140,17 @@ def test_a_failure_says_what_the_library_says(scan, monkeypatch):
     def training_step(self, batch, index):
         raise TrainingError("no luck", expected="luck", received="none", advice="Try again.")
 
-    monkeypatch.setattr(Autoencoder, "training_step", training_step)
+    monkeypatch.setattr(TrainingModule, "training_step", training_step)
     events = run(scan)
     assert str(events[-1].error) == "no luck: expected luck; received none. Try again."
 
 
 def test_any_exception_is_a_failure_and_the_next_run_is_clean(scan, monkeypatch):
-    original = Autoencoder.training_step
-    monkeypatch.setattr(Autoencoder, "training_step", lambda *arguments: 1 / 0)
+    original = TrainingModule.training_step
+    monkeypatch.setattr(TrainingModule, "training_step", lambda *arguments: 1 / 0)
     first = run(scan)
     assert isinstance(first[-1].error, ZeroDivisionError)
-    monkeypatch.setattr(Autoencoder, "training_step", original)
+    monkeypatch.setattr(TrainingModule, "training_step", original)
     second = run(scan)
     assert isinstance(second[-1], Finished)
     assert not of(Failed, second)
@@ -250,7 +249,7 @@ def test_stop_ends_the_search_for_a_number_of_latents(scan, monkeypatch, tmp_pat
 
     monkeypatch.setattr("latentstem.training.run._TRIAL_STEPS", 1000)  # steps for each number
     stop, steps = threading.Event(), []
-    original = Autoencoder.training_step
+    original = TrainingModule.training_step
 
     def training_step(self, batch, index):
         steps.append(index)
@@ -258,7 +257,7 @@ def test_stop_ends_the_search_for_a_number_of_latents(scan, monkeypatch, tmp_pat
             stop.set()
         return original(self, batch, index)
 
-    monkeypatch.setattr(Autoencoder, "training_step", training_step)
+    monkeypatch.setattr(TrainingModule, "training_step", training_step)
     with h5py.File(tmp_path / "scan.h5", "w") as file:  # which is read into memory first
         stored = file.create_dataset("data", data=scan.source.array, chunks=(2, 5, 32, 24))
         events = run(latentstem.as_scan(stored), stop=stop, latent_dim="auto")

@@ -59,7 +59,7 @@ def test_with_a_model_latents_are_ranked_by_what_they_draw(maps_widget, latents,
         asked.append((model, embedding))
         return np.array([0.1, 0.2, 0.6, 0.1])
 
-    monkeypatch.setattr("napari_latentstem.widgets.latent_map_list.carried", carried)
+    monkeypatch.setattr("napari_latentstem.widgets.latent_map_list.by_decoding", carried)
     session.model = Model()
     session.embedding = latents
     qtbot.wait_until(lambda: listed(widget) == [2, 1, 0, 3])
@@ -118,7 +118,7 @@ def test_latents_are_smoothed_as_far_as_is_asked(maps_widget, latents, qtbot):
     np.testing.assert_array_equal(session.embedding.maps, own.maps)
     session.embedding = want
     assert (widget.smooth.value(), widget.smooth.isEnabled()) == (2, True)
-    session.embedding = replace(want, own=None)  # as they are read from a file
+    session.embedding = replace(want, unsmoothed=None)  # as they are read from a file
     assert (widget.smooth.value(), widget.smooth.isEnabled()) == (2, False)
 
 

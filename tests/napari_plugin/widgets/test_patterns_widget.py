@@ -8,6 +8,7 @@ from qtpy.QtCore import QPoint, Qt
 
 import latentstem
 from helpers import train
+from latentstem.report import examples
 from napari_latentstem.layers.sessions import sessions_of
 from napari_latentstem.widgets.patterns_widget import PatternsWidget
 
@@ -65,7 +66,7 @@ def test_the_pictures_are_the_library_s(opened, qtbot, calibrated, model):
     np.testing.assert_allclose(reconstruction, whole[5, 9], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(decoded, whole[5, 9], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(
-        residual, latentstem.pictures.residual(raw[None], whole[5, 9][None])[0], rtol=1e-2, atol=1e-3
+        residual, examples.residual(raw[None], whole[5, 9][None])[0], rtol=1e-2, atol=1e-3
     )
     assert dock.description.text() == "row 5, column 9 (y = 10, x = 18 nm)"
     assert dock.pictures[0].caption == dock.pictures[1].caption, "one contrast"

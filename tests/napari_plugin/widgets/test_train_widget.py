@@ -12,7 +12,7 @@ import pytest
 from qtpy.QtWidgets import QScrollArea
 
 import latentstem
-from latentstem.nn.autoencoder import Autoencoder
+from latentstem.training.training_module import TrainingModule
 from napari_latentstem.layers.scan_layers import layer_of
 from napari_latentstem.layers.sessions import sessions_of
 from napari_latentstem.widgets.train_widget import TrainWidget
@@ -152,20 +152,20 @@ def test_the_verdict_against_pca_is_shown(widget, session, qtbot):
 
 
 def test_an_error_says_what_to_do_and_the_next_run_is_clean(widget, session, qtbot, monkeypatch):
-    original = Autoencoder.training_step
+    original = TrainingModule.training_step
 
     def training_step(self, batch, index):
         raise latentstem.errors.TrainingError(
             "no luck", expected="luck", received="none", advice="Try again."
         )
 
-    monkeypatch.setattr(Autoencoder, "training_step", training_step)
+    monkeypatch.setattr(TrainingModule, "training_step", training_step)
     train(widget, qtbot)
     assert "no luck: expected luck; received none. Try again." in widget.message.text()
     assert session.model is None
     assert session.busy == ""
     assert "no luck" in session.message
-    monkeypatch.setattr(Autoencoder, "training_step", original)
+    monkeypatch.setattr(TrainingModule, "training_step", original)
     train(widget, qtbot)
     assert widget.message.text() == ""
     assert widget.state.text() == "Done."
@@ -192,14 +192,14 @@ def test_without_a_scan_nothing_can_be_started(viewer, qtbot):
 
 def test_closing_the_widget_stops_training_and_frees_memory(widget, session, viewer, qtbot):
     made = set()
-    original = Autoencoder.training_step
+    original = TrainingModule.training_step
 
     def training_step(self, batch, index):
         made.add(weakref.ref(self))
         return original(self, batch, index)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Autoencoder, "training_step", training_step)
+        patch.setattr(TrainingModule, "training_step", training_step)
         in_mid_run(widget, qtbot)
     assert made
     widget.close()
@@ -237,14 +237,14 @@ def test_after_a_failure_the_latents_are_those_of_the_model_before(
 ):
     train(widget, qtbot)
     model, maps = session.model, session.embedding.maps
-    original = Autoencoder.training_step
+    original = TrainingModule.training_step
 
     def training_step(self, batch, index):
         if self.current_epoch == 2:
             raise ZeroDivisionError
         return original(self, batch, index)
 
-    monkeypatch.setattr(Autoencoder, "training_step", training_step)
+    monkeypatch.setattr(TrainingModule, "training_step", training_step)
     widget.form.set_value("latent_dim", 5)
     in_mid_run(widget, qtbot)
     layer = layer_of(viewer, session, "latents")
@@ -315,4 +315,4 @@ def test_what_is_drawn_is_left_out(widget, session, viewer, qtbot):
     assert widget.message.text() == ""
     assert np.isnan(session.embedding.maps[:, :3]).all()
     assert np.isfinite(session.embedding.maps[:, 3:]).all()
-    assert not session.model.module.preprocessing.detector.used[10:13].any()
+    assert not session.model.autoencoder.preprocessing.detector.used[10:13].any()
