@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import FileError, LatentSTEMError, UnsupportedDataError
 from ..scan.scan import Axis, Scan, default_axes
 from ..scan.series import Series
-from ..scan.validation import MIN_PATTERN, check_dtype, find_layout
+from ..scan.validation import MIN_PATTERN_SIZE, check_dtype, find_layout
 from .arrays import as_pattern_source
 from .dectris import is_dectris, scan_from_dectris
 from .file_format import FileFormat
@@ -217,7 +217,7 @@ def _find_scan_dataset(file: h5py.File, path: Path, scan_shape: tuple[int, int] 
                 advice=f"Give one of them: h5py.File({str(path)!r})[{fitting[0].name!r}].",
             )
     stacks = [
-        item for item in found if item.ndim == 3 and min(item.shape[1:]) >= MIN_PATTERN and len(item) > 1
+        item for item in found if item.ndim == 3 and min(item.shape[1:]) >= MIN_PATTERN_SIZE and len(item) > 1
     ]
     if scans or stacks:
         return max(scans or stacks, key=lambda item: item.size)
