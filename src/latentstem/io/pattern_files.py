@@ -138,7 +138,7 @@ def open_patterns(path: Path) -> Any:
 
 
 def lazy_patterns(path: Path) -> Any:
-    """The patterns in a file as a dask array; each task opens the file by path."""
+    """The patterns in a file as a dask array; each task opens the file again."""
     import dask.array as da
 
     patterns = open_patterns(path)
@@ -147,7 +147,7 @@ def lazy_patterns(path: Path) -> Any:
 
 
 class _LazyFile:
-    """Array-like for dask that opens the file per read (dask copies memory maps into memory)."""
+    """Array for dask that opens the file for each read, because dask would copy a memory map into memory."""
 
     dtype = PATTERN_DTYPE
 
@@ -173,7 +173,7 @@ def _write_block(
 
 
 class _RawFileArray:
-    """Array stored contiguously in a file, written with seek and write (a memory map would stay in memory)."""
+    """Array in the rest of a file, written in place; pages of a memory map would stay in memory."""
 
     def __init__(self, file: Any, shape: tuple[int, ...]) -> None:
         self._file, self._start, self.shape = file, file.tell(), shape
@@ -181,9 +181,9 @@ class _RawFileArray:
 
     def __setitem__(self, where: tuple[slice, slice], values: np.ndarray) -> None:
         rows, columns = where
-        pattern = PATTERN_DTYPE.itemsize * int(np.prod(self.shape[2:]))
+        pattern_bytes = PATTERN_DTYPE.itemsize * int(np.prod(self.shape[2:]))
         for y, row in zip(range(rows.start, rows.stop), values, strict=True):
-            self._file.seek(self._start + (y * self.shape[1] + columns.start) * pattern)
+            self._file.seek(self._start + (y * self.shape[1] + columns.start) * pattern_bytes)
             self._file.write(np.ascontiguousarray(row, PATTERN_DTYPE).data)
 
 
