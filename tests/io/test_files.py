@@ -26,7 +26,7 @@ from latentstem.errors import (
 from latentstem.io.files import scan_from_file
 from latentstem.io.open import open_scan
 from latentstem.io.pattern_files import write_patterns
-from latentstem.scan.scan import default_axes
+from latentstem.scan.scan import Block, default_axes
 
 SHAPE = (7, 5, 32, 24)
 DATA = np.random.default_rng(0).integers(0, 99, SHAPE).astype(np.uint16)
@@ -123,7 +123,7 @@ def test_npz_without_a_choice_names_the_arrays(tmp_path, arrays):
 def test_npz_of_reconstructions_is_calibrated(tmp_path):
     (y, x, *detector), steps = default_axes(SHAPE), {"scale": 2.0, "offset": 1.0, "units": "nm"}
     scan = replace(open_scan(DATA), axes=(replace(y, **steps), replace(x, **steps), *detector))
-    write_patterns([((0, SHAPE[0], 0, SHAPE[1]), DATA)], scan, tmp_path / "a.npz")
+    write_patterns([(Block(slice(0, SHAPE[0]), slice(0, SHAPE[1])), DATA)], scan, tmp_path / "a.npz")
     read = open_scan(tmp_path / "a.npz")
     assert_reads(read)
     assert read.axes == scan.axes
