@@ -60,9 +60,7 @@ def create_pattern_file(path: Path, scan: Scan, template: Any, chunk: tuple[int,
         group = _find_datacube(file)
         attributes = dict(group["data"].attrs)
         del group["data"]
-        dataset = group.create_dataset(
-            "data", shape, PATTERN_DTYPE
-        )  # contiguous, so that it can be memory-mapped
+        dataset = group.create_dataset("data", shape, PATTERN_DTYPE)  # contiguous, to be memory-mapped
         dataset.attrs.update(attributes)
         yield dataset
 
