@@ -27,8 +27,7 @@ from latentstem.errors import (
     ScanShapeError,
     UnsupportedDataError,
 )
-from latentstem.nn.neighbourhood import neighbour_offsets
-from latentstem.nn.scan_scores import _neighbours
+from latentstem.nn.neighbourhood import NeighbourPositions
 from latentstem.report.report import evidence
 from latentstem.scan.quality import measure_quality
 from latentstem.scan.series import Series, make_series, require_single_scan
@@ -82,13 +81,12 @@ def test_the_canvas_is_the_scans(scans, most, fraction):
     assert len(np.unique(every)) == len(every) == sum(scan.n_positions for scan in scans)
     between = np.setdiff1d(np.arange(whole.n_positions), every)
     assert whole.scan_mask.ravel()[between].all()
-    offsets, _ = neighbour_offsets(3)
     for region, scan in zip(whole.regions, scans, strict=True):
         np.testing.assert_array_equal(region.crop(whole.scan_mask), scan.scan_mask)
         inside = region.crop(np.arange(whole.n_positions).reshape(whole.scan_shape)).ravel()
-        exists, near = _neighbours(whole.scan_mask, inside, offsets)
+        exists, near = NeighbourPositions(whole.scan_mask, 3)(inside)
         assert np.isin(near[exists], inside).all()
-        alone, _ = _neighbours(scan.scan_mask, np.arange(len(inside)), offsets)
+        alone, _ = NeighbourPositions(scan.scan_mask, 3)(np.arange(len(inside)))
         np.testing.assert_array_equal(exists, alone)
     parts = split_positions(whole, fraction, 3)
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.flatnonzero(~whole.scan_mask))
