@@ -16,7 +16,7 @@ def test_arguments_are_spelled_as_in_python_or_otherwise():
         "give {overwrite}, {init_from} or {crop}", overwrite=True, init_from=None, crop=(1, 2)
     )
     assert text == "give overwrite=True, init_from or crop=(1, 2)"
-    assert text.spelled(spelling) == "give <overwrite|True>, <init_from|None> or <crop|(1, 2)>"
+    assert text.with_spelling(spelling) == "give <overwrite|True>, <init_from|None> or <crop|(1, 2)>"
     assert ArgumentText("{scan_shape}", scan_shape=[(5, 7), (7, 5)]) == "scan_shape=(5, 7), (7, 5)"
 
 
@@ -30,11 +30,11 @@ def test_an_error_keeps_its_data_in_another_process():
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error) == "a: expected b; received c. give overwrite=True"
     assert again.argument == "overwrite"
-    assert again.advice.spelled(spelling) == "give <overwrite|True>"
+    assert again.advice.with_spelling(spelling) == "give <overwrite|True>"
 
 
 def test_a_changed_copy_keeps_the_rest():
     error = ScanShapeError("a", expected="b", received="c", advice="d", candidates=((5, 7),))
-    changed = error.replaced(what="a, in scan 1")
+    changed = error.with_fields(what="a, in scan 1")
     assert str(changed) == "a, in scan 1: expected b; received c. d"
     assert changed.candidates == ((5, 7),)

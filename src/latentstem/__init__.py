@@ -1,4 +1,4 @@
-"""LatentSTEM: convolutional autoencoders for 4D-STEM data, as methods of py4DSTEM and HyperSpy objects.
+"""LatentSTEM: autoencoders for 4D-STEM scans, as methods of py4DSTEM and HyperSpy objects.
 
 Importing the package loads neither torch nor a host library. It adds ``train_autoencoder``, ``embed`` and
 ``reconstruct`` to HyperSpy's signals and py4DSTEM's ``DataCube``, as soon as the host is imported.
@@ -41,7 +41,8 @@ __all__ = [
     "view",
 ]
 
-_HOME = {
+#: the module that defines each public name; it is imported when the name is first used
+_MODULES = {
     "Autoencoder": "nn.autoencoder",
     "Embedding": "inference.embedding",
     "LatentModel": "inference.model",
@@ -58,10 +59,10 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = _HOME[name] if name == "view" else f".{_HOME[name]}"
-    value = getattr(importlib.import_module(home, __name__), name)
+    module = _MODULES[name] if name == "view" else f".{_MODULES[name]}"
+    value = getattr(importlib.import_module(module, __name__), name)
     globals()[name] = value
     return value
 

@@ -24,7 +24,6 @@ __all__ = ["FIXED_BY_WEIGHTS", "MAX_CONTEXT", "PRESETS", "RESUMABLE", "TrainingC
 
 MAX_CONTEXT = 3  # scan positions: the largest neighbourhood that an encoder may see
 _SEE_HELP = "See the parameters of latentstem.TrainingConfig."
-_PENALTY_WEIGHT = "Weights of the L1, contrastive and divergence terms on the latents."
 
 
 class TrainingConfig(BaseModel):
@@ -68,9 +67,13 @@ class TrainingConfig(BaseModel):
         None,
         description="Detector region (row start, row stop, column start, column stop) to use, in pixels.",
     )
-    lambda_act: float = Field(0.0, ge=0, description=_PENALTY_WEIGHT)
-    lambda_sim: float = Field(0.0, ge=0, description=_PENALTY_WEIGHT)
-    lambda_div: float = Field(0.0, ge=0, description=_PENALTY_WEIGHT)
+    lambda_act: float = Field(0.0, ge=0, description="Weight of the L1 penalty, which makes latents sparse.")
+    lambda_sim: float = Field(
+        0.0, ge=0, description="Weight of the similarity penalty, which makes latents diverse."
+    )
+    lambda_div: float = Field(
+        0.0, ge=0, description="Weight of the divergence penalty, which prevents constant latents."
+    )
     learning_rate: float = Field(3e-3, gt=0, le=10, description="Peak learning rate.")
     batch_size: int = Field(
         128,
@@ -93,7 +96,7 @@ class TrainingConfig(BaseModel):
         description='Stop after this time; as in Lightning, "DD:HH:MM:SS", a dict for timedelta, or a timedelta.',
     )
     schedule: Literal["cosine", "constant"] = Field(
-        "cosine", description="Learning-rate schedule after a short warm-up."
+        "cosine", description="Learning-rate schedule after the warm-up."
     )
     weight_decay: float = Field(
         5.0,
@@ -146,7 +149,7 @@ class TrainingConfig(BaseModel):
 
     @field_validator("max_time", mode="before")
     @classmethod
-    def _as_lightning_string(cls, value: Any) -> Any:
+    def _to_lightning_string(cls, value: Any) -> Any:
         if isinstance(value, dict):
             try:
                 value = timedelta(**value)
@@ -168,13 +171,13 @@ class TrainingConfig(BaseModel):
 
     @field_validator("crop")
     @classmethod
-    def _crop_is_a_region(cls, value: tuple[int, int, int, int] | None) -> tuple[int, int, int, int] | None:
+    def _check_crop(cls, value: tuple[int, int, int, int] | None) -> tuple[int, int, int, int] | None:
         if value is not None and not (0 <= value[0] < value[1] and 0 <= value[2] < value[3]):
             raise ValueError("not a region (start must be smaller than stop)")
         return value
 
     @model_validator(mode="after")
-    def _fields_agree(self) -> TrainingConfig:
+    def _check_combinations(self) -> TrainingConfig:
         if self.split_counts is True and self.reconstruction not in ("auto", "poisson"):
             raise ArgumentError(
                 "split_counts and reconstruction contradict each other",
@@ -205,7 +208,7 @@ class TrainingConfig(BaseModel):
         Raises
         ------
         ArgumentError
-            For an unknown preset, a misspelt argument (the nearest right one is named) or a value out of
+            For an unknown preset, a misspelt argument (the message names the closest) or a value out of
             range.
         """
         if not isinstance(preset, str) or preset not in PRESETS:
@@ -242,7 +245,7 @@ class TrainingConfig(BaseModel):
             ) from None
 
 
-# help() shows what the fields say
+# help() shows the descriptions of the fields
 TrainingConfig.__doc__ = "\n".join(
     [
         inspect.cleandoc(TrainingConfig.__doc__ or ""),
@@ -255,7 +258,7 @@ TrainingConfig.__doc__ = "\n".join(
 )
 
 
-#: what is expected, by the type of pydantic's error
+#: what a message expects, by the type of pydantic's error
 _EXPECTED_BY_ERROR = {
     "greater_than_equal": "a value >= {ge:g}",
     "greater_than": "a value > {gt:g}",
@@ -267,7 +270,7 @@ _EXPECTED_BY_ERROR = {
     **dict.fromkeys(("float_type", "float_parsing"), "a number"),
     "bool_type": "True or False",
 }
-#: what is expected, by field, where several types or values are allowed
+#: what a message expects, by field, where several types or values are allowed
 _EXPECTED_BY_FIELD = {
     "latent_dim": "a whole number from 1 to 1024, or 'auto'",
     "split_counts": "True, False or 'auto'",
@@ -276,7 +279,7 @@ _EXPECTED_BY_FIELD = {
 }
 
 
-#: Named starting points: the fields in which each differs from the defaults.
+#: Presets by name: the fields in which each differs from the defaults.
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "reference": {
@@ -299,7 +302,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "low-memory": {"batch_size": 256, "bin": 2},
 }
 
-#: Fields that the weights of a checkpoint fix: fine-tuning takes them from there.
+#: Fields that the weights of a checkpoint determine: fine-tuning takes them from the checkpoint.
 FIXED_BY_WEIGHTS = ("network", "latent_dim", "preprocessing", "reconstruction", "context", "bin", "crop")
 #: Fields that may differ when a run is resumed.
 RESUMABLE = frozenset({"epochs", "max_patterns", "max_time", "device", "workers"})

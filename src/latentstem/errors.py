@@ -12,33 +12,33 @@ from typing import Any
 
 
 class ArgumentText(str):
-    """Part of an error that names arguments, spelled as in Python; `spelled` has other spellings, such as options.
+    """Part of an error that names arguments, written as in Python; `with_spelling` writes them otherwise, as options.
 
     Parameters
     ----------
     template : str
         The text, with names of arguments in braces.
     **arguments
-        Value of each of them: a tuple, a list of tuples to choose from, or another value; None for the name alone.
+        Value of each argument: a tuple, a list of tuples to choose from, or another value; None for the name alone.
     """
 
     template: str
     arguments: dict[str, Any]
 
     def __new__(cls, template: str, **arguments: Any) -> ArgumentText:  # noqa: D102
-        text = super().__new__(cls, _fill(template, arguments, _in_python))
+        text = super().__new__(cls, _fill(template, arguments, _python_spelling))
         text.template, text.arguments = template, arguments
         return text
 
-    def spelled(self, spelling: Callable[[str, Any], str]) -> str:
+    def with_spelling(self, spelling: Callable[[str, Any], str]) -> str:
         """The text with each argument as `spelling` writes its name and value."""
         return _fill(self.template, self.arguments, spelling)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _argument_text, (self.template, self.arguments)
+        return _make_argument_text, (self.template, self.arguments)
 
 
-def _argument_text(template: str, arguments: dict[str, Any]) -> ArgumentText:
+def _make_argument_text(template: str, arguments: dict[str, Any]) -> ArgumentText:
     return ArgumentText(template, **arguments)
 
 
@@ -46,7 +46,7 @@ def _fill(template: str, arguments: dict[str, Any], spelling: Callable[[str, Any
     return template.format(**{name: spelling(name, value) for name, value in arguments.items()})
 
 
-def _in_python(name: str, value: Any) -> str:
+def _python_spelling(name: str, value: Any) -> str:
     if value is None:
         return name
     if isinstance(value, (tuple, list)):
@@ -80,16 +80,16 @@ class LatentSTEMError(Exception):
         vars(self).update(data)
         super().__init__(f"{what}: expected {expected}; received {received}. {advice}")
 
-    def replaced(self, **fields: Any) -> LatentSTEMError:
-        """A copy of the error with other parameters or data."""
-        return _unpickle(type(self), {**vars(self), **fields})
+    def with_fields(self, **fields: Any) -> LatentSTEMError:
+        """A copy of the error with other values of these parameters or data."""
+        return _make_error(type(self), {**vars(self), **fields})
 
     def __reduce__(self) -> tuple[object, ...]:  # keyword-only arguments do not survive default pickling
-        return _unpickle, (type(self), dict(vars(self)))
+        return _make_error, (type(self), dict(vars(self)))
 
 
-def _unpickle(kind: type[LatentSTEMError], fields: dict[str, Any]) -> LatentSTEMError:
-    return kind(**fields)
+def _make_error(error_class: type[LatentSTEMError], fields: dict[str, Any]) -> LatentSTEMError:
+    return error_class(**fields)
 
 
 class ArgumentError(LatentSTEMError, ValueError):
@@ -97,7 +97,7 @@ class ArgumentError(LatentSTEMError, ValueError):
 
 
 class UnsupportedDataError(LatentSTEMError, TypeError):
-    """The type of object or file is not supported."""
+    """Objects or files of this type are not supported."""
 
 
 class ScanDimensionError(LatentSTEMError, ValueError):
@@ -121,7 +121,7 @@ class ScanShapeError(LatentSTEMError, ValueError):
 
 
 class PatternShapeError(LatentSTEMError, ValueError):
-    """The diffraction patterns are too small, or not of the shape a model was made for."""
+    """The diffraction patterns are too small, or not of the shape that a model was trained on."""
 
 
 class DataTypeError(LatentSTEMError, TypeError):
@@ -145,11 +145,11 @@ class CheckpointError(LatentSTEMError, ValueError):
 
 
 class ModelMismatchError(LatentSTEMError, ValueError):
-    """A model is applied to data it was not made for."""
+    """A model is applied to data that it was not trained for."""
 
 
 class StorageError(LatentSTEMError, OSError, ValueError):
-    """A file cannot be written: the disk is full, or the folder is read-only, gone or no folder."""
+    """A file cannot be written: the disk is full, or the folder is read-only, missing or a file."""
 
 
 class ClusterError(LatentSTEMError, ValueError):
@@ -161,8 +161,8 @@ class TrainingError(LatentSTEMError, ValueError):
 
 
 def format_exception(error: BaseException) -> str:
-    """Message of another library's exception on one line, for use in our own message."""
-    if hasattr(error, "error_count"):  # of pydantic
+    """An exception of another library as one line, to be part of a message."""
+    if hasattr(error, "error_count"):  # a ValidationError of pydantic
         first = error.errors(include_url=False)[0]  # type: ignore[attr-defined]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"[:200]
     text = re.sub(r"<[^<>]*\bat 0x[0-9a-fA-F]+>", "an object", " ".join(str(error).split()))

@@ -358,7 +358,11 @@ def test_offered_scan_shapes_fit(n, ny, nx):
 def test_a_stack_that_does_not_fit_carries_the_scan_shapes_that_do(n, scan_shape, candidates, hint):
     with pytest.raises(ScanShapeError, match="patterns") as caught:
         find_layout((n, 32, 24), scan_shape)
-    for error in (caught.value, pickle.loads(pickle.dumps(caught.value)), caught.value.replaced(what="here")):
+    for error in (
+        caught.value,
+        pickle.loads(pickle.dumps(caught.value)),
+        caught.value.with_fields(what="here"),
+    ):
         assert sorted(error.candidates) == sorted(candidates)
         assert error.candidates[0] == candidates[0]
         assert error.argument == "scan_shape"

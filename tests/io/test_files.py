@@ -170,7 +170,7 @@ def test_torch_dicts(tmp_path):
 def test_torch_pickles_are_refused(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save({"data": Bomb()}, tmp_path / "a.pt")
-    with pytest.raises(FileError, match="unpickling of other objects are refused; save the bare tensor"):
+    with pytest.raises(FileError, match="other pickled objects are refused; save the tensor alone"):
         open_scan(tmp_path / "a.pt")
 
 

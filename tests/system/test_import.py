@@ -56,7 +56,7 @@ def test_public_names_resolve(name):
 
 
 def test_every_lazy_name_is_public():
-    assert sorted(latentstem._HOME) == sorted(set(latentstem.__all__) - {"__version__"})
+    assert sorted(latentstem._MODULES) == sorted(set(latentstem.__all__) - {"__version__"})
 
 
 def test_star_import():

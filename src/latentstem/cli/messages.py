@@ -58,7 +58,7 @@ def friendly_errors(interrupted: Callable[[], str] = lambda: "Nothing was writte
 
 
 def _with_options(text: str) -> str:
-    return text.spelled(_option) if isinstance(text, ArgumentText) else text
+    return text.with_spelling(_option) if isinstance(text, ArgumentText) else text
 
 
 def _option(argument: str, value: Any) -> str:

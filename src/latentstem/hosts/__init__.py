@@ -1,4 +1,4 @@
-"""Hosts: the libraries whose objects users have. Each is an entry here, and a module with its functions."""
+"""Hosts: the libraries whose objects users hold. Each has an entry here, and a module with its functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The methods that HyperSpy's signals get."""
+"""The methods ``train_autoencoder``, ``embed`` and ``reconstruct`` of HyperSpy's signals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..io.host_table import host_that_writes
 from ..io.pattern_files import lazy_patterns
 from ..scan.series import located_errors, one_value_per_scan
 from ..util.argument_checks import reject_unknown_kwargs
-from .hyperspy_files import open_pattern_file, pattern_file, save_latents, scan_from_file
+from .hyperspy_files import create_pattern_file, open_pattern_file, save_latents, scan_from_file
 from .hyperspy_signals import get_title, is_series_signal, scan_from_signal, split_series
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from .latent_maps import LatentMaps
 
 __all__ = [
+    "create_pattern_file",
     "embed",
     "open_pattern_file",
-    "pattern_file",
     "reconstruct",
     "save_latents",
     "scan_from_file",
@@ -36,6 +36,7 @@ __all__ = [
 
 scan_from_object = scan_from_signal
 
+#: names of the masks in `latentstem.train_autoencoder`, and here as HyperSpy calls them
 _ARGUMENT_ALIASES = {"scan_mask": "navigation_mask", "pattern_mask": "signal_mask"}
 
 
@@ -99,8 +100,8 @@ def embed(
     navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
         True excludes the scan position; its latents are NaN. For a series, of shape (T, Ny, Nx).
     smooth : int, optional
-        Smoothing radius in scan positions: latents are averaged over similar neighbours only. Default: the model's
-        `context`. 0: no smoothing.
+        Radius of smoothing in scan positions, over neighbours with close latents only. Default: the model's `context`.
+        0: no smoothing.
     client : distributed.Client, optional
         Compute on the workers of this cluster.
     progress : bool
@@ -156,7 +157,7 @@ def reconstruct(
     overwrite : bool
         Replace an existing file. The file that this signal is read from is never replaced.
     client : distributed.Client, optional
-        Compute on this cluster's workers. For a lazy signal only with `out`; without `out` the result is a lazy signal,
+        Compute on the workers of this cluster. For a lazy signal only with `out`; without `out` the result is a lazy signal,
         computed by the active dask scheduler.
     progress : bool
         Show a progress bar; a lazy signal shows its own when it is computed.
@@ -194,7 +195,7 @@ def _mask_array(mask: Any) -> Any:
     if mask is None:
         return None
     if isinstance(mask, (list, tuple)) and any(hasattr(m, "shape") or m is None for m in mask):
-        return [_mask_array(m) for m in mask]  # of a series
+        return [_mask_array(m) for m in mask]  # one for each scan of a series
     return np.asarray(mask.data if hasattr(mask, "axes_manager") else mask)
 
 

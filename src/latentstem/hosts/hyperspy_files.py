@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import h5py
-import numpy as np
 
 from ..errors import FileError
 from ..io.files import SUPPORTED_FORMATS
+from ..io.pattern_files import PATTERN_DTYPE
 from ..scan.scan import Scan
 from .hyperspy_signals import scan_from_signal
 
 if TYPE_CHECKING:
     from ..inference.embedding import Embedding
 
-__all__ = ["open_pattern_file", "pattern_file", "save_latents", "scan_from_file"]
+__all__ = ["create_pattern_file", "open_pattern_file", "save_latents", "scan_from_file"]
 
-_FLOAT = np.dtype("<f4")
-#: HyperSpy readers that were reviewed and execute nothing from the file. Left out: netCDF, which evaluates text, and
-#: HSPY and ZSPY, whose axes may contain expressions evaluated by sympy.
+#: HyperSpy readers whose code was reviewed: they execute nothing from the file. Left out: netCDF, which evaluates
+#: text, and HSPY and ZSPY, whose axes may contain expressions that sympy evaluates.
 _SAFE_HYPERSPY_READERS = {
     "Blockfile",
     "DENS",
@@ -65,13 +64,15 @@ def scan_from_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan:
         )
     options = {**options, "escape_square_brackets": True}
     try:
-        loaded = hs.load(str(path), lazy=True, **options)
-    except NotImplementedError:
-        loaded = hs.load(str(path), **options)
-    signals = loaded if isinstance(loaded, list) else [loaded]
-    scans = [s for s in signals if s.data.ndim == 4] or [s for s in signals if s.data.ndim == 3] or signals
-    if len(scans) == 1:
-        return scan_from_signal(scans[0], scan_shape)
+        result = hs.load(str(path), lazy=True, **options)
+    except NotImplementedError:  # the reader cannot read lazily
+        result = hs.load(str(path), **options)
+    signals = result if isinstance(result, list) else [result]
+    candidates = (
+        [s for s in signals if s.data.ndim == 4] or [s for s in signals if s.data.ndim == 3] or signals
+    )
+    if len(candidates) == 1:
+        return scan_from_signal(candidates[0], scan_shape)
     raise FileError(
         "file holds several signals",
         expected="one scan",
@@ -81,7 +82,7 @@ def scan_from_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan:
 
 
 def _hyperspy_load_arguments(path: Path, load: Any) -> tuple[Path, dict[str, Any]]:
-    """Path to pass to HyperSpy, and arguments naming the reader if the suffix is ambiguous."""
+    """Path and arguments for HyperSpy's ``load``; they name the reader if the suffix is ambiguous."""
     suffix = path.suffix.lower()
     if suffix == ".raw":  # EMPAD keeps its header in a separate .xml file
         headers = [file for file in path.parent.glob("*.xml") if path.name in file.read_text(errors="ignore")]
@@ -94,17 +95,15 @@ def _hyperspy_load_arguments(path: Path, load: Any) -> tuple[Path, dict[str, Any
 
 
 @contextmanager
-def pattern_file(path: Path, scan: Scan, template: Any, chunk: tuple[int, int]) -> Iterator[Any]:
+def create_pattern_file(path: Path, scan: Scan, template: Any, chunk: tuple[int, int]) -> Iterator[Any]:
     """Let HyperSpy write a file without data, and yield its dataset."""
-    shape = (*scan.scan_shape, *scan.pattern_shape)
-    if hasattr(template, "axes_manager"):
-        shape = template.data.shape
-        signal = template._deepcopy_with_new_data(da.zeros(shape, dtype=_FLOAT, chunks=-1))
-    else:
-        signal = _make_signal(da.zeros(shape, dtype=_FLOAT, chunks=-1), scan)
+    is_signal = hasattr(template, "axes_manager")
+    shape = template.data.shape if is_signal else (*scan.scan_shape, *scan.pattern_shape)
+    data = da.zeros(shape, dtype=PATTERN_DTYPE, chunks=-1)
+    signal = template._deepcopy_with_new_data(data) if is_signal else _make_signal(data, scan)
     signal = signal if signal._lazy else signal.as_lazy()
     chunks = (chunk[0] * chunk[1], *shape[1:]) if len(shape) == 3 else (*chunk, *shape[2:])
-    options = {"shape": shape, "dtype": _FLOAT, "chunks": chunks}
+    options = {"shape": shape, "dtype": PATTERN_DTYPE, "chunks": chunks}
     if path.suffix.lower() == ".zspy":
         import numcodecs
         import zarr
@@ -112,7 +111,7 @@ def pattern_file(path: Path, scan: Scan, template: Any, chunk: tuple[int, int]) 
         signal.save(path, write_dataset=False, consolidate=False)
         root = zarr.open_group(str(path), "a")
         ((_, group),) = root["Experiments"].groups()
-        compressor = numcodecs.Blosc("zstd", 1)  # as HyperSpy
+        compressor = numcodecs.Blosc("zstd", 1)  # as HyperSpy compresses
         yield group.create_dataset("data", compressor=compressor, dimension_separator="/", **options)
         zarr.consolidate_metadata(root.store)
         return

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import ScanDimensionError, UnsupportedDataError
 from ..io.arrays import as_pattern_source
-from ..io.navigation_axes import TWO_AND_TWO, axes_error, describe_axes
+from ..io.navigation_axes import EXPECTED_AXES, axes_error, describe_axes
 from ..io.units import normalise_units
 from ..scan.scan import Axis, Scan, default_axes
 from ..scan.series import Series, located_errors, make_series
@@ -58,12 +58,12 @@ def scan_from_signal(signal: Any, scan_shape: tuple[int, int] | None = None) -> 
     if not manager.axes_are_aligned_with_data:
         raise ScanDimensionError(
             "the navigation axes are not the first axes of the data array",
-            expected=TWO_AND_TWO + " in this order",
+            expected=EXPECTED_AXES + " in this order",
             received=describe_axes(manager.navigation_dimension, manager.signal_dimension, repr(signal)),
             advice="Align them with signal.transpose(navigation_axes=(0, 1), signal_axes=(2, 3)).",
         )
-    stored = (*manager.navigation_axes[::-1], *manager.signal_axes[::-1])
-    non_uniform = [str(axis.name) for axis in stored if not axis.is_uniform]
+    stored_axes = (*manager.navigation_axes[::-1], *manager.signal_axes[::-1])
+    non_uniform = [str(axis.name) for axis in stored_axes if not axis.is_uniform]
     if non_uniform:
         raise UnsupportedDataError(
             "non-uniform axis",
@@ -74,8 +74,8 @@ def scan_from_signal(signal: Any, scan_shape: tuple[int, int] | None = None) -> 
     source = as_pattern_source(signal.data, scan_shape)
     y, x, ky, kx = default_axes(source.shape)
     if manager.navigation_dimension == 2:
-        y, x = _calibrated(y, stored[0]), _calibrated(x, stored[1])
-    axes = (y, x, _calibrated(ky, stored[-2]), _calibrated(kx, stored[-1]))
+        y, x = _calibrated_axis(y, stored_axes[0]), _calibrated_axis(x, stored_axes[1])
+    axes = (y, x, _calibrated_axis(ky, stored_axes[-2]), _calibrated_axis(kx, stored_axes[-1]))
     return Scan(source, axes, name=get_title(signal) or "scan", loaded_from=_original_file(signal))
 
 
@@ -94,16 +94,16 @@ def split_series(signal: Any) -> list[Any]:
 def _series_of_signal(signal: Any) -> Series:
     """The scans along the slowest navigation axis."""
     scans = []
-    for scan_index, part in enumerate(split_series(signal)):
+    for scan_index, scan_signal in enumerate(split_series(signal)):
         with located_errors(scan_index, len(signal.data)):
-            scans.append(scan_from_signal(part))
+            scans.append(scan_from_signal(scan_signal))
     axis = signal.axes_manager.navigation_axes[2]
-    series_axis = _calibrated(Axis("step", len(scans)), axis) if axis.is_uniform else None
+    series_axis = _calibrated_axis(Axis("step", len(scans)), axis) if axis.is_uniform else None
     name = get_title(signal) or "scan"
     return make_series(scans, series_axis).renamed(name, {}, _original_file(signal))
 
 
-def _calibrated(default: Axis, axis: Any) -> Axis:
+def _calibrated_axis(default: Axis, axis: Any) -> Axis:
     name = str(axis.name) if isinstance(axis.name, str) else default.name
     units = normalise_units(axis.units)
     return replace(default, name=name, scale=float(axis.scale), offset=float(axis.offset), units=units)
@@ -118,5 +118,5 @@ def _original_file(signal: Any) -> frozenset[str]:
 
 
 def get_title(signal: Any) -> str:
-    """The title in its metadata, or nothing."""
+    """Title of a signal; empty if it has none."""
     return str(signal.metadata.get_item("General.title", ""))

@@ -23,18 +23,18 @@ class LatentMaps(Signal2D):
 
     Examples
     --------
-    A look at all maps, and the map of the third latent as an image:
+    Plot all maps, and take the map of the third latent as an image:
 
     >>> maps = signal.embed(model)  # doctest: +SKIP
     >>> maps.plot()  # doctest: +SKIP
     >>> third = maps.inav[2]  # doctest: +SKIP
 
-    HyperSpy's clustering in latent space. It needs the scan on the navigation axes, hence the transpose:
+    Cluster with HyperSpy, which needs the scan on the navigation axes, hence the transpose:
 
     >>> signal.cluster_analysis(cluster_source=maps.T, n_clusters=4)  # doctest: +SKIP
     >>> grains = signal.get_cluster_labels()  # doctest: +SKIP
 
-    Any clustering of scikit-learn:
+    Cluster with scikit-learn:
 
     >>> labels = KMeans(4).fit_predict(maps.as_loadings()).reshape(maps.data.shape[1:])  # doctest: +SKIP
     """
@@ -99,11 +99,11 @@ class LatentMaps(Signal2D):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """The model and the scan it was applied to; kept in ``metadata.LatentSTEM``."""
+        """What the maps were made from and with; kept in ``metadata.LatentSTEM``."""
         return dict(json.loads(self.metadata.get_item("LatentSTEM.provenance", "{}")))
 
     def as_loadings(self) -> np.ndarray:
-        """The latents as a table, one row per scan position.
+        """The latents as a matrix, one row per scan position.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""The methods that py4DSTEM's datacubes get."""
+"""The methods ``train_autoencoder``, ``embed`` and ``reconstruct`` of py4DSTEM's datacubes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..functions import train_autoencoder as train
 from ..io.pattern_files import lazy_patterns, open_patterns
 from ..util.argument_checks import reject_unknown_kwargs
 from .py4dstem_datacubes import METADATA_NAME, datacube_like, latents_node, scan_from_datacube
-from .py4dstem_files import open_pattern_file, pattern_file, save_latents, scan_from_file
+from .py4dstem_files import create_pattern_file, open_pattern_file, save_latents, scan_from_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from ..inference.model import LatentModel
 
 __all__ = [
+    "create_pattern_file",
     "embed",
     "open_pattern_file",
-    "pattern_file",
     "reconstruct",
     "save_latents",
     "scan_from_file",
@@ -80,21 +80,21 @@ def embed(
     client: Any = None,
     progress: bool = False,
 ) -> Array:
-    """Latent maps of this datacube, stored on its tree under `name` and returned.
+    """Latent maps of this datacube, which are also stored in its tree.
 
     Parameters
     ----------
     model : LatentModel or path
         A trained model, or its checkpoint.
     name : str
-        Name of the node; existing latents of this name are replaced.
+        Name of their node in the tree; latents that have this name already are replaced.
     scan_shape : (int, int), optional
         Scan rows and columns (Rx, Ry) where the datacube holds one row of patterns.
     scan_mask : array of bool, shape (Rx, Ry), optional
         True excludes the scan position; its latents are NaN.
     smooth : int, optional
-        Smoothing radius in scan positions: latents are averaged over similar neighbours only. Default: the model's
-        `context`. 0: no smoothing.
+        Radius of smoothing in scan positions, over neighbours with close latents only. Default: the model's `context`.
+        0: no smoothing.
     client : distributed.Client, optional
         Compute on the workers of this cluster.
     progress : bool
@@ -109,7 +109,7 @@ def embed(
     Raises
     ------
     ArgumentError
-        If the datacube's tree has something else under `name`.
+        If `name` is not a valid name, or another node of the tree has it.
     """
     _check_node_name(datacube, name)
     options = {"smooth": smooth, "client": client, "progress": progress}
@@ -179,14 +179,16 @@ def reconstruct(
 def _check_node_name(datacube: Any, name: str) -> None:
     """Check that the node name is free or holds latents."""
     is_valid = isinstance(name, str) and bool(name) and "/" not in name
-    present = datacube.tree(name) if is_valid and name in datacube.treekeys else None
-    if not is_valid or (present is not None and METADATA_NAME not in present.metadata):
+    existing_node = datacube.tree(name) if is_valid and name in datacube.treekeys else None
+    if not is_valid or (existing_node is not None and METADATA_NAME not in existing_node.metadata):
         reason = (
-            "not a valid node name" if present is None else f"which is already a {type(present).__name__}"
+            "not a valid node name"
+            if existing_node is None
+            else f"which is already a {type(existing_node).__name__}"
         )
         raise ArgumentError(
             "name of the latents",
-            expected="a name that is free on the datacube's tree, without slashes",
+            expected="a name that is free in the datacube's tree, without slashes",
             received=f"{name!r}, {reason}",
             advice="Choose another name, for example datacube.embed(model, name='latents').",
         )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METADATA_NAME", "datacube_like", "latents_node", "scan_from_datacube"]
 
-METADATA_NAME = "latentstem"  # name of the metadata that marks nodes written by us
+METADATA_NAME = "latentstem"  # name of the metadata that mark a node of latent maps
 
 
 def scan_from_datacube(datacube: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
@@ -62,8 +62,8 @@ def scan_from_datacube(datacube: Any, scan_shape: tuple[int, int] | None = None)
     q_size, q_units = calibration.get_Q_pixel_size(), calibration.get_Q_pixel_units()
     rx, ry, qx, qy = default_axes(source.shape)
     if source.shape == datacube.data.shape:
-        rx, ry = _calibrated("Rx", rx, r_size, r_units), _calibrated("Ry", ry, r_size, r_units)
-    qx, qy = _calibrated("Qx", qx, q_size, q_units), _calibrated("Qy", qy, q_size, q_units)
+        rx, ry = _calibrated_axis("Rx", rx, r_size, r_units), _calibrated_axis("Ry", ry, r_size, r_units)
+    qx, qy = _calibrated_axis("Qx", qx, q_size, q_units), _calibrated_axis("Qy", qy, q_size, q_units)
     return Scan(source, (rx, ry, qx, qy), name=datacube.name)
 
 
@@ -84,7 +84,7 @@ def latents_node(embedding: Embedding, name: str, units: str) -> Array:
     embedding : Embedding
         Maps of shape (Rx, Ry, k).
     name : str
-        Name of the node.
+        Name of the node in the tree.
     units : str
         Units of the scan axes, as py4DSTEM writes them.
 
@@ -106,5 +106,5 @@ def latents_node(embedding: Embedding, name: str, units: str) -> Array:
     return latents
 
 
-def _calibrated(name: str, axis: Axis, size: Any, units: Any) -> Axis:
+def _calibrated_axis(name: str, axis: Axis, size: Any, units: Any) -> Axis:
     return replace(axis, name=name, scale=1.0 if size is None else float(size), units=normalise_units(units))

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from ..io.pattern_files import PATTERN_DTYPE
 from ..scan.scan import Axis, Scan
 from .py4dstem_datacubes import datacube_like, latents_node, scan_from_datacube
 
 if TYPE_CHECKING:
     from ..inference.embedding import Embedding
 
-__all__ = ["open_pattern_file", "pattern_file", "save_latents", "scan_from_file"]
+__all__ = ["create_pattern_file", "open_pattern_file", "save_latents", "scan_from_file"]
 
-_FLOAT = np.dtype("<f4")
+#: the spelling of diffraction units in py4DSTEM, and the factor to them
+_PY4DSTEM_UNITS = {"1/angstrom": ("A^-1", 1.0), "1/nm": ("A^-1", 0.1), "mrad": ("mrad", 1.0)}
 _PY4DSTEM_SUFFIXES = {
     ".h5",
     ".hdf5",
@@ -45,25 +47,20 @@ def scan_from_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan | Non
 
 
 @contextmanager
-def pattern_file(path: Path, scan: Scan, template: Any, chunk: tuple[int, int]) -> Iterator[Any]:
-    """Let py4DSTEM write a small datacube, replace its dataset by one of full size, and yield it."""
+def create_pattern_file(path: Path, scan: Scan, template: Any, chunk: tuple[int, int]) -> Iterator[Any]:
+    """Let py4DSTEM write a small datacube, replace its dataset by one of full size, and yield the dataset."""
     import py4DSTEM
 
-    shape: tuple[int, ...] = (*scan.scan_shape, *scan.pattern_shape)
-    if isinstance(template, py4DSTEM.DataCube):
-        shape = template.data.shape
-    small = np.zeros([min(n, 2) for n in shape], _FLOAT)  # axes are stored as their first two values
-    cube = (
-        datacube_like(template, small)
-        if isinstance(template, py4DSTEM.DataCube)
-        else _make_datacube(small, scan)
-    )
-    py4DSTEM.save(str(path), cube, mode="o")
+    is_datacube = isinstance(template, py4DSTEM.DataCube)
+    shape = template.data.shape if is_datacube else (*scan.scan_shape, *scan.pattern_shape)
+    small = np.zeros([min(n, 2) for n in shape], PATTERN_DTYPE)  # axes are stored as their first two values
+    datacube = datacube_like(template, small) if is_datacube else _make_datacube(small, scan)
+    py4DSTEM.save(str(path), datacube, mode="o")
     with h5py.File(path, "a") as file:
         group = _find_datacube(file)
         attributes = dict(group["data"].attrs)
         del group["data"]
-        dataset = group.create_dataset("data", shape, _FLOAT)  # contiguous, so that it can be mapped
+        dataset = group.create_dataset("data", shape, PATTERN_DTYPE)  # contiguous, to be memory-mapped
         dataset.attrs.update(attributes)
         yield dataset
 
@@ -93,23 +90,22 @@ def _make_datacube(patterns: np.ndarray, scan: Scan) -> Any:
     """A DataCube with the scan's calibration; py4DSTEM has one pixel size per pair of axes."""
     from py4DSTEM import DataCube
 
-    cube = DataCube(patterns, name=scan.name.replace("/", "-"))  # a group of the file
-    calibration = cube.calibration
+    datacube = DataCube(patterns, name=scan.name.replace("/", "-"))  # the name of a group in the file
+    calibration = datacube.calibration
     step, units = _shared_scale(scan.axes[:2])
     if units:
         calibration.set_R_pixel_size(step)
         calibration.set_R_pixel_units(units)
     step, units = _shared_scale(scan.axes[2:])
-    known = {"1/angstrom": ("A^-1", 1.0), "1/nm": ("A^-1", 0.1), "mrad": ("mrad", 1.0)}
-    if units in known:
-        units, factor = known[units]
+    if units in _PY4DSTEM_UNITS:
+        units, factor = _PY4DSTEM_UNITS[units]
         calibration.set_Q_pixel_size(step * factor)
         calibration.set_Q_pixel_units(units)
-    return cube
+    return datacube
 
 
 def _shared_scale(axes: tuple[Axis, ...]) -> tuple[float, str]:
-    """Scale and units, if two axes share them; units are empty if not."""
+    """Scale and units of two axes; empty units if the axes differ in them."""
     y, x = axes
-    same = y.units == x.units and np.isclose(y.scale, x.scale)
-    return y.scale, y.units if same else ""
+    is_shared = y.units == x.units and np.isclose(y.scale, x.scale)
+    return y.scale, y.units if is_shared else ""

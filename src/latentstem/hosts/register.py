@@ -1,4 +1,4 @@
-"""Adds ``train_autoencoder``, ``embed`` and ``reconstruct`` to the hosts' classes, in either order of import.
+"""Adds ``train_autoencoder``, ``embed`` and ``reconstruct`` to the hosts' classes, whichever is imported first.
 
 A host that is already imported gets the methods at once. For a later import, a finder on ``sys.meta_path`` adds the
 methods after the host's module has been executed; nothing else is changed.
@@ -21,8 +21,7 @@ __all__ = ["METHODS", "install"]
 
 METHODS = ("train_autoencoder", "embed", "reconstruct")
 
-_OURS = "latentstem."
-_warned: set[str] = set()
+_reported_conflicts: set[str] = set()  # names of methods, each warned about once
 
 
 def install() -> None:
@@ -31,9 +30,8 @@ def install() -> None:
         sys.meta_path.insert(0, _HostImportHook())
     for host in HOSTS:
         if host.class_module in sys.modules:
-            add_methods(
-                importlib.import_module(host.class_module)
-            )  # waits for another thread that is importing it
+            # import_module waits for another thread that is importing it
+            add_methods(importlib.import_module(host.class_module))
 
 
 def add_methods(module: ModuleType) -> None:
@@ -44,11 +42,12 @@ def add_methods(module: ModuleType) -> None:
         return
     functions = host.functions
     for name in METHODS:
-        present = getattr(host_class, name, None)
-        if present is None or str(getattr(present, "__module__", "")).startswith(_OURS):
+        existing_method = getattr(host_class, name, None)
+        module_name = str(getattr(existing_method, "__module__", ""))
+        if existing_method is None or module_name.startswith("latentstem."):
             setattr(host_class, name, getattr(functions, name))
-        elif (label := f"{host.class_name}.{name}") not in _warned:
-            _warned.add(label)
+        elif (label := f"{host.class_name}.{name}") not in _reported_conflicts:
+            _reported_conflicts.add(label)
             arguments = "data" if name == "train_autoencoder" else "data, model"
             warnings.warn(
                 f"{label} already exists with another meaning and is left alone; "
@@ -58,7 +57,7 @@ def add_methods(module: ModuleType) -> None:
 
 
 class _HostImportHook(MetaPathFinder):
-    """Import hook: delegates to the other finders and adds the methods after execution."""
+    """Import hook: lets the other finders find a host's module, and adds the methods once it has been executed."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -85,4 +84,5 @@ def _patch_loader(loader: Any) -> None:
 
 
 def _is_hook(finder: Any) -> bool:
+    # by name, because a second import of this module makes another class
     return (type(finder).__module__, type(finder).__qualname__) == (__name__, _HostImportHook.__qualname__)

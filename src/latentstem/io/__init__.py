@@ -1,1 +1,1 @@
-"""Input and output: every kind of data becomes a `Scan`, and results become files."""
+"""Input and output: data of any kind are opened as a `Scan`, and results are written to files."""

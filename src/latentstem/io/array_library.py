@@ -8,8 +8,8 @@ __all__ = ["array_library"]
 
 
 def array_library(data: Any) -> str | None:
-    """The array library whose class `data` is or extends; found by class name, without importing the library."""
-    kinds = {
+    """The library of an array, recognised by the names of its classes, so that nothing is imported; None if unknown."""
+    libraries = {
         ("numpy", "ndarray"): "numpy",
         ("numpy", "memmap"): "numpy",
         ("torch", "Tensor"): "torch",
@@ -18,4 +18,4 @@ def array_library(data: Any) -> str | None:
         ("dask", "Array"): "dask",
     }
     names = ((cls.__module__.partition(".")[0], cls.__name__) for cls in type(data).__mro__)
-    return next((kinds[name] for name in names if name in kinds), None)
+    return next((libraries[name] for name in names if name in libraries), None)

@@ -22,7 +22,7 @@ from .source_files import stored_files
 
 __all__ = ["ArraySource", "as_pattern_source", "memmap_hdf5"]
 
-_MAX_RESIDENT_BYTES = 128 * 2**20  # read from a memory map before its pages are released
+_MAX_RESIDENT_BYTES = 128 * 2**20  # that are read from a memory map before its pages are released
 
 
 class ArraySource:
@@ -98,11 +98,11 @@ def as_pattern_source(array: Any, scan_shape: tuple[int, int] | None = None) -> 
     if library == "torch":
         array, library = _tensor_to_numpy(array), "numpy"
     if library is None or not hasattr(array, "dtype") or not hasattr(array, "shape"):
-        raise _unsupported(array, "")
+        raise _unsupported_error(array, "")
     if isinstance(array, np.ma.MaskedArray):
-        raise _unsupported(array, "Give array.data, and the mask as scan_mask or pattern_mask.")
-    if any(n != n for n in array.shape):
-        raise _unsupported(array, "Call array.compute_chunk_sizes() first: its shape is not known.")
+        raise _unsupported_error(array, "Give array.data, and the mask as scan_mask or pattern_mask.")
+    if any(n != n for n in array.shape):  # NaN: a dask array of unknown length
+        raise _unsupported_error(array, "Call array.compute_chunk_sizes() first: its shape is not known.")
     check_dtype(array.dtype)
     layout = find_layout(array.shape, scan_shape)
     if library == "dask":
@@ -115,13 +115,13 @@ def as_pattern_source(array: Any, scan_shape: tuple[int, int] | None = None) -> 
         array, library = (array, library) if mapped is None else (mapped, "numpy")
     if library != "numpy":
         return ChunkedSource(array, layout)
-    stored = (
+    patterns = (
         array.reshape(*array.shape[: layout.n_scan_axes], *layout.shape[2:]) if layout.singleton else array
     )
-    return ArraySource(np.asarray(stored).reshape(layout.shape), _memmap_args(array))
+    return ArraySource(np.asarray(patterns).reshape(layout.shape), _memmap_args(array))
 
 
-def _unsupported(data: Any, advice: str) -> UnsupportedDataError:
+def _unsupported_error(data: Any, advice: str) -> UnsupportedDataError:
     return UnsupportedDataError(
         "array",
         expected="a numpy, memmap, torch, h5py, zarr or dask array",
@@ -131,22 +131,22 @@ def _unsupported(data: Any, advice: str) -> UnsupportedDataError:
 
 
 def _tensor_to_numpy(tensor: Any) -> np.ndarray:
-    """A view of a tensor in memory; a copy only where it lives on a GPU or has a dtype that numpy lacks."""
+    """A view of a tensor; a copy only if it is on a GPU or has a dtype that numpy lacks."""
     if str(tensor.layout) != "torch.strided":
-        raise _unsupported(tensor, "Give tensor.to_dense().")
+        raise _unsupported_error(tensor, "Give tensor.to_dense().")
     array = tensor.detach()
     try:
         array = array.cpu()
         array = array.float() if str(array.dtype) == "torch.bfloat16" else array
         return array.resolve_conj().resolve_neg().numpy()
-    except (NotImplementedError, RuntimeError, TypeError):  # without data, or quantised
-        raise _unsupported(
+    except (NotImplementedError, RuntimeError, TypeError):  # a tensor without data, or a quantised one
+        raise _unsupported_error(
             tensor, "Give a tensor of integers or floating-point numbers, with data."
         ) from None
 
 
 def memmap_hdf5(dataset: Any) -> np.ndarray | None:
-    """The data of a contiguous, uncompressed HDF5 dataset as a memory map of the file."""
+    """A contiguous, uncompressed HDF5 dataset as a memory map of its file; None for any other dataset."""
     offset = dataset.id.get_offset()
     file = dataset.file
     if dataset.chunks is not None or offset is None or dataset.external or file.mode != "r":

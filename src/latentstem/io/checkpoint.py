@@ -1,4 +1,4 @@
-"""Reading and writing the one checkpoint format: a Lightning ``.ckpt`` of tensors and plain values."""
+"""Reading and writing of checkpoints: Lightning's ``.ckpt`` with tensors and plain values only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .checkpoint_schema import validate_content
 
 __all__ = ["FORMAT_VERSION", "corrupt_checkpoint_error", "read_checkpoint", "write_checkpoint"]
 
-#: version of the checkpoint layout; a newer one is refused
+#: version of the checkpoint format; a newer one is refused
 FORMAT_VERSION = 2
 _ADVICE = (
     "Give a file written by LatentModel.save or by training: ae.ckpt, checkpoints/best.ckpt or last.ckpt."
@@ -85,7 +85,7 @@ def corrupt_checkpoint_error(path: str | Path, error: Exception) -> CheckpointEr
 def _verify_checksums(path: Path) -> None:
     """Verify the CRC checksums of the zip entries, which torch.load does not do."""
     with zipfile.ZipFile(path) as archive:
-        if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
             raise ValueError("its zip entries are compressed; those of a checkpoint are not")
         damaged = archive.testzip()
     if damaged:

@@ -1,4 +1,4 @@
-"""Schema of a checkpoint: everything is validated before use."""
+"""Schema of a checkpoint, which is validated as a whole before it is used."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["validate_content"]
 
-_MAX_VALUES = 1_000_000  # maximum number of plain values
-_MAX_DEPTH = 30  # maximum nesting depth
+_MAX_VALUES = 1_000_000  # plain values and tensors in a checkpoint
+_MAX_DEPTH = 30  # of nested dicts and lists
 _Shape = Annotated[list[Annotated[int, Field(ge=1, le=2**28)]], Field(min_length=2, max_length=2)]
 
 

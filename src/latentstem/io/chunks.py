@@ -1,4 +1,4 @@
-"""Patterns in chunks: HDF5 and zarr datasets, and dask arrays."""
+"""Patterns in storage chunks: HDF5 and zarr datasets, and dask arrays."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .source_files import stored_files
 __all__ = ["ChunkedSource", "PicklableStore"]
 
 _MAX_READ_BYTES = 256 * 2**20  # storage chunks larger than this are read in parts
-_CHUNK_CACHE_BYTES = 64 * 2**20  # of decompressed chunks; the last one is always kept
+_CHUNK_CACHE_BYTES = 64 * 2**20  # of decompressed chunks in memory; the last chunk is always kept
 ChunkSlice = tuple[tuple[int, int], ...]  # start and stop along each stored scan axis
 
 
 class PicklableStore:
-    """Base class of readers of a dataset, ``_store``.
+    """Base class of readers of a dataset, ``_store``, in a file.
 
-    Pickling stores file name and dataset name, unpickling opens them again.
+    An h5py dataset is pickled as the names of its file and of the dataset, and opened again when unpickled.
     """
 
     _store: Any
@@ -92,25 +92,26 @@ class ChunkedSource(PicklableStore):
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Patterns at flat scan positions, shape (n, H, W), in native byte order."""
         out = np.empty((len(indices), *self.shape[2:]), self.dtype)
-        where = np.divmod(indices, self.shape[1]) if self._layout.n_scan_axes == 2 else (indices,)
-        one_by_one = self.chunks == (1, 1)
-        groups = self._group_consecutive(where) if one_by_one else self._group_by_chunk(where)
+        coordinates = np.divmod(indices, self.shape[1]) if self._layout.n_scan_axes == 2 else (indices,)
+        stored_singly = self.chunks == (1, 1)
+        groups = self._group_consecutive(coordinates) if stored_singly else self._group_by_chunk(coordinates)
         for first in range(0, len(groups), self._max_cached):
-            some = groups[first : first + self._max_cached]
-            chunks = [chunk for chunk, _ in some]
-            arrays = self._read_uncached(chunks) if one_by_one else self._read_cached(chunks)
-            for (chunk, group), data in zip(some, arrays, strict=True):
+            next_groups = groups[first : first + self._max_cached]
+            chunks = [chunk for chunk, _ in next_groups]
+            arrays = self._read_uncached(chunks) if stored_singly else self._read_cached(chunks)
+            for (chunk, group), data in zip(next_groups, arrays, strict=True):
                 offsets = (
-                    coordinate[group] - start for coordinate, (start, _) in zip(where, chunk, strict=True)
+                    coordinate[group] - start
+                    for coordinate, (start, _) in zip(coordinates, chunk, strict=True)
                 )
                 out[group] = data[tuple(offsets)]
         return out
 
-    def _group_by_chunk(self, where: Sequence[np.ndarray]) -> list[tuple[ChunkSlice, np.ndarray]]:
+    def _group_by_chunk(self, coordinates: Sequence[np.ndarray]) -> list[tuple[ChunkSlice, np.ndarray]]:
         """Storage chunks of these positions, and the indices of the positions in each."""
         chunk_index = [
             np.searchsorted(edges, coordinate, side="right") - 1
-            for edges, coordinate in zip(self._edges, where, strict=True)
+            for edges, coordinate in zip(self._edges, coordinates, strict=True)
         ]
         result = []
         for group in _split_sorted(chunk_index, step=0):
@@ -119,14 +120,16 @@ class ChunkedSource(PicklableStore):
             result.append((tuple((int(edges[i]), int(edges[i + 1])) for edges, i in spans), group))
         return result
 
-    def _group_consecutive(self, where: Sequence[np.ndarray]) -> list[tuple[ChunkSlice, np.ndarray]]:
+    def _group_consecutive(self, coordinates: Sequence[np.ndarray]) -> list[tuple[ChunkSlice, np.ndarray]]:
         """Runs of consecutive positions, each read with one call (patterns stored one by one)."""
         return [
             (
-                tuple((int(coordinate[group[0]]), int(coordinate[group[-1]]) + 1) for coordinate in where),
+                tuple(
+                    (int(coordinate[group[0]]), int(coordinate[group[-1]]) + 1) for coordinate in coordinates
+                ),
                 group,
             )
-            for group in _split_sorted(where, step=1)
+            for group in _split_sorted(coordinates, step=1)
         ]
 
     def _read_cached(self, chunks: list[ChunkSlice]) -> list[np.ndarray]:
@@ -162,15 +165,15 @@ class ChunkedSource(PicklableStore):
 
 
 def _split_sorted(keys: Sequence[np.ndarray], step: int) -> list[np.ndarray]:
-    """Index groups with equal keys; within a group the last key may increase by up to `step`."""
+    """Groups of indices with equal keys; within a group the last key may grow by up to `step` from one to the next."""
     order = np.lexsort(tuple(reversed(keys)))
     if not len(order):
         return []
     *outer, last = (np.diff(key[order]) for key in keys)
-    new = (last < 0) | (last > step)
+    starts_group = (last < 0) | (last > step)
     for change in outer:
-        new |= change != 0
-    return np.split(order, np.flatnonzero(new) + 1)
+        starts_group |= change != 0
+    return np.split(order, np.flatnonzero(starts_group) + 1)
 
 
 def _chunk_sizes(store: Any, axis: int) -> list[int]:
@@ -179,7 +182,7 @@ def _chunk_sizes(store: Any, axis: int) -> list[int]:
         return [1] * store.shape[axis]
     size, n = store.chunks[axis], store.shape[axis]
     if not isinstance(size, int):
-        return [int(s) for s in size if s]  # dask lists them
+        return [int(s) for s in size if s]  # dask lists the lengths
     return [min(size, n - start) for start in range(0, n, size)]
 
 

@@ -1,4 +1,4 @@
-"""Lazy dask arrays: what they read, and how their chunks are computed."""
+"""Dask arrays: the datasets that they read, and the computation of their chunks."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def compute_dask(array: Any, selections: Sequence[tuple[Any, ...]]) -> tuple[np.
 
 def _is_on_cluster(array: Any) -> bool:
     """Whether chunks of a dask array are on the workers of a cluster."""
-    first = (
+    first_results = (
         next(iter(layer.values()), None)
         for layer in array.dask.layers.values()
         if isinstance(layer, dict) or type(layer).__name__ == "MaterializedLayer"
     )
-    return any(type(value).__module__.startswith("distributed") for value in first)
+    return any(type(value).__module__.startswith("distributed") for value in first_results)
 
 
 def dask_source(array: Any) -> Any:
@@ -53,6 +53,6 @@ def dask_source(array: Any) -> Any:
         return array
     store = array.dask.layers[original].get(original)
     tasks = list(array.dask.layers[array.name].values())
-    reads = all(getattr(task, "func", None) in (core.getter, core.getter_nofancy) for task in tasks[:1])
-    same = reads and getattr(store, "shape", None) == array.shape and store.dtype == array.dtype
-    return store if same and array_library(store) in ("h5py", "zarr") else array
+    only_reads = all(getattr(task, "func", None) in (core.getter, core.getter_nofancy) for task in tasks[:1])
+    is_same = only_reads and getattr(store, "shape", None) == array.shape and store.dtype == array.dtype
+    return store if is_same and array_library(store) in ("h5py", "zarr") else array

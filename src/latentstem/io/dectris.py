@@ -73,8 +73,8 @@ def is_dectris(file: h5py.File) -> bool:
 def scan_from_dectris(file: h5py.File, path: Path, scan_shape: tuple[int, int] | None) -> Scan:
     """The scan that a master file describes.
 
-    The detector's own mask of defective pixels becomes the pattern mask; the scan's shape and step are taken
-    from the microscope's file ``<name>.h5`` beside ``<name>_master.h5``, where there is one.
+    The detector's mask of bad pixels becomes the pattern mask; the scan shape and step are taken from the
+    microscope's file ``<name>.h5`` beside ``<name>_master.h5``, if it exists.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def scan_from_dectris(file: h5py.File, path: Path, scan_shape: tuple[int, int] |
     UnsupportedDataError
         If the frames are not of one shape and dtype.
     ScanShapeError
-        If `scan_shape` is not given, and not stored, or does not fit.
+        If `scan_shape` is neither given nor stored, or does not fit.
     """
     links = file["entry/data"]
     try:
@@ -112,9 +112,9 @@ def scan_from_dectris(file: h5py.File, path: Path, scan_shape: tuple[int, int] |
     y, x, ky, kx = default_axes(layout.shape)
     if step:
         y, x = (replace(axis, scale=step, units="nm") for axis in (y, x))
-    defective = np.asarray(file[_PIXEL_MASK]) != 0 if _PIXEL_MASK in file else np.zeros(0, bool)
-    usable = defective.shape == layout.shape[2:] and defective.any() and not defective.all()
-    return Scan(ChunkedSource(frames, layout), (y, x, ky, kx), pattern_mask=defective if usable else None)
+    bad_pixels = np.asarray(file[_PIXEL_MASK]) != 0 if _PIXEL_MASK in file else np.zeros(0, bool)
+    is_usable = bad_pixels.shape == layout.shape[2:] and bad_pixels.any() and not bad_pixels.all()
+    return Scan(ChunkedSource(frames, layout), (y, x, ky, kx), pattern_mask=bad_pixels if is_usable else None)
 
 
 def _missing_files(links: h5py.Group) -> list[str]:
@@ -129,13 +129,15 @@ def _missing_files(links: h5py.Group) -> list[str]:
 
 
 def _scan_metadata(path: Path) -> tuple[tuple[int, int] | None, float]:
-    """Scan shape and step in nm from the microscope's own file; (None, 0.0) where there is none."""
+    """Scan shape and step in nm from the microscope's file; (None, 0.0) if it does not exist."""
     metadata_path = path.with_name(path.name.replace("_master.h5", ".h5"))
     if metadata_path == path or not metadata_path.exists() or not h5py.is_hdf5(metadata_path):
         return None, 0.0
     with h5py.File(metadata_path, "r") as file:
-        stem = dict(file["STEM Metadata"].attrs) if "STEM Metadata" in file else {}
+        attributes = dict(file["STEM Metadata"].attrs) if "STEM Metadata" in file else {}
     try:
-        return (int(stem["NumPixelsY"]), int(stem["NumPixelsX"])), float(np.ravel(stem["Pixel Size"])[0])
+        return (int(attributes["NumPixelsY"]), int(attributes["NumPixelsX"])), float(
+            np.ravel(attributes["Pixel Size"])[0]
+        )
     except (KeyError, ValueError):
         return None, 0.0

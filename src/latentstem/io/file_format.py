@@ -1,4 +1,4 @@
-"""What a file format is, and what several of them need."""
+"""The description of a file format, and functions for several formats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import FileError
 from ..scan.scan import Scan
 
-__all__ = ["FileFormat", "ScanShape", "find_scan_array", "not_installed"]
+__all__ = ["FileFormat", "ScanShape", "find_scan_array", "not_installed_error"]
 
 ScanShape = tuple[int, int] | None
 
@@ -21,13 +21,13 @@ class FileFormat:
     Parameters
     ----------
     suffixes : tuple of str
-        Of its files, in lower case.
+        Suffixes of its files, in lower case.
     read : callable
         Takes a path and the scan shape, and returns the scan; None if HyperSpy or py4DSTEM has to read the file.
     magic : bytes
         First bytes of its files, whatever their suffix; empty if there are none.
     folders : bool
-        Whether it may be a folder.
+        Whether folders are of this format; the caller has checked that they are scans.
     """
 
     suffixes: tuple[str, ...]
@@ -61,11 +61,11 @@ def find_scan_array(names: Collection[str], shape_of: Callable[[str], tuple[int,
     shapes = {name: shape_of(name) for name in names}
     if len(shapes) == 1:
         return next(iter(shapes))
-    for n in (4, 3):
-        fitting = [name for name, shape in shapes.items() if len(shape) == n]
-        if len(fitting) == 1:
-            return fitting[0]
-        if fitting:
+    for n_axes in (4, 3):
+        candidates = [name for name, shape in shapes.items() if len(shape) == n_axes]
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
             break
     arrays = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:8])
     raise FileError(
@@ -76,8 +76,8 @@ def find_scan_array(names: Collection[str], shape_of: Callable[[str], tuple[int,
     )
 
 
-def not_installed(path: Path, reason: str) -> FileError:
-    """Error for a file that needs a library."""
+def not_installed_error(path: Path, reason: str) -> FileError:
+    """Error for a file that only HyperSpy or py4DSTEM can read."""
     return FileError(
         "a library is needed to read this file",
         expected="HyperSpy (or py4DSTEM), which read such files",

@@ -1,4 +1,4 @@
-"""Files as scans: read in place where possible, else by HyperSpy or py4DSTEM. Nothing in a file is executed."""
+"""Scans in files, read in place where possible, else by HyperSpy or py4DSTEM. Nothing in a file is executed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import FileError, LatentSTEMError, format_exception
 from ..scan.scan import Scan
 from ..util.paths import local_path
-from .file_format import ScanShape, not_installed
+from .file_format import ScanShape, not_installed_error
 from .hdf5 import HDF5
 from .host_table import HOSTS
 from .npz import NPY, NPZ
@@ -23,7 +23,7 @@ __all__ = ["FORMATS", "SUPPORTED_FORMATS", "scan_from_file"]
 FORMATS = (HDF5, NPY, NPZ, TORCH, ZARR)
 
 _ARCHIVE_SUFFIXES = {".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz"}
-#: what can be read, for messages
+#: the formats that can be read, in words for messages
 SUPPORTED_FORMATS = (
     ".npy, .npz, .pt, .hspy, .zspy, .h5 and .emd (py4DSTEM, EMD, DECTRIS, plain HDF5), or what HyperSpy or "
     "py4DSTEM read (.mib, .blo, .dm4, .mrc, .ser, EMPAD .xml ...)"
@@ -55,8 +55,8 @@ def scan_from_file(path: str | os.PathLike[str], scan_shape: ScanShape = None) -
     path = local_path(path).expanduser()
     _check_path(path)
     try:
-        found = next((found for found in FORMATS if found.matches(path)), None)
-        scan = found.read(path, scan_shape) if found is not None else None
+        file_format = next((candidate for candidate in FORMATS if candidate.matches(path)), None)
+        scan = None if file_format is None else file_format.read(path, scan_shape)
         scan = scan or _read_with_host(path, scan_shape)
         scan.read(np.zeros(1, dtype=np.int64))  # fails early for damaged chunks or missing filters
     except LatentSTEMError:
@@ -106,7 +106,7 @@ def _list_similar_files(path: Path) -> str:
 
 
 def _read_with_host(path: Path, scan_shape: ScanShape) -> Scan:
-    """The scan as the first host reads it that can."""
+    """The scan, read by the first host that can read the file."""
     failures: dict[str, Exception] = {}
     for host in HOSTS:
         try:
@@ -124,7 +124,7 @@ def _read_with_host(path: Path, scan_shape: ScanShape) -> Scan:
         for name, error in failures.items()
     )
     if missing:
-        raise not_installed(path, reasons)
+        raise not_installed_error(path, reasons)
     raise FileError(
         "file cannot be read",
         expected=SUPPORTED_FORMATS,

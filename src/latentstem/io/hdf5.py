@@ -1,4 +1,4 @@
-"""Scans in HDF5 files (py4DSTEM and EMD, HyperSpy, EBSD, plain ones) and in zarr stores laid out like them.
+"""Scans in HDF5 files (of py4DSTEM, EMD, HyperSpy, EBSD, plain ones) and in HyperSpy's zarr stores.
 
 Datasets are read in place, so none of the libraries that wrote them has to be installed.
 """
@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import FileError, LatentSTEMError, UnsupportedDataError
 from ..scan.scan import Axis, Scan, default_axes
 from ..scan.series import Series
-from ..scan.validation import MIN_PATTERN, check_dtype, find_layout
+from ..scan.validation import MIN_PATTERN_SIZE, check_dtype, find_layout
 from .arrays import as_pattern_source
 from .dectris import is_dectris, scan_from_dectris
 from .file_format import FileFormat
@@ -70,7 +70,7 @@ def scan_from_hdf5(path: Path, scan_shape: tuple[int, int] | None) -> Scan | Non
 def scan_from_dataset(dataset: Any, scan_shape: tuple[int, int] | None) -> Scan:
     """An h5py.Dataset as a scan, or as a series of scans, with the calibration in its group."""
     if is_series_array(dataset):
-        return _series(dataset.parent, dataset)
+        return _series_from_dataset(dataset.parent, dataset)
     source = as_pattern_source(dataset, _ebsd_scan_shape(dataset, scan_shape))
     return Scan(source, read_axes(dataset.parent, dataset.shape, source.shape))
 
@@ -90,18 +90,18 @@ def scan_from_hyperspy_group(experiments: Any, path: Path, scan_shape: tuple[int
         If there are not two navigation and two signal axes.
     """
     signals = {name: experiments[name]["data"] for name in experiments}
-    chosen = next(
+    candidates = next(
         (names for n in (4, 5, 3) if (names := [name for name in signals if signals[name].ndim == n])),
         list(signals),
     )
-    if len(chosen) != 1:
+    if len(candidates) != 1:
         raise FileError(
-            "file holds several signals" if chosen else "file holds no signal",
+            "file holds several signals" if candidates else "file holds no signal",
             expected="one scan",
-            received=f"{path} with {', '.join(f'{n} {signals[n].shape}' for n in chosen[:6]) or 'no signal'}",
+            received=f"{path} with {', '.join(f'{n} {signals[n].shape}' for n in candidates[:6]) or 'no signal'}",
             advice="Load it with hyperspy.api.load, and give one of the signals.",
         )
-    group, dataset = experiments[chosen[0]], signals[chosen[0]]
+    group, dataset = experiments[candidates[0]], signals[candidates[0]]
     axes = [dict(group[f"axis-{n}"].attrs) for n in range(dataset.ndim) if f"axis-{n}" in group]
     non_uniform = [
         str(axis.get("name", n)) for n, axis in enumerate(axes) if not {"scale", "offset"} <= axis.keys()
@@ -114,17 +114,17 @@ def scan_from_hyperspy_group(experiments: Any, path: Path, scan_shape: tuple[int
             advice="Load it with hyperspy.api.load, interpolate with signal.interpolate_on_axis, and give the signal.",
         )
     navigate = [bool(axis.get("navigate")) for axis in axes]
-    stack = navigate == [True, False, False] and scan_shape is not None
+    is_stack = navigate == [True, False, False] and scan_shape is not None
     if navigate == [True, True, True, False, False] and is_series_array(dataset):
-        return _series(group, dataset)
-    if not stack and navigate != [True, True, False, False]:
-        counts = navigate.count(True), navigate.count(False)
-        raise axes_error(*counts, f"{path} with data of shape {dataset.shape}")
+        return _series_from_dataset(group, dataset)
+    if not is_stack and navigate != [True, True, False, False]:
+        n_axes = navigate.count(True), navigate.count(False)
+        raise axes_error(*n_axes, f"{path} with data of shape {dataset.shape}")
     source = as_pattern_source(dataset, scan_shape)
     return Scan(source, read_axes(group, dataset.shape, source.shape))
 
 
-def _series(group: Any, dataset: Any) -> Series:
+def _series_from_dataset(group: Any, dataset: Any) -> Series:
     """The scans of a dataset (T, Ny, Nx, H, W)."""
     series_axis = Axis("step", len(dataset))
     if "axis-0" in group:
@@ -135,15 +135,15 @@ def _series(group: Any, dataset: Any) -> Series:
 
 
 def read_axes(
-    group: Any, stored: tuple[int, ...], shape: tuple[int, int, int, int]
+    group: Any, stored_shape: tuple[int, ...], shape: tuple[int, int, int, int]
 ) -> tuple[Axis, Axis, Axis, Axis]:
     """Calibrated axes, from the metadata in the dataset's group.
 
     Parameters
     ----------
     group : h5py.Group or zarr.Group
-        Holds the dataset.
-    stored : tuple of int
+        Group of the dataset.
+    stored_shape : tuple of int
         Shape of the dataset.
     shape : (int, int, int, int)
         Shape of the scan.
@@ -154,7 +154,7 @@ def read_axes(
         Uncalibrated where nothing is stored.
     """
     axes = list(default_axes(shape))
-    for position, calibration in _axis_calibrations(group, stored, shape):
+    for position, calibration in _axis_calibrations(group, stored_shape, shape):
         axes[position] = replace(axes[position], **calibration)
     metadata = group.parent.get("metadatabundle/calibration", {}) if isinstance(group, h5py.Group) else {}
     for space, positions in (("R", (0, 1)), ("Q", (2, 3))):
@@ -166,14 +166,16 @@ def read_axes(
 
 
 def _axis_calibrations(
-    group: Any, stored: tuple[int, ...], shape: tuple[int, int, int, int]
+    group: Any, stored_shape: tuple[int, ...], shape: tuple[int, int, int, int]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (scan axis, calibration) for each calibration in a group."""
-    singleton_axes = (None,) * (len(stored) - 4)
+    singleton_axes = (None,) * (len(stored_shape) - 4)
     axis_positions = (
-        (0, 1, *singleton_axes, 2, 3) if stored[:2] == shape[:2] else (*(None,) * (len(stored) - 2), 2, 3)
+        (0, 1, *singleton_axes, 2, 3)
+        if stored_shape[:2] == shape[:2]
+        else (*(None,) * (len(stored_shape) - 2), 2, 3)
     )
-    if stored[1:] == shape:  # of a series
+    if stored_shape[1:] == shape:  # a series
         axis_positions = (None, 0, 1, 2, 3)
     first = 0 if "dim0" in group else 1  # emdfile numbers dims from 0, older EMD files from 1
     for i, position in enumerate(axis_positions):
@@ -181,31 +183,31 @@ def _axis_calibrations(
             continue
         if f"axis-{i}" in group:
             axis = group[f"axis-{i}"].attrs
-            found = {"scale": float(axis["scale"]), "offset": float(axis["offset"])}
+            calibration = {"scale": float(axis["scale"]), "offset": float(axis["offset"])}
         elif getattr(group.get(f"dim{i + first}"), "size", 0) > 1:
             values, axis = group[f"dim{i + first}"], group[f"dim{i + first}"].attrs
-            found = {"scale": float(values[1]) - float(values[0]), "offset": float(values[0])}
+            calibration = {"scale": float(values[1]) - float(values[0]), "offset": float(values[0])}
         else:
             continue
-        yield position, {**found, **_axis_units_and_name(axis)}
+        yield position, {**calibration, **_axis_units_and_name(axis)}
 
 
 def _axis_units_and_name(axis: Any) -> dict[str, Any]:
     """Units of a stored axis, and its name if it has one."""
     name = axis.get("name")
     name = name.decode() if isinstance(name, bytes) else name
-    named = isinstance(name, str) and name and "undefined" not in name
-    return {"units": normalise_units(axis.get("units")), **({"name": name} if named else {})}
+    has_name = isinstance(name, str) and name and "undefined" not in name
+    return {"units": normalise_units(axis.get("units")), **({"name": name} if has_name else {})}
 
 
 def _find_scan_dataset(file: h5py.File, path: Path, scan_shape: tuple[int, int] | None) -> h5py.Dataset:
-    """The only dataset that is a scan, or else the best candidate, whose error message is then shown."""
+    """The only dataset that is a scan, or else the most likely one, so that the user sees what is wrong with it."""
     datasets: list[h5py.Dataset] = []
     file.visititems(lambda _, item: datasets.append(item) if isinstance(item, h5py.Dataset) else None)
-    found = [item for item in datasets if item.ndim >= 3]
-    datacubes = [item for item in found if item.parent.attrs.get("python_class") == "DataCube"]
-    scans = [item for item in found if item.ndim >= 4]
-    for candidates in (datacubes, scans, [item for item in found if item.ndim == 3]):
+    possible_scans = [item for item in datasets if item.ndim >= 3]
+    datacubes = [item for item in possible_scans if item.parent.attrs.get("python_class") == "DataCube"]
+    scans = [item for item in possible_scans if item.ndim >= 4]
+    for candidates in (datacubes, scans, [item for item in possible_scans if item.ndim == 3]):
         fitting = [item for item in candidates if _is_scan(item, scan_shape)]
         if len(fitting) == 1:
             return fitting[0]
@@ -213,23 +215,25 @@ def _find_scan_dataset(file: h5py.File, path: Path, scan_shape: tuple[int, int] 
             raise FileError(
                 "file holds several scans",
                 expected="one scan",
-                received=f"{path} with {_dataset_list(fitting)}",
+                received=f"{path} with {_describe_datasets(fitting)}",
                 advice=f"Give one of them: h5py.File({str(path)!r})[{fitting[0].name!r}].",
             )
     stacks = [
-        item for item in found if item.ndim == 3 and min(item.shape[1:]) >= MIN_PATTERN and len(item) > 1
+        item
+        for item in possible_scans
+        if item.ndim == 3 and min(item.shape[1:]) >= MIN_PATTERN_SIZE and len(item) > 1
     ]
     if scans or stacks:
         return max(scans or stacks, key=lambda item: item.size)
     raise FileError(
         "no scan in this HDF5 file",
         expected="a 4-D dataset (Ny, Nx, H, W), or a stack of patterns (N, H, W)",
-        received=f"{path} with {_dataset_list(datasets) or 'no dataset'}",
+        received=f"{path} with {_describe_datasets(datasets) or 'no dataset'}",
         advice="This may be a metadata file whose patterns are in another file.",
     )
 
 
-def _dataset_list(datasets: list[h5py.Dataset]) -> str:
+def _describe_datasets(datasets: list[h5py.Dataset]) -> str:
     return ", ".join(f"{item.name} {item.shape}" for item in datasets[:6])
 
 

@@ -19,19 +19,20 @@ def check_external_links(file: h5py.File, path: Path) -> None:
     """Refuse an HDF5 file with links to files outside its folder.
 
     Links and virtual datasets within the folder are common in detector files, and the linked files are checked too. A
-    link elsewhere could point to any private file or to an endless device.
+    link out of the folder could lead to a private file, or to a device that never ends.
 
     Raises
     ------
     FileError
     """
-    folder, pending, seen = Path(os.path.abspath(path)).parent, [Path(os.path.abspath(path))], set[Path]()
-    while pending:
-        current = pending.pop()
-        if current in seen:
+    first_file = Path(os.path.abspath(path))
+    folder, pending_files, checked_files = first_file.parent, [first_file], set[Path]()
+    while pending_files:
+        current = pending_files.pop()
+        if current in checked_files:
             continue
-        seen.add(current)
-        for name, target in _external_references(file if len(seen) == 1 else current):
+        checked_files.add(current)
+        for name, target in _external_references(file if current == first_file else current):
             for candidate in _candidate_paths(target, current.parent):
                 if not (candidate.is_relative_to(folder) and candidate.is_file()):
                     raise FileError(
@@ -41,22 +42,22 @@ def check_external_links(file: h5py.File, path: Path) -> None:
                         advice="If you trust its source, copy the data into the file (h5repack), or give the "
                         "dataset as an array.",
                     )
-                pending.append(candidate)
+                pending_files.append(candidate)
 
 
 def _candidate_paths(target: str, folder: Path) -> list[Path]:
-    """Paths HDF5 tries for a link target: as given, relative to the folder, and by file name in the folder."""
-    tried = [os.path.join(base, target) for base in ("", folder)] + [folder / os.path.basename(target)]
+    """Existing paths that HDF5 tries for a link target: as given, relative to the folder, by file name in the folder."""
+    paths = [os.path.join(base, target) for base in ("", folder)] + [folder / os.path.basename(target)]
     if "%" in target:  # the n-th file of a virtual dataset
-        tried = [found for name in tried for found in glob(re.sub(r"%\d*b", "*", os.fspath(name)))]
+        paths = [match for name in paths for match in glob(re.sub(r"%\d*b", "*", os.fspath(name)))]
     return [
         Path(candidate)
-        for candidate in {os.path.abspath(candidate) for candidate in tried if os.path.lexists(candidate)}
+        for candidate in {os.path.abspath(candidate) for candidate in paths if os.path.lexists(candidate)}
     ]
 
 
 def _external_references(file: h5py.File | Path) -> Iterator[tuple[str, str]]:
-    """Yield (object name, target file) for every external reference, without following it."""
+    """Yield (name of the object, file that it refers to) for every external reference, without following it."""
     if isinstance(file, Path):
         try:
             with h5py.File(file, "r") as opened:

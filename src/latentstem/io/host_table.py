@@ -11,19 +11,19 @@ __all__ = ["HOSTS", "Host", "host_of", "host_that_writes"]
 
 @dataclass(frozen=True)
 class Host:
-    """A library whose objects users have, and our module with its functions.
+    """A host library, and the module of LatentSTEM with its functions.
 
     Parameters
     ----------
     label : str
-        What messages call it.
+        Its name in messages.
     library : str
         Package that is imported.
     packages : frozenset of str
         Packages whose classes are objects of this host.
     module : str
-        Our module, imported when it is first needed. It has the functions ``scan_from_object``, ``scan_from_file``,
-        ``pattern_file``, ``open_pattern_file`` and ``save_latents``, and the methods that the host's class gets.
+        The module of LatentSTEM, imported when it is first needed. It has the functions ``scan_from_object``, ``scan_from_file``,
+        ``create_pattern_file``, ``open_pattern_file`` and ``save_latents``, and the methods that the host's class gets.
     class_module, class_name : str
         The class that gets the methods.
     writes : tuple of str
@@ -43,7 +43,7 @@ class Host:
 
     @property
     def functions(self) -> Any:
-        """Our module, which imports the host."""
+        """The module of LatentSTEM with the functions of this host; it imports the host."""
         return importlib.import_module(self.module)
 
 
@@ -58,5 +58,5 @@ def host_of(data: Any) -> Host | None:
 
 
 def host_that_writes(suffix: str) -> Host | None:
-    """The host whose library writes files of this suffix; None if it is numpy."""
+    """The host that writes files of this suffix; None if no host does."""
     return next((host for host in HOSTS if suffix in host.writes), None)

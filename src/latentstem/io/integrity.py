@@ -10,8 +10,10 @@ from ..errors import FileError
 
 __all__ = ["check_dataset_integrity", "check_file_open"]
 
-_MAX_COMPRESSION_RATIO = 10_000  # largest accepted ratio of data size to file size ...
-_MIN_PLAUSIBLE_BYTES = 2**36  # ... unless the data are smaller (a newly created dataset is empty)
+_MAX_COMPRESSION_RATIO = 10_000  # of data size to file size; a larger one is refused ...
+_MIN_CHECKED_BYTES = (
+    2**36
+)  # ... if the data are larger than this (the file of a new dataset may be nearly empty)
 _MAX_CHUNKS_CHECKED = 200_000  # about a second
 
 
@@ -44,22 +46,22 @@ def check_dataset_integrity(array: Any) -> None:
             "chunks are pickles",
             expected="chunks of numbers, compressed or not",
             received=f"a zarr array with the codecs {', '.join(map(repr, codecs))}",
-            advice="Write it anew without the codec 'pickle', which would run code from the file.",
+            advice="Write it again without the codec 'pickle', which would run code from the file.",
         )
-    file = getattr(array, "file", None)  # of h5py
+    file = getattr(array, "file", None)  # an h5py dataset has one
     if file is None or file.mode != "r" or array.is_virtual or array.external:
         return  # files being written are incomplete
     if not os.path.isfile(file.filename):
         return
-    stored, nbytes = os.path.getsize(file.filename), math.prod(array.shape) * array.dtype.itemsize
-    if nbytes > max(_MIN_PLAUSIBLE_BYTES, _MAX_COMPRESSION_RATIO * stored):
+    file_bytes, nbytes = os.path.getsize(file.filename), math.prod(array.shape) * array.dtype.itemsize
+    if nbytes > max(_MIN_CHECKED_BYTES, _MAX_COMPRESSION_RATIO * file_bytes):
         raise FileError(
             "data are larger than their file can hold",
-            expected=f"at most {_MAX_COMPRESSION_RATIO:,} times the {stored:,} bytes of the file",
+            expected=f"at most {_MAX_COMPRESSION_RATIO:,} times the {file_bytes:,} bytes of the file",
             received=f"{array.name} of shape {array.shape}, {nbytes:,} bytes",
             advice="The file is damaged or was never filled: copy or export it again.",
         )
-    if array.chunks is not None and _has_invalid_chunks(array, stored):
+    if array.chunks is not None and _has_invalid_chunks(array, file_bytes):
         raise FileError(
             "chunk index is damaged",
             expected="chunks that lie inside the file",
@@ -68,15 +70,15 @@ def check_dataset_integrity(array: Any) -> None:
         )
 
 
-def _has_invalid_chunks(dataset: Any, stored: int) -> bool:
+def _has_invalid_chunks(dataset: Any, file_bytes: int) -> bool:
     """Whether the chunk index points outside the file; HDF5 can crash on such files."""
     n_checked = 0
 
     def is_invalid(chunk: Any) -> bool | None:
         nonlocal n_checked
         n_checked += 1
-        fine = 0 < chunk.byte_offset and 0 < chunk.size and chunk.byte_offset + chunk.size <= stored
-        if not fine:
+        is_inside = 0 < chunk.byte_offset and 0 < chunk.size and chunk.byte_offset + chunk.size <= file_bytes
+        if not is_inside:
             return True
         return False if n_checked == _MAX_CHUNKS_CHECKED else None
 

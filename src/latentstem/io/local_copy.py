@@ -1,4 +1,4 @@
-"""Cache of a scan that is slow to read: a one-time copy as a .npy file with fast random access."""
+"""Cache of a scan that is slow to read: a one-time copy as a ``.npy`` file, which can be read at random."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ __all__ = ["cache_scan"]
 
 log = logging.getLogger("latentstem")
 
-_BLOCK_BYTES = 64 * 2**20  # written per journal entry (or one storage chunk, if larger)
-_N_CHECKED = 3  # patterns of a finished copy that are compared with the scan
+_BLOCK_BYTES = 64 * 2**20  # of patterns per journal entry; one storage chunk, if that is larger
+_N_COMPARED = 3  # patterns of a finished copy that are compared with the scan
 
 
 def cache_scan(scan: Scan, folder: str | Path, *, progress: bool = False) -> Scan:
-    """Copy the scan to a .npy file in `folder`, if needed, and return the scan read from there.
+    """A scan that is read from a copy in `folder`; the copy is made if it does not exist.
 
-    The copy is made once, block by block; blocks from an interrupted copy are checked and kept. The file name contains a
-    hash of source file, modification time, size, dataset, shape and dtype, so that an outdated copy is not used.
+    The copy is written block by block; blocks of an interrupted copy are checked and kept. The file name contains a hash
+    of the scan's files, their modification times and sizes, dataset, shape and dtype, so that no outdated copy is used.
 
     Parameters
     ----------
@@ -46,32 +46,32 @@ def cache_scan(scan: Scan, folder: str | Path, *, progress: bool = False) -> Sca
     folder : str or Path
         Folder of the copy.
     progress : bool
-        Say how large it is, and show a progress bar.
+        Print how large the copy is, and show a progress bar.
 
     Returns
     -------
     Scan
-        With the same axes, masks and name.
+        The scan with the same axes, masks and name, read from the copy.
 
     Raises
     ------
     ArgumentError
-        If there is no room for it on the disk.
+        If the disk has no room for the copy.
     StorageError
-        If it cannot be written. The next call continues from what was written.
+        If the copy cannot be written. The next call continues it.
     """
     if isinstance(scan, Series):
         return scan.with_scans([cache_scan(part, folder, progress=progress) for part in scan.scans])
     if scan.source.array is not None:
         return scan
-    source = fingerprint(scan)
-    if source is None:
+    identity = fingerprint(scan)
+    if identity is None:
         log.warning(
             "cache_dir is ignored: the data are not in a file, so a copy could not be identified later."
         )
         return scan
-    digest = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:16]
-    path = Path(folder) / f"{Path(source['files'][0][0]).stem}-{digest}.npy"
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    path = Path(folder) / f"{Path(identity['files'][0][0]).stem}-{digest}.npy"
     require_writable_folder(path.parent)
     with _file_lock(path):
         if not _is_valid_cache(path, scan):
@@ -80,34 +80,31 @@ def cache_scan(scan: Scan, folder: str | Path, *, progress: bool = False) -> Sca
 
 
 class _CacheWriter:
-    """Writer of an unfinished copy: ``.part`` holds the patterns, ``.journal`` one line per finished block."""
+    """Writer of a copy; until it is complete, ``.part`` holds the patterns, ``.journal`` one line per written block."""
 
     def __init__(self, path: Path, scan: Scan) -> None:
         self._path, self._scan = path, scan
         self._part, self._journal = path.with_suffix(".part"), path.with_suffix(".journal")
-        pattern = int(np.prod(scan.pattern_shape)) * scan.dtype.itemsize
-        self._pattern_bytes = pattern
-        self._blocks = list(scan.blocks(max(1, _BLOCK_BYTES // pattern)))
+        self._pattern_bytes = int(np.prod(scan.pattern_shape)) * scan.dtype.itemsize
+        self._blocks = list(scan.blocks(max(1, _BLOCK_BYTES // self._pattern_bytes)))
 
     def write(self, progress: bool) -> None:
-        """Write what is missing, and give the file its name."""
-        done = self._completed_blocks()
-        remaining = (
-            self._scan.nbytes - sum(len(self._blocks[number]) for number in done) * self._pattern_bytes
-        )
-        missing = remaining if self._part.exists() else self._scan.nbytes
-        require_disk_space(self._path, missing)
-        line = f"Copying {format_bytes(remaining)} to {self._path}, once, so that patterns can be read at random."
-        log.info(line)
+        """Write the missing blocks, and give the file its final name."""
+        written_blocks = self._written_blocks()
+        n_written = sum(len(self._blocks[number]) for number in written_blocks)
+        remaining_bytes = self._scan.nbytes - n_written * self._pattern_bytes
+        require_disk_space(self._path, remaining_bytes)
+        message = f"Copying {format_bytes(remaining_bytes)} to {self._path}, once, so that patterns can be read at random."
+        log.info(message)
         if progress:
-            print(line)
+            print(message)
         with storage_errors(self._path), self._open() as file, self._journal.open("a") as journal:
             start = file.tell()
-            bar = tqdm(total=self._scan.nbytes, initial=self._scan.nbytes - remaining, disable=not progress,
+            bar = tqdm(total=self._scan.nbytes, initial=self._scan.nbytes - remaining_bytes, disable=not progress,
                        unit="B", unit_scale=True, desc="cache")  # fmt: skip
             with bar:
                 for number, positions in enumerate(self._blocks):
-                    if number in done:
+                    if number in written_blocks:
                         continue
                     patterns = self._scan.read(positions)
                     for run in _consecutive_slices(positions):
@@ -123,10 +120,10 @@ class _CacheWriter:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[Any]:
-        """The unfinished file, behind its header."""
-        new = not self._part.exists()
-        with self._part.open("w+b" if new else "r+b") as file:
-            if new:
+        """The file of the incomplete copy, at the first byte after its header."""
+        is_new = not self._part.exists()
+        with self._part.open("w+b" if is_new else "r+b") as file:
+            if is_new:
                 shape = (*self._scan.scan_shape, *self._scan.pattern_shape)
                 np.lib.format.write_array_header_1_0(file, {
                     "descr": np.lib.format.dtype_to_descr(self._scan.dtype), "fortran_order": False, "shape": shape,
@@ -138,57 +135,57 @@ class _CacheWriter:
                 np.lib.format.read_array_header_1_0(file)
             yield file
 
-    def _completed_blocks(self) -> set[int]:
-        """Blocks that an earlier run has written, and whose checksums are right."""
+    def _written_blocks(self) -> set[int]:
+        """Numbers of the blocks that an earlier run has written and whose checksums are right."""
         if not (self._part.exists() and self._journal.exists()):
             self._part.unlink(missing_ok=True)
             self._journal.unlink(missing_ok=True)
             return set()
         journal = {}
         for line in self._journal.read_text().splitlines():
-            with contextlib.suppress(ValueError):  # the last line may be torn
-                number, check = map(int, line.split())
-                journal[number] = check
+            with contextlib.suppress(ValueError):  # the last line may be cut off
+                number, checksum = map(int, line.split())
+                journal[number] = checksum
         try:
             source = as_pattern_source(np.lib.format.open_memmap(self._part, mode="r"))
         except (ValueError, OSError):
             self._part.unlink()
             self._journal.unlink()
             return set()
-        done = {
+        written = {
             number
-            for number, check in journal.items()
-            if number < len(self._blocks) and zlib.crc32(source.read(self._blocks[number]).data) == check
+            for number, checksum in journal.items()
+            if number < len(self._blocks) and zlib.crc32(source.read(self._blocks[number]).data) == checksum
         }
         log.info(
-            "Continuing an interrupted copy: %d of %d blocks are already there.", len(done), len(self._blocks)
+            "Continuing an interrupted copy: %d of %d blocks are written.", len(written), len(self._blocks)
         )
-        return done
+        return written
 
 
 def _consecutive_slices(positions: np.ndarray) -> list[slice]:
-    """Stretches of consecutive positions."""
+    """Slices of consecutive positions."""
     edges = [0, *(np.flatnonzero(np.diff(positions) != 1) + 1).tolist(), len(positions)]
-    return [slice(a, b) for a, b in itertools.pairwise(edges)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
 
 
 def _is_valid_cache(path: Path, scan: Scan) -> bool:
-    """Whether there is a finished copy, and some of its patterns are those of the scan."""
+    """Whether the copy exists, and a few of its patterns are those of the scan."""
     if not path.is_file():
         return False
     try:
         source = as_pattern_source(np.load(path, mmap_mode="r", allow_pickle=False))
     except ValueError:
         return False
-    at = np.unique(np.linspace(0, scan.n_positions - 1, _N_CHECKED).astype(int))
-    same = source.shape == scan.source.shape and source.dtype == scan.dtype
+    positions = np.unique(np.linspace(0, scan.n_positions - 1, _N_COMPARED).astype(int))
+    is_same = source.shape == scan.source.shape and source.dtype == scan.dtype
     # compare bytes, because NaN != NaN
-    return same and source.read(at).tobytes() == scan.read(at).tobytes()
+    return is_same and source.read(positions).tobytes() == scan.read(positions).tobytes()
 
 
 @contextlib.contextmanager
 def _file_lock(path: Path) -> Iterator[None]:
-    """Lock: another process that needs the same copy waits until it is finished."""
+    """A lock, so that another process that needs the same copy waits until it is written."""
     with path.with_suffix(".lock").open("w") as file:
         try:
             import fcntl

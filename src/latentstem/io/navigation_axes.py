@@ -1,19 +1,19 @@
-"""What is wrong with the navigation and signal axes of a HyperSpy signal or file, and how to get two of each."""
+"""Errors about the navigation and signal axes of a HyperSpy signal or file."""
 
 from __future__ import annotations
 
 from ..errors import ArgumentText, ScanDimensionError
 
-__all__ = ["TWO_AND_TWO", "axes_error", "describe_axes"]
+__all__ = ["EXPECTED_AXES", "axes_error", "describe_axes"]
 
-TWO_AND_TWO = "2 navigation axes (the scan) and 2 signal axes (the diffraction pattern)"
+EXPECTED_AXES = "2 navigation axes (the scan) and 2 signal axes (the diffraction pattern)"
 
 
 def axes_error(navigation: int, signal: int, description: str) -> ScanDimensionError:
     """Error for a wrong number of navigation or signal axes, with advice how to get two of each."""
     return ScanDimensionError(
         "navigation and signal axes",
-        expected=TWO_AND_TWO,
+        expected=EXPECTED_AXES,
         received=describe_axes(navigation, signal, description),
         advice=_advice(navigation, signal),
     )

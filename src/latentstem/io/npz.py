@@ -1,4 +1,4 @@
-"""Reading of ``.npy`` files, and of ``.npz`` with a size check first: a small one can expand to any size."""
+"""Scans in ``.npy`` and ``.npz`` files; the size of ``.npz`` is checked first, because a small file can expand to any size."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["NPY", "NPZ", "npz_array", "npz_header"]
 
 
 def npz_header(path: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and dtype of one array, without reading it."""
+    """Shape and dtype of one array in a ``.npz`` file, without reading the array."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
         version = np.lib.format.read_magic(file)
-        read = (
+        read_header = (
             np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         )
-        shape, _, dtype = read(file)
+        shape, _, dtype = read_header(file)
         return shape, dtype
 
 
 def npz_array(path: Path, name: str) -> np.ndarray:
-    """Read one array; pickled data are refused.
+    """One array in a ``.npz`` file; pickled data are refused.
 
     Raises
     ------
@@ -72,8 +72,8 @@ def _with_stored_axes(scan: Scan, stored: np.ndarray) -> Scan:
     if stored.ndim or stored.dtype.kind != "U":
         return scan
     y, x, ky, kx = (Axis(**axis) for axis in json.loads(str(stored)))
-    same = (y.size, x.size, ky.size, kx.size) == scan.source.shape
-    return replace(scan, axes=(y, x, ky, kx)) if same else scan
+    is_fitting = (y.size, x.size, ky.size, kx.size) == scan.source.shape
+    return replace(scan, axes=(y, x, ky, kx)) if is_fitting else scan
 
 
 NPY = FileFormat((".npy",), _read_npy)

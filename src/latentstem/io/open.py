@@ -41,7 +41,7 @@ def as_scan(
         torch array of shape (Ny, Nx, H, W), (N, H, W) or (N, 1, H, W), or the path of a file. A list of such, or an
         array (T, Ny, Nx, H, W), is a series of scans.
     scan_shape : (int, int), optional
-        Scan rows and columns; needed where the data has one scan axis only. For a series, one for all scans, or a
+        Scan rows and columns; needed where the data have one scan axis only. For a series, one for all scans, or a
         list.
     scan_mask : array of bool, shape (Ny, Nx), optional
         True excludes the scan position. For a series, a list: one for each scan, or None.
@@ -64,8 +64,8 @@ def as_scan(
 def open_scan(data: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
     """View any supported data as a `Scan`; see `as_scan`.
 
-    The type is recognised by its module name, so no host library is imported. Any other object
-    with a method ``as_scan(scan_shape)`` opens itself.
+    The type is recognised by the names of its classes and their modules, so no library is imported. For an object of
+    another type, its method ``as_scan(scan_shape)`` is called, if it has one.
     """
     check_file_open(data)
     if isinstance(data, Scan):

@@ -1,4 +1,4 @@
-"""Writing results with numpy, HyperSpy or py4DSTEM, chosen by the file suffix."""
+"""Suffixes of the files that results can be written to, and a check of the path before they are computed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ from ..scan.scan import Scan
 from .host_table import HOSTS
 from .pattern_files import pattern_formats
 
-__all__ = [
-    "check_output",
-    "latent_suffixes",
-    "pattern_suffixes",
-]
+__all__ = ["check_output", "latent_suffixes", "pattern_suffixes"]
 
 
 def latent_suffixes() -> dict[str, str]:
@@ -26,7 +22,7 @@ def latent_suffixes() -> dict[str, str]:
 
 def pattern_suffixes() -> dict[str, str]:
     """Suffixes of files of patterns, and the library that writes each."""
-    return {suffix: found.library for suffix, found in pattern_formats().items()}
+    return {suffix: pattern_format.library for suffix, pattern_format in pattern_formats().items()}
 
 
 def check_output(
@@ -43,7 +39,7 @@ def check_output(
     overwrite : bool
         Whether an existing file may be replaced.
     inputs : iterable of str, Path or Scan
-        Data being read; their files are never replaced.
+        Files and scans that the result is computed from; they are never replaced.
 
     Raises
     ------
@@ -52,7 +48,7 @@ def check_output(
         exists and `overwrite` is False, or it is one of the inputs.
     """
     library = formats.get(path.suffix.lower())
-    problem, advice, is_present = "", "", False
+    problem, advice, needs_overwrite = "", "", False
     if library is None:
         problem, advice = "has another suffix", f"Choose one of {', '.join(formats)}."
     elif find_spec(library) is None:
@@ -60,7 +56,7 @@ def check_output(
         advice = f"`pip install latentstem[{library.lower()}]`, or write another kind of file."
     elif not path.parent.is_dir():
         problem, advice = "is in a folder that does not exist", f"Make the folder {path.parent} first."
-    elif is_present := path.exists() and not overwrite:
+    elif needs_overwrite := path.exists() and not overwrite:
         problem = "exists already"
         advice = ArgumentText("Choose another name, or give {overwrite}.", overwrite=True)
     if problem:
@@ -69,7 +65,7 @@ def check_output(
             expected=f"the path of a new file ({', '.join(formats)})",
             received=f"{path}, which {problem}",
             advice=advice,
-            argument="overwrite" if is_present else None,
+            argument="overwrite" if needs_overwrite else None,
         )
     if path.exists():
         _refuse_overwriting_input(path, inputs)
@@ -79,11 +75,11 @@ def _refuse_overwriting_input(path: Path, inputs: Iterable[str | Path | Scan]) -
     output = path.resolve()
     files = (item.files if isinstance(item, Scan) else [item] for item in inputs)
     for file in (Path(file).resolve() for file in chain.from_iterable(files)):
-        same = file.exists() and output.samefile(file)  # also through a link
-        if same or output in file.parents or file in output.parents:
+        is_same = file.exists() and output.samefile(file)  # also through a link
+        if is_same or output in file.parents or file in output.parents:
             raise FileError(
                 "the output is the input",
                 expected="the path of another file than those that are read",
                 received=f"{path}, which is read",
-                advice="Choose another name; delete the input when the output is there.",
+                advice="Choose another name; delete the input when the output is written.",
             )

@@ -18,11 +18,18 @@ from ..errors import FileError
 from ..scan.scan import Block, Scan
 from .host_table import HOSTS, Host
 
-__all__ = ["chunk_scan_shape", "lazy_patterns", "open_patterns", "pattern_formats", "write_patterns"]
+__all__ = [
+    "PATTERN_DTYPE",
+    "chunk_scan_shape",
+    "lazy_patterns",
+    "open_patterns",
+    "pattern_formats",
+    "write_patterns",
+]
 
 _CHUNK_BYTES = 2**22  # of patterns in one chunk of .hspy and .zspy
-_FLOAT = np.dtype("<f4")
-_LOCAL_HEADER = 30  # bytes of a zip entry before its name
+PATTERN_DTYPE = np.dtype("<f4")  # of all patterns that are written
+_ZIP_HEADER_BYTES = 30  # of a zip entry, before its name
 
 
 class WritableArray(Protocol):
@@ -41,8 +48,8 @@ class PatternFormat(NamedTuple):
     library : str
         Package that writes it.
     create : callable
-        Takes the path of a new file, the scan, the template and the scan shape of a chunk, see `write_patterns` and
-        `chunk_scan_shape`. A context with the array to write to.
+        Takes the path of a new file, the scan, the template (see `write_patterns`) and the scan shape of a chunk (see
+        `chunk_scan_shape`). Returns a context manager that gives the array to write to.
     open : callable
         Takes a path, and returns the patterns, read-only, not loaded.
     is_chunked : bool
@@ -64,7 +71,7 @@ def pattern_formats() -> dict[str, PatternFormat]:
 def _host_format(host: Host) -> PatternFormat:
     return PatternFormat(
         host.library,
-        lambda *arguments: host.functions.pattern_file(*arguments),
+        lambda *arguments: host.functions.create_pattern_file(*arguments),
         lambda path: host.functions.open_pattern_file(path),
         host.chunked,
     )
@@ -131,7 +138,7 @@ def open_patterns(path: Path) -> Any:
 
 
 def lazy_patterns(path: Path) -> Any:
-    """The patterns in a file as a dask array; each task opens the file by path."""
+    """The patterns in a file as a dask array; each task opens the file again."""
     import dask.array as da
 
     patterns = open_patterns(path)
@@ -140,9 +147,9 @@ def lazy_patterns(path: Path) -> Any:
 
 
 class _LazyFile:
-    """Array-like for dask that opens the file per read (dask copies memory maps into memory)."""
+    """Array for dask that opens the file for each read, because dask would copy a memory map into memory."""
 
-    dtype = _FLOAT
+    dtype = PATTERN_DTYPE
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
         self.files, self.shape, self.ndim = {str(path)}, shape, len(shape)
@@ -155,7 +162,7 @@ class _LazyFile:
 def _write_block(
     target: WritableArray, block: Block, values: np.ndarray, scan_shape: tuple[int, int]
 ) -> None:
-    """Write a block, also if the target stores the scan as one row."""
+    """Write a block; if the target holds a stack (N, H, W), row by row."""
     rows, columns = block
     if target.shape[:2] == scan_shape:
         target[rows, columns] = values.reshape(*values.shape[:2], *target.shape[2:])
@@ -166,18 +173,18 @@ def _write_block(
 
 
 class _RawFileArray:
-    """Array stored contiguously in a file, written with seek and write (a memory map would stay in memory)."""
+    """Array in the rest of a file, written in place; pages of a memory map would stay in memory."""
 
     def __init__(self, file: Any, shape: tuple[int, ...]) -> None:
         self._file, self._start, self.shape = file, file.tell(), shape
-        file.truncate(self._start + _FLOAT.itemsize * int(np.prod(shape)))
+        file.truncate(self._start + PATTERN_DTYPE.itemsize * int(np.prod(shape)))
 
     def __setitem__(self, where: tuple[slice, slice], values: np.ndarray) -> None:
         rows, columns = where
-        pattern = _FLOAT.itemsize * int(np.prod(self.shape[2:]))
+        pattern_bytes = PATTERN_DTYPE.itemsize * int(np.prod(self.shape[2:]))
         for y, row in zip(range(rows.start, rows.stop), values, strict=True):
-            self._file.seek(self._start + (y * self.shape[1] + columns.start) * pattern)
-            self._file.write(np.ascontiguousarray(row, _FLOAT).data)
+            self._file.seek(self._start + (y * self.shape[1] + columns.start) * pattern_bytes)
+            self._file.write(np.ascontiguousarray(row, PATTERN_DTYPE).data)
 
 
 class _AppendedArray:
@@ -187,12 +194,12 @@ class _AppendedArray:
         self._file, self.shape = file, shape
 
     def __setitem__(self, where: Any, values: np.ndarray) -> None:
-        self._file.write(np.ascontiguousarray(values, _FLOAT).data)
+        self._file.write(np.ascontiguousarray(values, PATTERN_DTYPE).data)
 
 
 def _write_header(file: Any, scan: Scan) -> tuple[int, ...]:
     shape = (*scan.scan_shape, *scan.pattern_shape)
-    header = {"descr": _FLOAT.str, "fortran_order": False, "shape": shape}
+    header = {"descr": PATTERN_DTYPE.str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
     return shape
 
@@ -217,7 +224,7 @@ def _memmap_npz(path: Path) -> np.memmap:
     """The array ``data`` of an uncompressed ``.npz`` file as a memory map."""
     with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
         file.seek(archive.getinfo("data.npy").header_offset)
-        header = file.read(_LOCAL_HEADER)
+        header = file.read(_ZIP_HEADER_BYTES)
         file.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), 1)
         np.lib.format.read_magic(file)
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)

@@ -16,7 +16,7 @@ from .source_files import stored_files
 
 __all__ = ["is_series_array", "scan_from_array", "series_from_array"]
 
-_MAX_SCANS = 100_000  # scans of a series
+_MAX_SCANS = 100_000  # of a series; damaged files exceed it
 
 Axes = tuple[Axis, Axis, Axis, Axis]
 
@@ -70,7 +70,7 @@ def series_from_array(array: Any, axes: Axes | None = None, series_axis: Axis | 
 def _scan_source(array: Any, scan_index: int) -> PatternSource:
     if array_library(array) in ("h5py", "zarr"):
         return ChunkedSource(_ScanOfArray(array, scan_index), find_layout(array.shape[1:]))
-    return as_pattern_source(array[scan_index])  # a view
+    return as_pattern_source(array[scan_index])
 
 
 class _ScanOfArray(PicklableStore):

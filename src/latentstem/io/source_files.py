@@ -1,4 +1,4 @@
-"""The files that data are read from."""
+"""The files that the patterns of a scan are read from."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .array_library import array_library
 
 __all__ = ["fingerprint", "stored_files"]
 
-_MAX_DEPTH = 12  # of the search through a task of dask
-_ATTRIBUTES = ("args", "kwargs", "value", "dsk", "array")  # in which dask's tasks keep what they read
+_MAX_DEPTH = 12  # of the search in a task of dask
+_TASK_ATTRIBUTES = ("args", "kwargs", "value", "dsk", "array")  # in which dask's tasks keep what they read
 
 
 def stored_files(array: Any) -> set[str]:
@@ -38,28 +38,28 @@ def stored_files(array: Any) -> set[str]:
         path = _zarr_path(array.store)
         return set() if path is None else {path}
     if library == "dask":
-        found: set[str] = set()
-        _search(list(array.dask.values()), found, {}, _MAX_DEPTH)
-        return found
+        files: set[str] = set()
+        _add_files(list(array.dask.values()), files, {}, _MAX_DEPTH)
+        return files
     return set(getattr(array, "files", ()))
 
 
-def _search(obj: Any, found: set[str], seen: dict[int, Any], depth: int) -> None:
-    """Add the files that a task of dask mentions."""
+def _add_files(obj: Any, files: set[str], seen: dict[int, Any], depth: int) -> None:
+    """Add the files that an object in a task of dask reads or names."""
     if depth == 0 or id(obj) in seen:
         return
-    seen[id(obj)] = obj  # keep a reference, so that the id is not reused
+    seen[id(obj)] = obj  # the reference keeps the id from being used again
     if isinstance(obj, Path) or (isinstance(obj, str) and os.path.isabs(obj) and os.path.exists(obj)):
-        found.add(str(obj))
+        files.add(str(obj))
     elif isinstance(obj, (list, tuple, set, frozenset)):
         for item in obj:
-            _search(item, found, seen, depth - 1)
+            _add_files(item, files, seen, depth - 1)
     elif isinstance(obj, dict):
-        _search(list(obj.values()), found, seen, depth)
+        _add_files(list(obj.values()), files, seen, depth)
     elif type(obj).__module__.startswith("dask."):
-        _search([getattr(obj, name, None) for name in _ATTRIBUTES], found, seen, depth)
+        _add_files([getattr(obj, name, None) for name in _TASK_ATTRIBUTES], files, seen, depth)
     else:
-        found |= stored_files(obj)
+        files |= stored_files(obj)
 
 
 def _zarr_path(store: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""Scans in files of ``torch.save``."""
+"""Scans in files that ``torch.save`` has written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _read(path: Path, scan_shape: ScanShape) -> Scan:
             "tensor file cannot be read",
             expected="a tensor, or a dict with one tensor, saved with torch.save",
             received=f"{path} ({format_exception(error)})",
-            advice="Files that need unpickling of other objects are refused; save the bare tensor: "
+            advice="Files with other pickled objects are refused; save the tensor alone: "
             "torch.save(tensor, path).",
         ) from error
     tensors = content if isinstance(content, dict) else {"tensor": content}

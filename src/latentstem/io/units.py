@@ -1,4 +1,4 @@
-"""Normalise the spelling of units used by different libraries."""
+"""One spelling for the units that different libraries write."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def normalise_units(units: Any) -> str:
 
     Parameters
     ----------
-    units : str, bytes or anything that stands for "no units"
-        As stored by the host or the file.
+    units : str, bytes or another object
+        Units as the host or the file stores them; another object stands for no units.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Scans in zarr stores: bare arrays, and ``.zspy`` of HyperSpy."""
+"""Scans in zarr stores: single arrays, and ``.zspy`` of HyperSpy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..scan.scan import Scan
-from .file_format import FileFormat, ScanShape, not_installed
+from .file_format import FileFormat, ScanShape, not_installed_error
 from .hdf5 import scan_from_hyperspy_group
 from .series import scan_from_array
 
@@ -22,7 +22,7 @@ def _read(path: Path, scan_shape: ScanShape) -> Scan:
     try:
         import zarr
     except ImportError as error:
-        raise not_installed(path, "zarr") from error
+        raise not_installed_error(path, "zarr") from error
     path = path.absolute()  # workers of a cluster may run in another folder
     store: Any = str(path) if path.is_dir() else zarr.storage.ZipStore(str(path), mode="r")
     root = zarr.open(store, mode="r")

@@ -1,1 +1,1 @@
-"""Scans: a read-only view of a 4D-STEM dataset, series of scans, and what streamed passes over a scan find."""
+"""Scans, series of scans, and the results of scan passes: quality and virtual images."""

@@ -9,8 +9,8 @@ __all__ = ["hot_and_dead_pixels", "outlying_patterns"]
 _OUTLIER_SIGMA = 8.0  # robust standard deviations from the neighbouring scan positions
 _PIXEL_SIGMA = 6.0  # standard errors by which a hot or dead pixel has to differ from its neighbours
 _HOT_RATIO, _DEAD_RATIO = 4.0, 0.1  # times the brighter, or the darker, of the neighbouring pixels
-_MAX_HOT_FRACTION = 0.01  # if more pixels than this look hot, they are sharp diffraction spots
-_SMALL_DETECTOR = 16  # pixels; on a smaller detector a diffraction spot may be one pixel
+_MAX_HOT_FRACTION = 0.01  # of the pixels; if more look hot, they are sharp diffraction spots
+_SMALL_DETECTOR = 16  # rows or columns; on a smaller detector a diffraction spot may be one pixel
 _MAD_TO_STD = 1.4826  # median absolute deviation to standard deviation
 
 
@@ -28,7 +28,7 @@ def _ring(image: np.ndarray, radius: int = 1) -> np.ndarray:
 
 
 def _quantile(ordered: np.ndarray, q: float) -> np.ndarray:
-    """A quantile along the first axis, NaN left out; NaN where there is nothing else."""
+    """A quantile along the first, sorted axis, without its NaN; NaN where there is nothing else."""
     last = np.maximum(np.isfinite(ordered).sum(axis=0) - 1, 0)
     return np.take_along_axis(ordered, np.rint(q * last).astype(int)[None], axis=0)[0]
 
@@ -38,10 +38,11 @@ def hot_and_dead_pixels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Single pixels that stand out from the pixels around them, (H, W) bool each.
 
-    `mean` and its standard `error` are NaN at excluded pixels. The pixels around a sharp diffraction spot are bright
-    too; those around a hot pixel are not.
+    `mean` is the mean pattern, `error` its standard error, both NaN at excluded pixels; `constant` marks the pixels with
+    the same value in all patterns. The pixels around a sharp diffraction spot are bright too; those around a hot pixel
+    are not.
     """
-    level = mean - np.nanquantile(mean, 0.05)  # remove the camera's offset
+    level = mean - np.nanquantile(mean, 0.05)  # without the detector's offset
     neighbours, second_ring = _ring(level), _ring(level, 2)
     noise = _PIXEL_SIGMA * np.maximum(error, _quantile(_ring(error), 0.5))
     bright, dark, median = (_quantile(neighbours, q) for q in (0.75, 0.25, 0.5))
@@ -55,10 +56,10 @@ def hot_and_dead_pixels(
 
 
 def outlying_patterns(total: np.ndarray, counts: bool) -> np.ndarray:
-    """Patterns with a total far from that of all but two of their scan neighbours, (Ny, Nx) bool.
+    """Outlying patterns, (Ny, Nx) bool: their total intensity is far from that of their scan neighbours.
 
     A pattern is compared with its neighbours, not with the whole scan, so that vacuum and thickness changes are not
-    reported. Up to two neighbours may deviate as well: this finds bad scan lines but not grain corners.
+    reported. Up to two neighbours may be as outlying: this finds bad scan lines, but reports no corners of grains.
     """
     neighbours = _ring(total)
     median = _quantile(neighbours, 0.5)

@@ -1,4 +1,4 @@
-"""Streamed passes over a scan: patterns are read block by block, and several results are computed from one reading."""
+"""Scan passes: patterns are read block by block, and several results are computed from one reading."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _BLOCK_VALUES = 2**21  # ... and detector values: these fit the processor's cach
 
 
 class ScanPass(Protocol):
-    """A result that is computed from the patterns of a scan, one block after the other."""
+    """A computation on the patterns of a scan, one block after the other."""
 
     def process(self, positions: np.ndarray, patterns: np.ndarray) -> None:
-        """Take in patterns (n, H, W) at flat scan positions (n,). They are shared, and not to be changed."""
+        """Take in patterns (n, H, W) at flat scan positions (n,). Other passes get the same arrays, so do not change them."""
         ...
 
     def result(self) -> Any:
@@ -35,7 +35,7 @@ def read_blocks(
     Parameters
     ----------
     scan : Scan
-        What is read.
+        The scan to read.
     positions : ndarray of int, optional
         Flat scan positions to read; by default all that are not excluded.
     max_patterns : int
@@ -64,16 +64,16 @@ def iterate_passes(
     float
         Fraction of the positions that has been processed, after each block.
     """
-    done, total = 0, len(scan.included)
+    n_processed, n_positions = 0, len(scan.included)
     for positions, patterns in read_blocks(scan, max_patterns=max_patterns):
-        for each in passes:
-            each.process(positions, patterns)
-        done += len(positions)
-        yield done / total
+        for scan_pass in passes:
+            scan_pass.process(positions, patterns)
+        n_processed += len(positions)
+        yield n_processed / n_positions
 
 
 def run_passes(scan: Scan, *passes: ScanPass) -> list[Any]:
     """Results of several passes over a scan, which is read once."""
     for _ in iterate_passes(scan, passes):
         pass
-    return [each.result() for each in passes]
+    return [scan_pass.result() for scan_pass in passes]

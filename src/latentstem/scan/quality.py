@@ -19,7 +19,19 @@ if TYPE_CHECKING:
 __all__ = ["Quality", "measure_quality"]
 
 _MAX_FLOAT32_INTEGER = 2**24  # float32 counts one by one up to here
-_MAX_LISTED = 5
+_MAX_LISTED = 5  # positions, or scans of a series, in a message
+
+#: by attribute of `Quality`: what messages call one and several, and advice
+_TEXTS = {
+    "empty": ("empty pattern", "empty patterns", "exclude with scan_mask"),
+    "outlying": (
+        "pattern of outlying total intensity",
+        "patterns of outlying total intensity",
+        "look at them; scan_mask excludes them",
+    ),
+    "hot": ("hot detector pixel", "hot detector pixels", "exclude with pattern_mask"),
+    "dead": ("dead detector pixel", "dead detector pixels", "exclude with pattern_mask"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,27 +87,25 @@ class Quality:
     saturated: int
     regions: tuple[Region, ...] = ()
 
-    def suggested_pattern_mask(self) -> np.ndarray:
-        """Hot and dead detector pixels, shape (H, W), bool: a `pattern_mask` that excludes them."""
-        return self.hot | self.dead
-
     def lines(self) -> list[str]:
-        """The findings as text, the data themselves first."""
+        """The quality as text: first the data, then what may have to be excluded."""
         (ny, nx), (height, width) = self.scan_shape, self.pattern_shape
-        kind = "look like counts" if self.counts else "do not look like counts"
+        verb = "look like counts" if self.counts else "do not look like counts"
         scan = f"{ny} x {nx} scan"
         if self.regions:
             scans = [f"{region.rows} x {region.columns}" for region in self.regions]
             scan = f"Series of {len(scans)} scans ({_abbreviated(scans)})"
         lines = [
             f"{scan} of {height} x {width} patterns, {self.dtype} from {self.minimum:g} to "
-            f"{self.maximum:g}: values {kind}, {self.dose:.4g} per pattern on average."
+            f"{self.maximum:g}: values {verb}, {self.dose:.4g} per pattern on average."
         ]
-        for finding in self.findings():
-            singular, plural, advice = _FINDINGS[finding.kind]
-            name = f"{finding.count} {singular if finding.count == 1 else plural}"
-            regions = self.regions if finding.mask.shape == self.scan_shape else ()
-            lines.append(f"{name}, at {_position_list(finding.mask, regions)}: {advice}.")
+        for attribute, (singular, plural, advice) in _TEXTS.items():
+            mask = getattr(self, attribute)
+            n_found = int(mask.sum())
+            if n_found:
+                regions = self.regions if attribute in ("empty", "outlying") else ()
+                name = singular if n_found == 1 else plural
+                lines.append(f"{n_found} {name}, at {_position_list(mask, regions)}: {advice}.")
         if self.saturated:
             lines.append(
                 f"{self.saturated} values are saturated at {self.maximum:g}: "
@@ -105,52 +115,21 @@ class Quality:
             lines.append("No empty or outlying patterns, no hot or dead detector pixels, no saturation.")
         return lines
 
-    def findings(self) -> list[Finding]:
-        """Empty and outlying patterns, hot and dead pixels, if there are any."""
-        masks = {"empty": self.empty, "outlying": self.outlying, "hot": self.hot, "dead": self.dead}
-        return [Finding(kind, mask) for kind, mask in masks.items() if mask.any()]
-
-
-@dataclass(frozen=True, eq=False)
-class Finding:
-    """Patterns or detector pixels that may be defective."""
-
-    kind: str  #: key of `_FINDINGS`
-    mask: np.ndarray  #: True for these patterns (Ny, Nx) or pixels (H, W)
-
-    @property
-    def count(self) -> int:
-        """Number of patterns or pixels."""
-        return int(self.mask.sum())
-
-
-#: singular, plural and advice for each kind of finding
-_FINDINGS = {
-    "empty": ("empty pattern", "empty patterns", "exclude with scan_mask"),
-    "outlying": (
-        "pattern of outlying total intensity",
-        "patterns of outlying total intensity",
-        "look at them; scan_mask excludes them",
-    ),
-    "hot": ("hot detector pixel", "hot detector pixels", "exclude with pattern_mask"),
-    "dead": ("dead detector pixel", "dead detector pixels", "exclude with pattern_mask"),
-}
-
 
 class QualityPass(ScanPass):
     """Running statistics of the patterns of a scan, per detector pixel and per scan position."""
 
     def __init__(self, scan: Scan) -> None:
-        n = int(np.prod(scan.pattern_shape))
+        n_pixels = int(np.prod(scan.pattern_shape))
         self.scan = scan
         self.excluded = None if scan.pattern_mask is None else np.flatnonzero(scan.pattern_mask)
-        self.n = 0
-        self.pixel_minimum, self.pixel_maximum = np.full(n, np.inf), np.full(n, -np.inf)
-        self.sum, self.sum_of_squares = np.zeros(n), np.zeros(n)
-        self.maximum, self.n_at_maximum = -np.inf, np.zeros(n, dtype=np.int64)
+        self.n_patterns = 0
+        self.pixel_minimum, self.pixel_maximum = np.full(n_pixels, np.inf), np.full(n_pixels, -np.inf)
+        self.sum, self.sum_of_squares = np.zeros(n_pixels), np.zeros(n_pixels)
+        self.maximum, self.n_at_maximum = -np.inf, np.zeros(n_pixels, dtype=np.int64)
         self.all_integers = True
-        self.bad_pixels = np.zeros(n, dtype=bool)
-        self.bad_patterns = np.zeros(scan.n_positions, dtype=bool)
+        self.not_finite_pixels = np.zeros(n_pixels, dtype=bool)
+        self.not_finite_patterns = np.zeros(scan.n_positions, dtype=bool)
         self.n_not_finite = 0
         self.total = np.full(scan.n_positions, np.nan)
         self.empty = np.zeros(scan.n_positions, dtype=bool)
@@ -168,10 +147,10 @@ class QualityPass(ScanPass):
             total = values.sum(axis=1)
         if not np.isfinite(total).all() and self._record_not_finite(positions, values):
             return
-        self.n += len(values)
+        self.n_patterns += len(values)
         self.total[positions] = total
-        dark = np.flatnonzero(total == 0)
-        self.empty[positions[dark]] = ~values[dark].any(axis=1)
+        sums_to_zero = np.flatnonzero(total == 0)  # negative values may cancel positive ones
+        self.empty[positions[sums_to_zero]] = ~values[sums_to_zero].any(axis=1)
         self.sum += np.ones(len(values), values.dtype) @ values
         self.sum_of_squares += np.einsum("ij,ij->j", values, values)
         with np.errstate(invalid="ignore"):  # excluded pixels may be NaN
@@ -189,24 +168,24 @@ class QualityPass(ScanPass):
             self.all_integers = bool((values == np.rint(values)).all())
 
     def _record_not_finite(self, positions: np.ndarray, values: np.ndarray) -> bool:
-        """Count NaN and infinite values; whether there are any."""
-        bad = ~np.isfinite(values)
-        self.bad_pixels |= bad.any(axis=0)
-        self.bad_patterns[positions] = bad.any(axis=1)
-        self.n_not_finite += int(bad.sum())
-        return bool(bad.any())
+        """Count NaN and infinite values; return whether there are any, False if only the sum overflowed."""
+        not_finite = ~np.isfinite(values)
+        self.not_finite_pixels |= not_finite.any(axis=0)
+        self.not_finite_patterns[positions] = not_finite.any(axis=1)
+        self.n_not_finite += int(not_finite.sum())
+        return bool(not_finite.any())
 
     def result(self) -> Quality:
         """The quality of the scan; see `measure_quality`."""
         scan = self.scan
         if self.n_not_finite:
-            raise _not_finite(self)
+            raise _not_finite_error(self)
         minimum, maximum = float(self.pixel_minimum.min()), float(self.pixel_maximum.max())
         if minimum == maximum:
             raise DataValueError(
                 "data are constant",
                 expected="diffraction patterns that differ",
-                received=f"{self.n} patterns that are {minimum:g} everywhere",
+                received=f"{self.n_patterns} patterns that are {minimum:g} everywhere",
                 advice="Check that this is the right dataset, and that the masks do not exclude the signal.",
             )
         check_range(minimum, maximum)
@@ -215,9 +194,9 @@ class QualityPass(ScanPass):
         )
         total, empty = self.total.reshape(scan.scan_shape), self.empty.reshape(scan.scan_shape)
         mean, squares = (
-            sums.reshape(scan.pattern_shape) / self.n for sums in (self.sum, self.sum_of_squares)
+            sums.reshape(scan.pattern_shape) / self.n_patterns for sums in (self.sum, self.sum_of_squares)
         )
-        error = np.sqrt(np.maximum(squares - mean**2, 0.0) / self.n)
+        error = np.sqrt(np.maximum(squares - mean**2, 0.0) / self.n_patterns)
         is_used = True if scan.pattern_mask is None else ~scan.pattern_mask
         hot, dead = hot_and_dead_pixels(
             np.where(is_used, mean, np.nan),
@@ -228,7 +207,7 @@ class QualityPass(ScanPass):
             scan_shape=scan.scan_shape,
             pattern_shape=scan.pattern_shape,
             dtype=str(scan.dtype),
-            n_positions=self.n,
+            n_positions=self.n_patterns,
             minimum=minimum,
             maximum=maximum,
             counts=counts,
@@ -239,7 +218,7 @@ class QualityPass(ScanPass):
             outlying=outlying_patterns(np.where(empty, np.nan, total), counts),
             hot=hot,
             dead=dead,
-            saturated=_saturated(self, hot),
+            saturated=_count_saturated(self, hot),
             regions=scan.regions,
         )
 
@@ -265,31 +244,33 @@ def measure_quality(scan: Scan) -> Quality:
     return quality
 
 
-def _saturated(statistics: QualityPass, hot: np.ndarray) -> int:
-    """How many values are clipped: at the end of the dtype's range, or many exactly at the maximum.
+def _count_saturated(statistics: QualityPass, hot: np.ndarray) -> int:
+    """Number of saturated values: at the end of the dtype's range, or many exactly at the maximum.
 
-    At very low counts many values equal the maximum without being clipped; then no pixel's maximum lies just below it.
+    In patterns of few electrons many values equal the maximum without being saturated; then no pixel has a maximum just
+    below it.
     """
-    n = int(statistics.n_at_maximum[~hot.ravel()].sum())
+    n_at_maximum = int(statistics.n_at_maximum[~hot.ravel()].sum())
     maximum, dtype = statistics.maximum, statistics.scan.dtype
-    full = dtype.kind in "iu" and maximum == np.iinfo(dtype).max
-    close = (statistics.pixel_maximum >= 0.9 * maximum) & (statistics.pixel_maximum < maximum)
-    return n if full or (n >= 20 and bool(close.any())) else 0
+    is_dtype_limit = dtype.kind in "iu" and maximum == np.iinfo(dtype).max
+    is_just_below = (statistics.pixel_maximum >= 0.9 * maximum) & (statistics.pixel_maximum < maximum)
+    is_saturated = is_dtype_limit or (n_at_maximum >= 20 and bool(is_just_below.any()))
+    return n_at_maximum if is_saturated else 0
 
 
-def _not_finite(statistics: QualityPass) -> DataValueError:
+def _not_finite_error(statistics: QualityPass) -> DataValueError:
     scan = statistics.scan
-    pixels = statistics.bad_pixels.reshape(scan.pattern_shape)
-    positions = statistics.bad_patterns.reshape(scan.scan_shape)
-    at_pixels = "pattern_mask = ~np.isfinite(data).all(axis=(0, 1))"
-    at_positions = "scan_mask = ~np.isfinite(data).all(axis=(2, 3))"
-    rather_pixels = pixels.mean() < positions.mean()
+    pixels = statistics.not_finite_pixels.reshape(scan.pattern_shape)
+    positions = statistics.not_finite_patterns.reshape(scan.scan_shape)
+    pattern_mask_code = "pattern_mask = ~np.isfinite(data).all(axis=(0, 1))"
+    scan_mask_code = "scan_mask = ~np.isfinite(data).all(axis=(2, 3))"
+    excludes_less = pattern_mask_code if pixels.mean() < positions.mean() else scan_mask_code
     return DataValueError(
         "NaN or infinite values",
         expected="finite values",
         received=f"{statistics.n_not_finite} that are not, in {positions.sum()} patterns at scan positions "
         f"{_position_list(positions, scan.regions)}, in {pixels.sum()} detector pixels {_position_list(pixels)}",
-        advice=f"Exclude them with {at_pixels if rather_pixels else at_positions}, or replace them.",
+        advice=f"Exclude them with {excludes_less}, or replace them.",
     )
 
 

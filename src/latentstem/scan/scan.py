@@ -1,8 +1,7 @@
 """The scan: a read-only view of a 4D-STEM dataset, and the one place that knows its axis order.
 
-A scan has two navigation (scan) axes followed by two signal (diffraction) axes, in the order in which the host
-stores them: axis 0 and 1 are the scan, axis 2 and 3 the diffraction pattern. Patterns are addressed by their flat
-scan position, row-major over ``scan_shape``.
+A scan has two scan axes followed by two diffraction axes, in the order in which the host stores them. Patterns are
+addressed by their flat scan position, row-major over ``scan_shape``.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ __all__ = ["Axis", "Block", "PatternSource", "Scan", "default_axes"]
 
 
 class Block(NamedTuple):
-    """A rectangle of scan positions; an index of arrays that have the scan axes first."""
+    """A rectangle of scan positions, which indexes arrays that have the scan axes first."""
 
     rows: slice
     columns: slice
@@ -38,7 +37,7 @@ class Axis:
     Parameters
     ----------
     name : str
-        Name the host gives to the axis.
+        Name that the host gives to the axis.
     size : int
         Number of positions or pixels.
     scale, offset : float
@@ -66,7 +65,7 @@ class Axis:
 
 @runtime_checkable
 class PatternSource(Protocol):
-    """Where the patterns of a scan come from: an array in memory, a memory map, chunks in a file."""
+    """An object that reads the patterns of a scan: from an array in memory, a memory map, or chunks in a file."""
 
     shape: tuple[int, int, int, int]
     dtype: np.dtype[Any]
@@ -92,9 +91,9 @@ class Scan:
     Parameters
     ----------
     source : PatternSource
-        Reads patterns.
+        Reads the patterns.
     axes : tuple of Axis
-        Scan axis 0 and 1, diffraction axis 0 and 1.
+        The two scan axes, then the two diffraction axes.
     scan_mask : ndarray, shape (Ny, Nx), bool, optional
         True where a scan position is excluded.
     pattern_mask : ndarray, shape (H, W), bool, optional
@@ -136,7 +135,7 @@ class Scan:
                     f"{name} excludes everything",
                     expected="at least one False",
                     received=f"{mask.size} times True",
-                    advice="True means excluded: invert the mask with ~ if it marks what to keep.",
+                    advice="True means excluded: invert the mask with ~ if True marks what to use.",
                     argument=name,
                 )
 
@@ -232,8 +231,8 @@ class Scan:
         """A copy of the scan with these masks; None keeps the present mask."""
         return replace(
             self,
-            scan_mask=_mask_array(scan_mask, "scan_mask", self.scan_mask),
-            pattern_mask=_mask_array(pattern_mask, "pattern_mask", self.pattern_mask),
+            scan_mask=_new_mask(scan_mask, "scan_mask", self.scan_mask),
+            pattern_mask=_new_mask(pattern_mask, "pattern_mask", self.pattern_mask),
         )
 
     def renamed(self, name: str, metadata: dict[str, Any], files: Iterable[str] = ()) -> Scan:
@@ -256,9 +255,9 @@ class Scan:
         }
 
 
-def _mask_array(mask: Any, name: str, present: np.ndarray | None) -> np.ndarray | None:
+def _new_mask(mask: Any, name: str, present_mask: np.ndarray | None) -> np.ndarray | None:
     if mask is None:
-        return present
+        return present_mask
     try:
         return np.asarray(mask)
     except (TypeError, ValueError, RuntimeError):

@@ -46,7 +46,7 @@ class CanvasSource:
     Parameters
     ----------
     scans : sequence of Scan
-        With patterns of one shape.
+        Scans with patterns of one shape.
     """
 
     chunks = (1, 1)
@@ -70,15 +70,15 @@ class CanvasSource:
         """Patterns at flat positions of the canvas, shape (n, H, W)."""
         rows, columns = np.divmod(indices, self.shape[1])
         scan_index = np.searchsorted(self.first_rows, rows, side="right") - 1
-        out = np.zeros((len(indices), *self.shape[2:]), self.dtype)
+        patterns = np.zeros((len(indices), *self.shape[2:]), self.dtype)
         for i in np.unique(scan_index):
             scan = self._scans[i]
             ny, nx = scan.scan_shape
             y = rows - self.first_rows[i]
             selected = np.flatnonzero((scan_index == i) & (y < ny) & (columns < nx))
             if len(selected):
-                out[selected] = scan.read(y[selected] * nx + columns[selected])
-        return out
+                patterns[selected] = scan.read(y[selected] * nx + columns[selected])
+        return patterns
 
     def to_canvas(self, scan_index: int, positions: np.ndarray) -> np.ndarray:
         """Flat positions of one of the scans as flat positions of the canvas."""
@@ -171,7 +171,7 @@ def make_series(
     series_axis : Axis, optional
         Axis along the series.
     name : str
-        Title; by default, how many scans there are.
+        Title; by default ``series of N``.
     metadata : dict, optional
         Metadata of the series.
 
@@ -205,16 +205,16 @@ def make_series(
         for scan_index, scan in enumerate(scans)
     ]
     canvas = CanvasSource(scans)
-    excluded = np.ones(canvas.shape[:2], bool)
+    excluded = np.ones(canvas.shape[:2], bool)  # the gaps stay excluded
     for scan_index, scan in enumerate(scans):
         mask = np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
         excluded.ravel()[canvas.to_canvas(scan_index, np.arange(scan.n_positions))] = mask.ravel()
     pattern_masks = [scan.pattern_mask for scan in scans if scan.pattern_mask is not None]
     rows, columns = Axis("row", canvas.shape[0]), Axis("column", canvas.shape[1])
-    detector = [scan.axes[2:] for scan in scans]
+    diffraction_axes = [scan.axes[2:] for scan in scans]
     ky, kx = (
-        detector[0]
-        if detector.count(detector[0]) == len(scans)
+        diffraction_axes[0]
+        if diffraction_axes.count(diffraction_axes[0]) == len(scans)
         else (Axis("ky", canvas.shape[2]), Axis("kx", canvas.shape[3]))
     )
     return Series(
@@ -230,7 +230,7 @@ def make_series(
 
 
 def require_single_scan(scan: Scan) -> Scan:
-    """Return `scan`, and raise if it is a series.
+    """Return `scan` if it is a single scan.
 
     Raises
     ------
@@ -248,7 +248,7 @@ def require_single_scan(scan: Scan) -> Scan:
 
 
 class located_errors:
-    """Add the scan's number to errors raised in the block."""
+    """Context in which errors get the number of the scan added."""
 
     def __init__(self, scan_index: int, n_scans: int, name: str = "") -> None:
         self._location = f"scan {scan_index} of {n_scans}" + (f" ({name!r})" if name else "")
@@ -257,7 +257,7 @@ class located_errors:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, LatentSTEMError):
-            raise error.replaced(what=f"{error.what}, in {self._location}") from None
+            raise error.with_fields(what=f"{error.what}, in {self._location}") from None
 
 
 def one_value_per_scan(name: str, values: Any, count: int) -> list[Any]:

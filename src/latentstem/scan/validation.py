@@ -17,21 +17,12 @@ from ..errors import (
     ScanShapeError,
 )
 
-__all__ = [
-    "Layout",
-    "check_dtype",
-    "check_range",
-    "check_scan_shape",
-    "find_layout",
-]
+__all__ = ["MIN_PATTERN_SIZE", "Layout", "check_dtype", "check_range", "find_layout"]
 
-MIN_PATTERN = 8  # minimum pattern size in pixels
+MIN_PATTERN_SIZE = 8  # detector rows, and columns
 _MAX_POSITIONS, _MAX_PIXELS = 2**30, 2**28  # far beyond real data; damaged headers exceed them
-_DETECTOR_SIZED = 32  # if the scan axes are this long and the pattern is tiny, axes are probably swapped
-_MIN_MAGNITUDE, _MAX_MAGNITUDE = (
-    1e-30,
-    1e30,
-)  # allowed range of the largest magnitude: float32 must not overflow or underflow
+_MIN_DETECTOR_SIZE = 32  # if the scan axes are this long and the patterns tiny, the axes are probably swapped
+_MIN_MAGNITUDE, _MAX_MAGNITUDE = 1e-30, 1e30  # of the largest value: float32 must not overflow or underflow
 _MIN_RELATIVE_RANGE = 2**-17  # smallest accepted range relative to the largest magnitude: 64 float32 steps
 _GIVE_SCAN_SHAPE = "For a stack of patterns (N, H, W) give {scan_shape}."
 _EXPECTED_AXES = "Expected axes are two scan axes, then two diffraction axes: (Ny, Nx, H, W)."
@@ -40,7 +31,7 @@ _EXPECTED_AXES = "Expected axes are two scan axes, then two diffraction axes: (N
 class Layout(NamedTuple):
     """How stored axes map to a scan."""
 
-    shape: tuple[int, int, int, int]  #: (Ny, Nx, H, W)
+    shape: tuple[int, int, int, int]  #: (Ny, Nx, H, W), of the scan
     n_scan_axes: int  #: stored scan axes: 2, or 1 for a stack of patterns
     singleton: bool  #: whether an axis of length 1 follows the scan axes
 
@@ -93,7 +84,7 @@ def check_range(minimum: float, maximum: float) -> None:
         )
 
 
-def check_scan_shape(scan_shape: Any) -> tuple[int, int]:
+def _check_scan_shape(scan_shape: Any) -> tuple[int, int]:
     """The scan shape as two Python integers.
 
     Raises
@@ -140,31 +131,31 @@ def find_layout(shape: tuple[int, ...], scan_shape: Any = None) -> Layout:
         Patterns below 8 x 8 pixels.
     """
     shape = tuple(int(n) for n in shape)
-    requested = None if scan_shape is None else check_scan_shape(scan_shape)
+    requested_shape = None if scan_shape is None else _check_scan_shape(scan_shape)
     singleton = (len(shape) == 5 and shape[2] == 1) or (
-        len(shape) == 4 and shape[1] == 1 and requested != shape[:2]
+        len(shape) == 4 and shape[1] == 1 and requested_shape != shape[:2]
     )
-    if singleton and len(shape) == 4 and requested is None and shape[0] == 1:
-        singleton = False  # one pattern: raises below
+    if singleton and len(shape) == 4 and requested_shape is None and shape[0] == 1:
+        singleton = False  # a single pattern, which is refused below
     if len(shape) not in (3, 4) and not singleton:
         raise ScanDimensionError(
             "number of dimensions",
             expected="4-D data",
-            received=_dimensions(shape),
+            received=_describe_shape(shape),
             advice=_dimension_advice(shape),
         )
     height, width = shape[-2:]
     if len(shape) == 3 or (singleton and len(shape) == 4):
-        ny, nx = _scan_shape_of_stack(shape, requested)
+        ny, nx = _scan_shape_of_stack(shape, requested_shape)
         n_scan_axes = 1
     else:
         ny, nx = shape[:2]
         n_scan_axes = 2
-        if requested is not None and requested != (ny, nx):
+        if requested_shape is not None and requested_shape != (ny, nx):
             raise ScanShapeError(
                 ArgumentText("{scan_shape} contradicts the data", scan_shape=None),
                 expected=f"({ny}, {nx}), the scan axes of data of shape {shape}",
-                received=str(requested),
+                received=str(requested_shape),
                 advice=ArgumentText(
                     "Leave {scan_shape} out; it is for stacks of patterns (N, H, W).", scan_shape=None
                 ),
@@ -189,7 +180,7 @@ def find_layout(shape: tuple[int, ...], scan_shape: Any = None) -> Layout:
     return Layout((ny, nx, height, width), n_scan_axes, singleton)
 
 
-def _dimensions(shape: tuple[int, ...]) -> str:
+def _describe_shape(shape: tuple[int, ...]) -> str:
     return f"{len(shape)}-D data of shape {shape}"
 
 
@@ -205,44 +196,44 @@ def _dimension_advice(shape: tuple[int, ...]) -> str:
 
 def _check_pattern_shape(shape: tuple[int, int, int, int]) -> None:
     ny, nx, height, width = shape
-    if min(height, width) >= MIN_PATTERN:
+    if min(height, width) >= MIN_PATTERN_SIZE:
         return
     swap = "data.transpose(2, 3, 0, 1) (in HyperSpy: signal.transpose())"
-    if min(ny, nx) >= _DETECTOR_SIZED and min(height, width) > 1:
+    if min(ny, nx) >= _MIN_DETECTOR_SIZE and min(height, width) > 1:
         raise ScanDimensionError(
             "axes look swapped",
             expected="two scan axes, then two diffraction axes",
             received=f"shape {shape}, which reads as a {ny} x {nx} scan of {height} x {width} patterns",
             advice=f"If the diffraction axes come first, give {swap}.",
         )
-    hint = f" If the diffraction axes come first, give {swap}." if min(ny, nx) >= MIN_PATTERN else ""
+    hint = f" If the diffraction axes come first, give {swap}." if min(ny, nx) >= MIN_PATTERN_SIZE else ""
     raise PatternShapeError(
         "diffraction patterns are too small",
-        expected=f"at least {MIN_PATTERN} x {MIN_PATTERN} pixels",
+        expected=f"at least {MIN_PATTERN_SIZE} x {MIN_PATTERN_SIZE} pixels",
         received=f"{height} x {width}, data of shape {shape}",
         advice=f"The last two axes have to be the detector's.{hint}",
     )
 
 
-def _scan_shape_of_stack(shape: tuple[int, ...], requested: tuple[int, int] | None) -> tuple[int, int]:
+def _scan_shape_of_stack(shape: tuple[int, ...], requested_shape: tuple[int, int] | None) -> tuple[int, int]:
     n = shape[0]
-    if requested is None:
+    if requested_shape is None:
         ny = nx = round(math.sqrt(n))
     else:
-        ny, nx = requested
+        ny, nx = requested_shape
         if ny * nx == n:
-            return requested
-    candidates = _scan_shapes(n, ny / nx if requested else 1.0)
+            return requested_shape
+    candidates = _closest_scan_shapes(n, ny / nx if requested_shape else 1.0)
     hint = _flyback_hint(n, ny, nx)
     advice = f"{n} patterns fill {{scan_shape}}."
-    if requested is None:
+    if requested_shape is None:
         if ny * nx == n > 0:
             advice = f"{n} is a square number: {{scan_shape}} fit."
         raise ScanShapeError(
             ArgumentText("a stack of patterns needs {scan_shape}", scan_shape=None),
             expected=ArgumentText("{scan_shape}, scan rows and columns", scan_shape=("Ny", "Nx")),
             received=ArgumentText(
-                f"no {{scan_shape}}, {_dimensions(shape)}: {n} patterns in one row", scan_shape=None
+                f"no {{scan_shape}}, {_describe_shape(shape)}: {n} patterns in one row", scan_shape=None
             ),
             advice=ArgumentText(f"{hint} {advice}".lstrip(), scan_shape=list(candidates)),
             argument="scan_shape",
@@ -283,9 +274,9 @@ def _flyback_hint(n: int, ny: int, nx: int) -> str:
     return ""
 
 
-def _scan_shapes(n: int, aspect: float) -> tuple[tuple[int, int], ...]:
+def _closest_scan_shapes(n: int, aspect: float) -> tuple[tuple[int, int], ...]:
     """Up to four factorisations of n, closest to the requested aspect ratio Ny / Nx first."""
-    low = [d for d in range(1, math.isqrt(n) + 1) if n % d == 0]
-    divisors = {*low, *(n // d for d in low)}
+    small_divisors = [d for d in range(1, math.isqrt(n) + 1) if n % d == 0]
+    divisors = {*small_divisors, *(n // d for d in small_divisors)}
     closest = sorted(divisors, key=lambda d: (abs(math.log(d * d / n / aspect)), d))[:4]
     return tuple((d, n // d) for d in closest)

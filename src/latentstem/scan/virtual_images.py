@@ -1,4 +1,4 @@
-"""Virtual images in one streamed pass: sum (whole detector), bright field (direct beam), dark field (the rest)."""
+"""Virtual images from one scan pass: sum (whole detector), bright field (direct beam), dark field (the rest)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BRIGHT_FIELD_RADII = 1.3
 VIRTUAL_IMAGES = ("sum", "bright field", "dark field")
 
 _PATTERNS_PER_BLOCK = 128
-_N_SAMPLE_BLOCKS = 8  # blocks whose mean pattern shows where the direct beam is
+_N_SAMPLE_BLOCKS = 8  # blocks whose mean pattern locates the direct beam
 
 
 class VirtualImages(ScanPass):
@@ -65,8 +65,8 @@ def virtual_images(scan: Scan, interval: float = 0.3) -> Iterator[tuple[float, d
         beam, ``dark field`` the rest. The last fraction is 1.
     """
     blocks = list(scan.blocks(_PATTERNS_PER_BLOCK))
-    sampled = np.unique(np.linspace(0, len(blocks) - 1, _N_SAMPLE_BLOCKS).astype(int))
-    mean = np.mean([scan.read(blocks[i]).mean(0, dtype=np.float64) for i in sampled], axis=0)
+    sample_blocks = np.unique(np.linspace(0, len(blocks) - 1, _N_SAMPLE_BLOCKS).astype(int))
+    mean = np.mean([scan.read(blocks[i]).mean(0, dtype=np.float64) for i in sample_blocks], axis=0)
     is_used = np.ones(mean.shape, bool) if scan.pattern_mask is None else ~scan.pattern_mask
     images = VirtualImages(scan, detector_masks(is_used, direct_beam(mean, is_used)))
     last_yield = time.monotonic()
@@ -77,12 +77,12 @@ def virtual_images(scan: Scan, interval: float = 0.3) -> Iterator[tuple[float, d
     yield 1.0, images.result()
 
 
-def detector_masks(used: np.ndarray, beam: tuple[float, float, float]) -> dict[str, np.ndarray]:
+def detector_masks(is_used: np.ndarray, beam: tuple[float, float, float]) -> dict[str, np.ndarray]:
     """The detector masks of `VIRTUAL_IMAGES`.
 
     Parameters
     ----------
-    used : ndarray, shape (h, w), bool
+    is_used : ndarray, shape (h, w), bool
         True for pixels that are not excluded.
     beam : (float, float, float)
         Row, column and radius of the direct beam, as `direct_beam` gives them.
@@ -91,18 +91,18 @@ def detector_masks(used: np.ndarray, beam: tuple[float, float, float]) -> dict[s
     -------
     dict of str to ndarray, shape (h, w), bool
     """
-    y, x = np.ogrid[: used.shape[0], : used.shape[1]]
+    y, x = np.ogrid[: is_used.shape[0], : is_used.shape[1]]
     disk = np.hypot(y - beam[0], x - beam[1]) <= BRIGHT_FIELD_RADII * beam[2]
-    return dict(zip(VIRTUAL_IMAGES, (used, used & disk, used & ~disk), strict=True))
+    return dict(zip(VIRTUAL_IMAGES, (is_used, is_used & disk, is_used & ~disk), strict=True))
 
 
-def direct_beam(mean: np.ndarray, used: np.ndarray) -> tuple[float, float, float]:
-    """Row, column and radius of the direct beam in a mean pattern (h, w); `used`: True for pixels that are not excluded.
+def direct_beam(mean: np.ndarray, is_used: np.ndarray) -> tuple[float, float, float]:
+    """Row, column and radius of the direct beam in a mean pattern (h, w); `is_used`: False for excluded pixels.
 
     The pixels above half of the brightest are taken as its disk.
     """
-    bright = used & (mean > 0.5 * np.quantile(mean[used], 1 - 4 / max(used.sum(), 5)))
+    bright = is_used & (mean > 0.5 * np.quantile(mean[is_used], 1 - 4 / max(is_used.sum(), 5)))
     if not bright.any():
-        bright = used
+        bright = is_used
     rows, columns = np.nonzero(bright)
     return float(rows.mean()), float(columns.mean()), float(max(np.sqrt(bright.sum() / np.pi), 1.0))

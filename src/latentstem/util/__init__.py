@@ -1,1 +1,1 @@
-"""Small helpers without knowledge of scans: atomic writing, disk space, paths, argument checks."""
+"""Functions that know nothing of scans: atomic writes, disk space, folders, paths, argument checks."""

@@ -1,4 +1,4 @@
-"""Rejection of misspelt argument names."""
+"""Reject unknown argument names, and suggest the closest known one."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def suggest(name: str, choices: Iterable[str], fallback: str) -> str:
-    """Did you mean ...? with the closest choice, or `fallback` if none is close."""
+    """The sentence ``Did you mean ...?`` with the closest choice, or `fallback` if none is close."""
     closest = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.4)
     return f"Did you mean {closest[0]!r}?" if closest else fallback
 
 
 def reject_unknown_kwargs(
-    accepted: Callable[[], Iterable[str]] = tuple, aliases: Mapping[str, str] = MappingProxyType({})
+    further_names: Callable[[], Iterable[str]] = tuple, aliases: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[Function], Function]:
     """Reject unknown keyword arguments and suggest the closest known one.
 
     Parameters
     ----------
-    accepted : callable
-        Returns further argument names that ``**kwargs`` may contain.
+    further_names : callable
+        Returns the argument names that ``**kwargs`` may contain besides the named parameters.
     aliases : mapping
-        Names used elsewhere, and the name of the same argument here.
+        Names that an argument has in other functions, and its name in this one.
     """
 
     def decorate(function: Function) -> Function:
@@ -43,25 +43,30 @@ def reject_unknown_kwargs(
         ]
 
         @wraps(function)
-        def checked(*args: Any, **kwargs: Any) -> Any:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
             for name in kwargs.keys() - parameter_names:
-                known = [*parameter_names[1:], *(other for other in accepted() if other not in aliases)]
-                if name in known:
+                known_names = [
+                    *parameter_names[1:],
+                    *(further for further in further_names() if further not in aliases),
+                ]
+                if name in known_names:
                     continue
                 see_help = f"See help({function.__name__})."
-                alias_of = aliases.get(name, name)
-                if alias_of in aliases.values():  # of another method
-                    advice = f"Did you mean {alias_of!r}?" if alias_of in known else see_help
+                name_here = aliases.get(name, name)
+                if (
+                    name_here in aliases.values()
+                ):  # known exactly, but perhaps not an argument of this function
+                    advice = f"Did you mean {name_here!r}?" if name_here in known_names else see_help
                 else:
-                    advice = suggest(alias_of, known, see_help)
+                    advice = suggest(name_here, known_names, see_help)
                 raise ArgumentError(
                     f"unknown argument of {function.__name__}",
-                    expected=f"one of {', '.join(known)}",
+                    expected=f"one of {', '.join(known_names)}",
                     received=repr(name),
                     advice=advice,
                 )
             return function(*args, **kwargs)
 
-        return checked  # type: ignore[return-value]
+        return wrapper  # type: ignore[return-value]
 
     return decorate

@@ -1,4 +1,4 @@
-"""Check free disk space before writing."""
+"""A check of free disk space, before a large file is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Output folders: results of an earlier run are kept."""
+"""Output folders: a new run does not overwrite the results of an earlier one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def is_inside(path: str | Path, folder: str | Path) -> bool:
 def keep_earlier_results(
     folder: Path, names: tuple[str, ...], report: Callable[[str], object] = print
 ) -> Iterator[Path | None]:
-    """Move what an earlier run left in a folder into ``earlier-1`` (2, 3 ...) in there, before a new run.
+    """Move what an earlier run left in a folder into ``earlier-1`` (2, 3 ...) inside it, before a new run.
 
     If the new run fails before writing anything, the earlier files are moved back; otherwise `report` gets a message.
 
@@ -33,7 +33,8 @@ def keep_earlier_results(
     if not existing:
         yield None
         return
-    used_numbers = [int(old.name[8:]) for old in folder.glob("earlier-*") if old.name[8:].isdigit()]
+    suffixes = [path.name.removeprefix("earlier-") for path in folder.glob("earlier-*")]
+    used_numbers = [int(suffix) for suffix in suffixes if suffix.isdigit()]
     earlier_folder = folder / f"earlier-{max(used_numbers, default=0) + 1}"
     with storage_errors(earlier_folder):
         earlier_folder.mkdir()

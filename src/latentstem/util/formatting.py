@@ -6,7 +6,7 @@ __all__ = ["format_bytes", "format_duration"]
 
 
 def format_bytes(nbytes: float) -> str:
-    """Format a number of bytes: ``8.6 GB``."""
+    """A number of bytes with its unit: ``8.6 GB``."""
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if nbytes >= size:
             return f"{nbytes / size:.{1 if nbytes < 99.95 * size else 0}f} {unit}"

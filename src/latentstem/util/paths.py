@@ -11,7 +11,7 @@ from ..errors import FileError, LatentSTEMError
 
 __all__ = ["local_path"]
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a drive of Windows has one letter
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # two letters at least, because a drive of Windows has one
 _MAX_NAME_BYTES = 255  # bytes in the name of a file
 
 
@@ -21,9 +21,9 @@ def local_path(path: Any, error_class: type[LatentSTEMError] = FileError) -> Pat
     Parameters
     ----------
     path : str or PathLike
-        What was given. Nothing is ever fetched from the network.
+        The value to check. Nothing is ever fetched from the network.
     error_class : type
-        Class of the error that is raised.
+        Class of the error that is raised for an invalid path.
 
     Raises
     ------

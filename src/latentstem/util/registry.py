@@ -1,4 +1,4 @@
-"""Classes that are found by name: to add one is to add a file."""
+"""Classes that are chosen by name: to add one, add a module to its package."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ Base = TypeVar("Base")
 
 
 def named_classes(package: str, base: type[Base]) -> dict[str, type[Base]]:
-    """The classes in the modules of a package that extend `base` and have a ``name`` of their own, by that name.
+    """The named classes in the modules of a package, by their ``name``.
 
     Parameters
     ----------
     package : str
         Dotted name of a package; all of its modules are imported.
     base : type
-        Class that they extend.
+        Base class of the classes; those without a ``name`` of their own are left out.
     """
-    found: dict[str, type[Base]] = {}
+    classes: dict[str, type[Base]] = {}
     for info in pkgutil.iter_modules(importlib.import_module(package).__path__):
         for value in vars(importlib.import_module(f"{package}.{info.name}")).values():
             if isinstance(value, type) and issubclass(value, base) and "name" in vars(value):
-                found[vars(value)["name"]] = value
-    return found
+                classes[vars(value)["name"]] = value
+    return classes

@@ -1,4 +1,4 @@
-"""Atomic writing: files and folders are written under a temporary name, then renamed."""
+"""Atomic writes: files and folders are written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        A name of the same suffix in the same folder, which does not exist yet.
+        Temporary path in the same folder, with the same suffix; nothing exists there yet.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def require_writable_folder(path: str | Path) -> None:
 
 @contextmanager
 def storage_errors(path: Path, only_errno: set[int] | None = None) -> Iterator[None]:
-    """Turn `OSError` (only these errno values, if given) into `StorageError` naming the file."""
+    """Raise a `StorageError` that names the file instead of an `OSError`; only for these errno values, if given."""
     try:
         yield
     except StorageError:
@@ -106,7 +106,7 @@ def _replace_folder(path: Path, new: Path) -> None:
         _remove(old)
     except BaseException:
         if path.exists():
-            _remove(old)  # also if removal was interrupted before
+            _remove(old)  # the new folder is complete; only the removal of the old one was interrupted
         elif old.exists():
             old.rename(path)
         raise
@@ -114,9 +114,11 @@ def _replace_folder(path: Path, new: Path) -> None:
 
 def remove_partial_files(path: Path) -> None:
     """Remove temporary files that killed processes left for `path`; restore a folder that was being replaced."""
-    name = re.compile(rf"\.{re.escape(path.stem)}\.(\d+)-[0-9a-f]{{8}}\.part{re.escape(path.suffix)}(\.old)?")
-    found = [(leftover, name.fullmatch(leftover.name)) for leftover in path.parent.glob(".*.part*")]
-    for leftover, match in sorted(found, key=lambda pair: pair[0].name, reverse=True):  # .old first
+    pattern = re.compile(
+        rf"\.{re.escape(path.stem)}\.(\d+)-[0-9a-f]{{8}}\.part{re.escape(path.suffix)}(\.old)?"
+    )
+    for leftover in sorted(path.parent.glob(".*.part*"), reverse=True):  # .old first
+        match = pattern.fullmatch(leftover.name)
         if match is None or psutil.pid_exists(int(match[1])):
             continue
         if match[2] and not path.exists():
