@@ -16,8 +16,8 @@ class CosineSimilarityPenalty(Penalty):
     .. math:: L_{sim} = \frac{1}{B(B-1)} \sum_{i \ne j} \frac{a_i \cdot a_j}{|a_i| |a_j|}
               = \frac{|\sum_i \hat a_i|^2 - B}{B(B-1)}
 
-    over the B patterns with latents :math:`a_i` that are not all zero. The contrastive regularisation of Ludacka et al. (2024), as a
-    mean instead of a sum, so that it does not grow with the batch.
+    over the B patterns with latents :math:`a_i` that are not all zero. The contrastive regularisation of Ludacka et al.
+    (2024), as a mean instead of a sum, so that it does not grow with the batch.
     """
 
     name = "similarity"
