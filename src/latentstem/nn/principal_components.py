@@ -15,13 +15,9 @@ __all__ = ["N_COMPARED", "PrincipalComponents"]
 #: number of leading components used to compare patterns
 N_COMPARED = 16
 
-_SIMILARITY_THRESHOLD = (
-    2.1  # largest mean squared distance of similar patterns, in units of its noise variance
-)
+_SIMILARITY_THRESHOLD = 2.1  # largest mean squared distance of similar patterns, in noise variances
 _MIN_RELATIVE_VARIANCE = 0.05  # of a pixel, relative to the mean variance
-_WEAK_COMPONENT_DAMPING = (
-    0.3  # fraction of the sixteenth component's scale that is added to the scale of each
-)
+_WEAK_COMPONENT_DAMPING = 0.3  # fraction of the sixteenth component's scale that is added to each
 _NOISE_DAMPING = 0.02  # fraction of a component's noise that is added to its scale
 _RELATIVE_ROUNDING = 1e-6  # variation of a component, relative to its size, that is only rounding
 _BATCH_SIZE = 128

@@ -89,9 +89,8 @@ def fit(
         scan = as_scan(data, scan_shape, scan_mask=scan_mask, pattern_mask=pattern_mask)
         if start is not None:
             start.check(scan)
-        Detector(
-            scan.pattern_shape, merged_config.bin, merged_config.crop
-        )  # raises if bin or crop do not fit
+        # raises if bin or crop do not fit
+        Detector(scan.pattern_shape, merged_config.bin, merged_config.crop)
         if cache_dir is not None:
             scan = cache_scan(scan, cache_dir, progress=progress and is_rank_zero(requested_config))
         return _Inputs(start, merged_config, check_accelerator(merged_config.device), scan)

@@ -52,14 +52,10 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         weight_decay: float,
     ) -> None:
+        adam_lr = _ADAM_LR_RATIO * lr
         groups = [
             {"params": list(matrices), "lr": lr, "weight_decay": weight_decay, "matrices": True},
-            {
-                "params": list(other_weights),
-                "lr": _ADAM_LR_RATIO * lr,
-                "weight_decay": 0.0,
-                "matrices": False,
-            },
+            {"params": list(other_weights), "lr": adam_lr, "weight_decay": 0.0, "matrices": False},
         ]
         super().__init__(groups, {})
 

@@ -27,15 +27,13 @@ def check_callbacks(callbacks: Any) -> None:
     ArgumentError
         If there are others.
     """
-    if not isinstance(callbacks, (list, tuple)) or not all(
-        isinstance(callback, L.Callback) for callback in callbacks
-    ):
+    is_list = isinstance(callbacks, (list, tuple))
+    if not is_list or not all(isinstance(callback, L.Callback) for callback in callbacks):
+        kinds = sorted({type(callback).__name__ for callback in callbacks}) if is_list else []
         raise ArgumentError(
             "invalid callbacks",
             expected="a list of pytorch_lightning.Callback",
-            received=f"{type(callbacks).__name__} of {', '.join({type(callback).__name__ for callback in callbacks})}"
-            if isinstance(callbacks, (list, tuple))
-            else type(callbacks).__name__,
+            received=type(callbacks).__name__ + (f" of {', '.join(kinds)}" if is_list else ""),
             advice="Give instances of classes that extend pytorch_lightning.Callback.",
         )
 
