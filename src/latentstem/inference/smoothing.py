@@ -14,9 +14,8 @@ MAX_RADIUS = 10  # scan positions
 
 _WINDOW_SIGMA = 0.75  # standard deviation of the Gaussian window, relative to the radius
 _SLOPE_REGULARISATION = 0.5  # pull of the slope to 0, as at corners few neighbours determine it
-_MIN_DISTANCE_RATIO = (
-    4.0  # median squared distance of random pairs to that of neighbours; below it there is no order
-)
+# median squared distance of random pairs to that of neighbours; below it the scan has no spatial order
+_MIN_DISTANCE_RATIO = 4.0
 _N_RANDOM_PAIRS = 20_000
 _POSITIONS_PER_BLOCK = 2**15
 
@@ -77,10 +76,8 @@ def check_radius(radius: Any) -> int:
 
 def _similarity_limit(maps: np.ndarray) -> float:
     """Squared distance d^2 below which positions are similar; 0 if neighbours are not closer than random pairs."""
-    vertical, horizontal = (
-        _squared_distance(maps[1:], maps[:-1]),
-        _squared_distance(maps[:, 1:], maps[:, :-1]),
-    )
+    vertical = _squared_distance(maps[1:], maps[:-1])
+    horizontal = _squared_distance(maps[:, 1:], maps[:, :-1])
     neighbour_distance = _finite_median(np.concatenate([vertical.ravel(), horizontal.ravel()]))
     latents = maps.reshape(-1, maps.shape[-1])
     first, second = np.random.default_rng(0).integers(len(latents), size=(2, _N_RANDOM_PAIRS))
