@@ -1,4 +1,4 @@
-"""The functions under the methods: what ``latentstem.train_autoencoder``, ``embed`` and ``reconstruct`` do.
+"""The functions ``train_autoencoder``, ``embed`` and ``reconstruct``, on which the methods of host objects are built.
 
 torch is imported when they are called, so that importing them is quick.
 """
@@ -23,10 +23,10 @@ __all__ = ["as_model", "embed", "reconstruct", "train_autoencoder", "training_ar
 
 
 def training_argument_names() -> list[str]:
-    """Everything that `train_autoencoder` takes."""
+    """Names of all keyword arguments of `train_autoencoder`."""
     parameters = signature(train_autoencoder).parameters.values()
-    named = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
-    return [*named, *TrainingConfig.model_fields]
+    keywords = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    return [*keywords, *TrainingConfig.model_fields]
 
 
 @reject_unknown_kwargs(training_argument_names)
@@ -68,17 +68,18 @@ def train_autoencoder(
         Without it nothing is kept. ``last.ckpt`` is renewed at each validation and every two minutes. What an earlier
         run left there is moved into ``earlier-1`` (2, 3, ...) in that folder, unless `resume_from` lies there.
     cache_dir : str or Path, optional
-        Folder for a one-time copy of data that are slow to read (HDF5, zarr or lazy, in chunks): as large as the
-        patterns themselves, which is stated and must fit on the disk before it is begun. An interrupted copy is
+        Folder for a one-time copy of data that are slow to read (HDF5, zarr or lazy, in chunks). It is as large as the
+        patterns; this size is stated, and must fit on the disk, before copying begins. An interrupted copy is
         continued, a finished one used again, until the file changes. Delete it when it is no longer needed.
     init_from : str or Path, optional
         Checkpoint whose weights training starts from, with a fresh optimiser: fine-tuning.
     resume_from : str or Path, optional
         Checkpoint (``checkpoints/last.ckpt``) of a run to continue exactly where it stopped: on the same machine with
-        as many threads, it ends with the same latents as a run in one go. Not so with `max_time`, which begins anew
-        and bends the learning rate, or where a scan in chunks fits into memory in only one of the two runs.
+        as many threads, it ends with the same latents as a run without interruption. Exceptions: `max_time`, which
+        begins anew and changes the learning-rate schedule, and a scan in chunks that fits into memory in only one of
+        the two runs.
     baselines : bool
-        Compare with PCA and NMF when done, and keep what is found as ``model.evidence``; see `report.evidence`.
+        Compare with PCA and NMF after training, and keep the result as ``model.evidence``; see `report.evidence`.
     progress : bool
         Show a progress bar and the summary.
     callbacks : sequence of pytorch_lightning.Callback
@@ -109,13 +110,13 @@ def train_autoencoder(
     from .report import evidence
     from .training.fit import fit
 
-    def compare(trained: Any, scan: Any) -> dict[str, Any]:
-        found = evidence(LatentModel(*trained), scan)
+    def compare_baselines(result: Any, scan: Any) -> dict[str, Any]:
+        comparison = evidence(LatentModel(*result), scan)
         if progress:
-            print(found["verdict"])
-        return found
+            print(comparison["verdict"])
+        return comparison
 
-    trained, found = fit(
+    result, comparison = fit(
         data,
         scan_shape=scan_shape,
         scan_mask=scan_mask,
@@ -129,9 +130,9 @@ def train_autoencoder(
         progress=progress,
         callbacks=callbacks,
         training_arguments=training_arguments,
-        afterwards=compare if baselines else None,
+        evaluate=compare_baselines if baselines else None,
     )
-    return LatentModel(*trained, found)
+    return LatentModel(*result, comparison)
 
 
 def embed(data: Any, model: LatentModel | str | Path, **arguments: Any) -> Embedding:

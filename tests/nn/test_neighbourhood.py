@@ -47,9 +47,9 @@ def surroundings(draw):
 def test_means_equal_a_plain_loop(drawn):
     means, weight, scores, sums, members = drawn
     n, components = scores.shape
-    want = np.zeros((n, means.means, components))
+    want = np.zeros((n, means.n_means, components))
     for i in range(n):
-        for which in range(means.means):
+        for which in range(means.n_means):
             for c in range(components):
                 total, norm = weight[which, 0, c] * scores[i, c], weight[which, 0, c]
                 for ring in range(sums.shape[1]):
@@ -92,4 +92,4 @@ def test_the_mean_without_neighbours_is_the_pattern_itself(radius):
     means, scores = RingMeans(5, radius), torch.randn(3, 5)
     with torch.no_grad():
         got = means(ScoreBatch.without_neighbours(scores, means.log_weight.shape[1] - 1))
-    torch.testing.assert_close(got, scores.repeat(1, means.means))
+    torch.testing.assert_close(got, scores.repeat(1, means.n_means))

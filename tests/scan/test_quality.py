@@ -161,7 +161,7 @@ def test_hot_pixels_on_a_camera_with_offset(offset):
 def test_diffraction_spots_are_not_hot(pattern_shape, structure, dose):
     simulated = latentstem.simulate((12, 10), pattern_shape, dose=dose, structure=structure, seed=5)
     quality = measure_quality(as_scan(simulated))
-    assert not (quality.suggested_pattern_mask()).any()
+    assert not quality.suggested_pattern_mask().any()
     assert not quality.saturated
 
 

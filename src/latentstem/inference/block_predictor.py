@@ -32,9 +32,9 @@ class BlockPredictor:
     Parameters
     ----------
     autoencoder : Autoencoder
-        A trained one.
+        A trained autoencoder.
     decode : bool
-        Whether to predict patterns rather than latents.
+        Whether to predict reconstructions rather than latents.
     source : PatternSource, optional
         Patterns of the scan, to be read block by block.
 
@@ -86,14 +86,14 @@ class BlockPredictor:
         return scores.numpy().reshape(*patterns.shape[:2], -1)
 
     def predict_from_scores(self, scores: np.ndarray, excluded: np.ndarray) -> np.ndarray:
-        """Latents or patterns of a block from the scores of the block and of its halo.
+        """Latents or reconstructions of a block from the scores of the block and of its halo.
 
         Parameters
         ----------
         scores : ndarray, shape (ny + 2 halo, nx + 2 halo, q + v)
             Output of `compute_scores`.
         excluded : ndarray, shape (ny + 2 halo, nx + 2 halo), bool
-            Positions whose result is NaN and which are not used as neighbours; also those outside the scan.
+            Positions whose result is NaN and which are not used as neighbours, among them those outside the scan.
 
         Returns
         -------
@@ -109,7 +109,7 @@ class BlockPredictor:
         )
 
     def predict_from_patterns(self, patterns: np.ndarray | Block, excluded: np.ndarray) -> np.ndarray:
-        """Latents or patterns of a block from its patterns, for networks that do not use scores.
+        """Latents or reconstructions of a block from its patterns, for networks that do not use scores.
 
         Parameters
         ----------
@@ -138,7 +138,7 @@ class BlockPredictor:
         inner = Block(slice(halo, ny - halo), slice(halo, nx - halo))
         rows, columns = np.nonzero(~excluded[inner])
         positions = (rows + halo) * nx + columns + halo
-        out = np.full((ny - 2 * halo, nx - 2 * halo, *self.result_shape), np.nan, np.float32)
+        results = np.full((ny - 2 * halo, nx - 2 * halo, *self.result_shape), np.nan, np.float32)
         for start in range(0, len(positions), BATCH_SIZE):
             batch = slice(start, start + BATCH_SIZE)
             latents = encode(positions[batch])
@@ -152,8 +152,8 @@ class BlockPredictor:
                     "finite result",
                     advice="Exclude them with scan_mask = ~np.isfinite(data).all(axis=(2, 3)), or replace them.",
                 )
-            out[rows[batch], columns[batch]] = result
-        return out
+            results[rows[batch], columns[batch]] = result
+        return results
 
 
 def _rebuild(content: dict[str, Any], decode: bool, source: PatternSource | None) -> BlockPredictor:

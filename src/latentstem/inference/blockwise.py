@@ -1,6 +1,7 @@
-"""Apply a model to a scan block by block, in this process or on a dask cluster; and to a lazy array, as dask tasks.
+"""Apply a model to a scan block by block, in this process or on a dask cluster, or to a lazy array, as dask tasks.
 
-All do the same two steps of `BlockPredictor`: scores of each block, then results from the scores of a block and its halo.
+Each way has the same two steps of `BlockPredictor`: scores of each block, then results from the scores of a block and its
+halo.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..nn.autoencoder import Autoencoder
+from ..nn.scan_sample import excluded_positions
 from ..scan.scan import Block, Scan
 from .block_predictor import BATCH_SIZE, BlockPredictor
-from .cluster import Run, cluster_executor
+from .cluster import TaskRunner, cluster_executor
 
 __all__ = ["predict", "predict_blocks", "reconstruct_dask", "split_into_blocks"]
-
 
 _MAX_BLOCK_BYTES = 2**23  # of the patterns of a block, as float32
 
@@ -41,36 +42,37 @@ def predict_blocks(
     scan : Scan
         With its masks.
     chunk : (int, int), optional
-        Scan rows and columns of one storage chunk of the output file. (1, 1): blocks in the order of the scan.
+        Scan rows and columns of one storage chunk of the output file; (1, 1) gives blocks in the order of the scan.
+        Without it, blocks come in the order of the input.
     client : distributed.Client, optional
         Compute on the workers of this cluster; see `latentstem.inference.cluster`.
     progress : bool
         Show a progress bar.
     """
-    excluded = np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
+    excluded = excluded_positions(scan)
     description = "reconstructing" if len(predictor.result_shape) == 2 else "embedding"
     pattern_bytes = max(4, scan.dtype.itemsize) * int(np.prod(scan.pattern_shape))
     max_patterns = int(np.clip(_MAX_BLOCK_BYTES // pattern_bytes, 1, BATCH_SIZE))
-    stored = scan.source.chunks
-    read_blocks = split_into_blocks(scan.scan_shape, stored, max_patterns)
-    blocks = split_into_blocks(scan.scan_shape, chunk or stored, max_patterns)
-    with _executor(predictor, client) as run:
+    input_chunk = scan.source.chunks
+    input_blocks = split_into_blocks(scan.scan_shape, input_chunk, max_patterns)
+    blocks = split_into_blocks(scan.scan_shape, chunk or input_chunk, max_patterns)
+    with _executor(predictor, client) as run_tasks:
         if not predictor.uses_scores:
             if chunk not in (None, (1, 1)):
                 # in the order of the input, so that its chunks are read about once
-                blocks = sorted(blocks, key=_storage_order_key(stored))
-            results = run(("predict_from_patterns", (block, excluded[block])) for block in blocks)
+                blocks = sorted(blocks, key=_storage_order_key(input_chunk))
+            results = run_tasks(("predict_from_patterns", (block, excluded[block])) for block in blocks)
             yield from _with_progress_bar(blocks, results, description if progress else "")
             return
         halo, (ny, nx) = predictor.halo, scan.scan_shape
         scores = np.zeros((ny + 2 * halo, nx + 2 * halo, predictor.score_length), np.float32)
         inner = scores[halo : halo + ny, halo : halo + nx]
         excluded = np.pad(excluded, halo, constant_values=True)
-        results = run(("compute_scores", (block,)) for block in read_blocks)
-        for block, result in _with_progress_bar(read_blocks, results, "reading" if progress else ""):
+        results = run_tasks(("compute_scores", (block,)) for block in input_blocks)
+        for block, result in _with_progress_bar(input_blocks, results, "reading" if progress else ""):
             inner[block] = result
-        outer = (Block(*(slice(s.start, s.stop + 2 * halo) for s in block)) for block in blocks)
-        results = run(("predict_from_scores", (scores[block], excluded[block])) for block in outer)
+        with_halo = (Block(*(slice(s.start, s.stop + 2 * halo) for s in block)) for block in blocks)
+        results = run_tasks(("predict_from_scores", (scores[block], excluded[block])) for block in with_halo)
         yield from _with_progress_bar(blocks, results, description if progress else "")
 
 
@@ -88,12 +90,12 @@ def predict(
 def reconstruct_dask(autoencoder: Autoencoder, patterns: Any, excluded: np.ndarray) -> Any:
     """Lazy reconstruction of a lazy scan, computed block by block by any dask scheduler.
 
-    The halo of a block holds scores, not patterns. The model is in the graph once.
+    The halo of a block has scores, not patterns. The model is in dask's task graph once.
 
     Parameters
     ----------
     autoencoder : Autoencoder
-        Fits the scan.
+        A trained autoencoder, for patterns of this shape.
     patterns : dask array, shape (Ny, Nx, H, W)
     excluded : ndarray, shape (Ny, Nx), bool
         Excluded scan positions: their result is NaN, and they are not used as neighbours.
@@ -150,7 +152,7 @@ def _predict_scores(scores: np.ndarray, mask: np.ndarray, predictor: BlockPredic
 def split_into_blocks(scan_shape: tuple[int, int], chunk: tuple[int, int], max_patterns: int) -> list[Block]:
     """Split a scan into blocks of at most `max_patterns`.
 
-    They are made of whole chunks if these are small enough, in row-major order of chunks.
+    Blocks consist of whole chunks if these are small enough, and come in row-major order of chunks.
     """
     (ny, nx), (rows, columns) = scan_shape, chunk
     if (rows, columns) == (1, 1):
@@ -192,7 +194,7 @@ def _with_progress_bar(
             bar.update(block.size)
 
 
-def _executor(predictor: BlockPredictor, client: Any) -> AbstractContextManager[Run]:
+def _executor(predictor: BlockPredictor, client: Any) -> AbstractContextManager[TaskRunner]:
     """A context with a function that runs methods of the predictor, here or on the workers."""
     if client is not None:
         return cluster_executor(predictor, client)

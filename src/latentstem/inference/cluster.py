@@ -23,12 +23,12 @@ from ..errors import ArgumentError, ClusterError, FileError
 from ..scan.scan import Block
 from .block_predictor import BlockPredictor
 
-__all__ = ["Run", "cluster_executor", "connect_scheduler"]
+__all__ = ["TaskRunner", "cluster_executor", "connect_scheduler"]
 
 log = logging.getLogger("latentstem")
 
-#: runs tasks, each the name of a method of `BlockPredictor` and its arguments, and yields their results in order
-Run = Callable[[Iterable[tuple[str, tuple[Any, ...]]]], Iterator[np.ndarray]]
+#: function that runs tasks, each the name of a method of `BlockPredictor` and its arguments, and yields results in order
+TaskRunner = Callable[[Iterable[tuple[str, tuple[Any, ...]]]], Iterator[np.ndarray]]
 
 _TASKS_PER_THREAD = 2  # pending tasks for each thread of the workers
 _MIN_TASKS = 4  # minimum number of pending tasks, so that an adaptive cluster scales up
@@ -37,7 +37,7 @@ _WORKER_CHECK_INTERVAL = 5.0  # seconds between two checks of the number of work
 
 
 @contextmanager
-def cluster_executor(predictor: BlockPredictor, client: Any) -> Iterator[Run]:
+def cluster_executor(predictor: BlockPredictor, client: Any) -> Iterator[TaskRunner]:
     """Yield a function that runs tasks on the workers.
 
     Parameters
@@ -67,7 +67,7 @@ def cluster_executor(predictor: BlockPredictor, client: Any) -> Iterator[Run]:
             arguments = tuple(predictor.read_block(a) if isinstance(a, Block) else a for a in arguments)
         return client.submit(run_task, plugin.name, method, arguments, pure=False)
 
-    def run(tasks: Iterable[tuple[str, tuple[Any, ...]]]) -> Iterator[np.ndarray]:
+    def run_tasks(tasks: Iterable[tuple[str, tuple[Any, ...]]]) -> Iterator[np.ndarray]:
         pending: deque[Any] = deque()
         max_pending, last_check = 0, -_WORKER_CHECK_INTERVAL
         try:
@@ -89,16 +89,16 @@ def cluster_executor(predictor: BlockPredictor, client: Any) -> Iterator[Run]:
     with _translate_errors():
         client.register_plugin(plugin)
     try:
-        yield run
+        yield run_tasks
     finally:
         if client.status == "running":
-            with contextlib.suppress(Exception):  # a worker that died meanwhile
+            with contextlib.suppress(Exception):  # raised if a worker has died meanwhile
                 client.unregister_worker_plugin(plugin.name)
 
 
 @contextmanager
 def connect_scheduler(address: str | None) -> Iterator[Any]:
-    """A client of the scheduler at this address; None without one.
+    """A client of the scheduler at this address; None without an address.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def _result(future: Any) -> np.ndarray:
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Raise errors of distributed as errors that say what to do."""
+    """Replace errors of distributed by errors that say what to do."""
     from distributed import KilledWorker
 
     try:
@@ -186,7 +186,7 @@ def _check_client(client: Any) -> None:
     if not isinstance(client, Client) or client.asynchronous:
         kind = f"{type(client).__module__}.{type(client).__qualname__}"
         raise ArgumentError(
-            "client",
+            "client is of the wrong kind",
             expected="a dask.distributed.Client that is not asynchronous",
             received="an asynchronous one" if isinstance(client, Client) else f"{client!r} ({kind})",
             advice="Make one: client = Client(cluster), or Client('tcp://address:8786') of a running scheduler.",
@@ -196,5 +196,5 @@ def _check_client(client: Any) -> None:
             "client is not connected",
             expected="a client that is connected to a scheduler",
             received=f"one whose status is {client.status!r}",
-            advice="Make a new one, and keep it open until the result is there.",
+            advice="Make a new one, and keep it open until the result has been computed.",
         )

@@ -34,19 +34,19 @@ class ModelPlugin(WorkerPlugin):
         self._client_process = socket.gethostname(), os.getpid()
 
     def setup(self, worker: Any) -> None:
-        """Called on each worker."""
+        """Prepare a worker; dask calls this on each."""
         self._lock, self._predictor, self._n_threads = Lock(), None, worker.state.nthreads
 
     @property
     def predictor(self) -> BlockPredictor:
-        """On a worker: the predictor, for all its threads."""
+        """The predictor of a worker, which its threads share."""
         with self._lock:
             if self._predictor is None:
                 self._predictor = pickle.loads(self._pickled)
         return self._predictor  # type: ignore[return-value]
 
     def limit_threads(self) -> None:
-        """Limit torch's threads, so that the worker's task threads together do not use more than all cores."""
+        """Limit torch's threads, so that those of all tasks of the worker do not exceed the number of cores."""
         n_threads = max(1, CPU_COUNT // self._n_threads)
         in_client_process = self._client_process == (socket.gethostname(), os.getpid())
         if not in_client_process and torch.get_num_threads() > n_threads:  # else it is the user's own setting

@@ -1,4 +1,4 @@
-"""Latent maps on the scan, with their calibration and where they come from."""
+"""The latent maps of a scan, with calibration and provenance."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Embedding:
     axes : (Axis, Axis)
         The two scan axes, rows first.
     provenance : dict
-        Plain values: the model (config, versions) and the scan it was applied to.
+        The model (config, versions) and the scan it was applied to, as plain values.
     unsmoothed : ndarray, shape (Ny, Nx, k), float32, optional
         Latents before smoothing (equal to `maps` if not smoothed). None if unknown, as for smoothed maps read from a
         file.
@@ -109,7 +109,7 @@ class Embedding:
         Returns
         -------
         Path
-            Where it was written.
+            Path of the file.
         """
         path = local_path(path, StorageError)
         if path.suffix != ".npz":
@@ -122,20 +122,20 @@ class Embedding:
 
     @classmethod
     def load(cls, path: str | Path) -> Embedding:
-        """Read what `save` wrote.
+        """Read an embedding that `save` has written.
 
         Raises
         ------
         FileError
-            If the file is missing, damaged, or holds something else.
+            If the file is missing, damaged, or contains something else.
         """
         try:
             file = local_path(path)
             with zipfile.ZipFile(file) as archive:
-                names = archive.namelist()
-            missing = [name for name in _ENTRIES if f"{name}.npy" not in names]
-            if missing:
-                raise ValueError(f"no entry {', '.join(missing)}")
+                file_names = archive.namelist()
+            missing_entries = [name for name in _ENTRIES if f"{name}.npy" not in file_names]
+            if missing_entries:
+                raise ValueError(f"no entry {', '.join(missing_entries)}")
             maps, axes, provenance = (npz_array(file, name) for name in _ENTRIES)
             ny, nx = (Axis(**axis) for axis in json.loads(str(axes)))
             return cls(maps, (ny, nx), dict(json.loads(str(provenance))))

@@ -1,4 +1,4 @@
-"""Importance of each latent."""
+"""Latent importance: how much each latent matters."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ if TYPE_CHECKING:
 
 __all__ = ["by_decoding", "by_variance"]
 
-_SAMPLE = 32  # number of scan positions used
+_N_SAMPLE_POSITIONS = 32
 
 
 def by_decoding(model: LatentModel, embedding: Embedding, seed: int = 0) -> np.ndarray:
     """Share of each latent in the differences between decoded patterns.
 
     Each latent in turn is set to its median; its importance is the mean squared change of the square root of the
-    decoded intensity, over a sample of scan positions (the square root stabilises Poisson variance, Anscombe).
+    decoded intensity, over a sample of scan positions. (The Poisson variance of a square root is nearly constant,
+    Anscombe, Biometrika 35, 246, 1948.)
 
     Parameters
     ----------
     model : LatentModel
-        The model of the latents.
+        The model that gave the latents.
     embedding : Embedding
         Latents of a scan.
     seed : int
-        Chooses the sample.
+        Seed of the sample.
 
     Returns
     -------
@@ -37,8 +38,9 @@ def by_decoding(model: LatentModel, embedding: Embedding, seed: int = 0) -> np.n
     """
     latents = _valid_latents(embedding)
     median = np.median(latents, axis=0)
-    if len(latents) > _SAMPLE:
-        latents = latents[np.random.default_rng(seed).choice(len(latents), _SAMPLE, replace=False)]
+    if len(latents) > _N_SAMPLE_POSITIONS:
+        sample = np.random.default_rng(seed).choice(len(latents), _N_SAMPLE_POSITIONS, replace=False)
+        latents = latents[sample]
     decoded = _signed_sqrt(model.decode(latents))
     changes = np.zeros(embedding.latent_dim)
     for latent in range(embedding.latent_dim):

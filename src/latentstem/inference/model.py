@@ -1,4 +1,4 @@
-"""What a user holds after training: a model that embeds and reconstructs."""
+"""The model that a user has after training, which embeds and reconstructs scans."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ..io.checkpoint import read_checkpoint, write_checkpoint
 from ..io.open import as_scan
 from ..nn.autoencoder import Autoencoder
 from ..nn.preprocessing import patterns_to_tensor
+from ..nn.scan_sample import excluded_positions
 from ..scan.scan import Scan
 from ..training.summary import Summary
 from ..util.argument_checks import reject_unknown_kwargs
@@ -38,9 +39,9 @@ class LatentModel:
     autoencoder : Autoencoder
         Network, preprocessing and configuration.
     summary : Summary
-        Results of training: figures, criteria and advice.
+        Results of training: figures, success criteria and advice.
     evidence : dict, optional
-        What `latentstem.report.evidence` measured, in plain values.
+        Result of `latentstem.report.evidence`, as plain values.
     """
 
     def __init__(
@@ -151,14 +152,15 @@ class LatentModel:
             Output file, written block by block: ``.npy``, ``.npz``, ``.hspy``, ``.zspy``, or ``.h5`` (py4DSTEM). It
             appears only when complete.
         overwrite : bool
-            Replace a file that is there. The file that `data` is read from is never replaced.
+            Replace an existing file. The file from which `data` is read is never replaced.
 
         Returns
         -------
         array, shape (Ny, Nx, H, W), float32
             On the original detector grid: bins are spread evenly over their pixels, excluded pixels and pixels outside
-            `crop` are 0, excluded scan positions NaN. In memory, or, with `out`, what is in the file, read-only: a
-            memory map (``.npy``, ``.npz``, ``.h5``), an ``h5py.Dataset`` (``.hspy``) or a ``zarr.Array`` (``.zspy``).
+            `crop` are 0, excluded scan positions NaN. An array in memory, or, with `out`, the read-only array in the
+            file: a memory map (``.npy``, ``.npz``, ``.h5``), an ``h5py.Dataset`` (``.hspy``) or a ``zarr.Array``
+            (``.zspy``).
 
         Raises
         ------
@@ -194,7 +196,7 @@ class LatentModel:
                 "latents do not fit the model",
                 expected=f"{self.config.latent_dim} latents along the last axis",
                 received=f"shape {tuple(latents.shape)}",
-                advice="Give latents as embed(...).maps holds them.",
+                advice="Give latents as in embed(...).maps.",
             )
         latents_2d = latents.reshape(-1, latents.shape[-1])
         patterns = [self.autoencoder.decode_patterns(batch) for batch in latents_2d.split(_DECODE_BATCH)] or [
@@ -207,7 +209,7 @@ class LatentModel:
         return write_checkpoint(self._to_checkpoint(), path)
 
     def _to_checkpoint(self) -> dict[str, Any]:
-        """The whole model as tensors and plain values."""
+        """The whole model, as tensors and plain values."""
         return self.autoencoder.content(summary=self.summary.as_dict(), evidence=self.evidence)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -231,11 +233,13 @@ class LatentModel:
     def open_matching_scan(self, data: Any, scan_shape: tuple[int, int] | None, scan_mask: Any) -> Scan:
         """Open data as a scan and check that its patterns fit the model; see `embed`."""
         scan = as_scan(data, scan_shape, scan_mask=scan_mask)
-        trained = self.scan_signature.get("name")
+        training_scan = self.scan_signature.get("name")
         if scan.pattern_shape != self.pattern_shape:
             raise ModelMismatchError(
                 "the pattern shape does not fit the model",
-                expected="{} x {} pixels, as in the training scan {!r}".format(*self.pattern_shape, trained),
+                expected="{} x {} pixels, as in the training scan {!r}".format(
+                    *self.pattern_shape, training_scan
+                ),
                 received=f"{scan.pattern_shape[0]} x {scan.pattern_shape[1]} pixels in {scan.name!r}",
                 advice="Crop or bin the detector to that shape, or train on this scan.",
             )
@@ -244,15 +248,11 @@ class LatentModel:
 
     def _warn_if_intensities_differ(self, scan: Scan) -> None:
         """Warn if the mean intensity is ten times that of the training scan, or a tenth."""
-        included = np.arange(scan.n_positions)
-        if scan.scan_mask is not None:
-            included = included[~scan.scan_mask.ravel()]
+        included = np.flatnonzero(~excluded_positions(scan))
         sample = included[np.linspace(0, len(included) - 1, min(64, len(included))).astype(int)]
         values = self.autoencoder.values(patterns_to_tensor(scan.read(sample)))
-        mean, training_mean = (
-            float(values.sum((1, 2)).mean()),
-            float(self.autoencoder.preprocessing.mean_total),
-        )
+        mean = float(values.sum((1, 2)).mean())
+        training_mean = float(self.autoencoder.preprocessing.mean_total)
         if training_mean > 0 and np.isfinite(mean) and not 0.1 < mean / training_mean < 10:
             warnings.warn(
                 f"The patterns of {scan.name!r} ({scan.dtype}) have a mean total intensity of {mean:.3g}, the training "
@@ -268,7 +268,7 @@ def load(path: str | Path) -> LatentModel:
     Parameters
     ----------
     path : str or Path
-        A checkpoint written by `LatentModel.save` or by training.
+        Path of a checkpoint written by `LatentModel.save` or by training.
 
     Raises
     ------

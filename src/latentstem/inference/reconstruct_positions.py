@@ -36,20 +36,20 @@ def reconstruct_positions(
     """
     components, excluded = autoencoder.principal_components, excluded_positions(scan)
     is_valid, neighbours = NeighbourPositions(excluded, components.radius)(positions)
-    read = np.union1d(positions, neighbours[is_valid])
-    patterns = scan.read(read)
-    scores, variances = components(autoencoder.values(patterns_to_tensor(patterns)))
-    count = scan.n_positions
-    known = ScanScores(
-        components, _scattered(scores, read, count), _scattered(variances, read, count), excluded
+    needed = np.union1d(positions, neighbours[is_valid])
+    patterns = scan.read(needed)
+    scores, variances = (
+        _scatter(values, needed, scan.n_positions)
+        for values in components(autoencoder.values(patterns_to_tensor(patterns)))
     )
-    recorded = patterns[np.searchsorted(read, positions)]
-    batch = PatternBatch(patterns_to_tensor(recorded), known(positions))
+    recorded = patterns[np.searchsorted(needed, positions)]
+    score_batch = ScanScores(components, scores, variances, excluded)(positions)
+    batch = PatternBatch(patterns_to_tensor(recorded), score_batch)
     return recorded, autoencoder.decode_patterns(autoencoder.encode_batch(batch)).numpy()
 
 
-def _scattered(values: torch.Tensor, positions: np.ndarray, count: int) -> torch.Tensor:
-    """Values (n, q) at their positions in an array (count, q) whose other rows take no memory."""
-    every = np.zeros((count, values.shape[1]), np.float32)
-    every[positions] = values.numpy()
-    return torch.from_numpy(every)
+def _scatter(values: torch.Tensor, positions: np.ndarray, n_positions: int) -> torch.Tensor:
+    """Put values (n, q) at their positions into an array (n_positions, q) whose other rows take no memory."""
+    scattered = np.zeros((n_positions, values.shape[1]), np.float32)
+    scattered[positions] = values.numpy()
+    return torch.from_numpy(scattered)

@@ -58,18 +58,19 @@ def write_reconstruction(
     progress: bool = False,
     template: Any = None,
 ) -> Path:
-    """Write reconstructed patterns to a file block by block; the file appears when complete.
+    """Write the reconstructions of a scan to a file block by block; the file appears when it is complete.
 
     Parameters
     ----------
     autoencoder, scan, out, overwrite, client, progress
-        See `LatentModel.reconstruct`; the scan fits the model.
+        See `LatentModel.reconstruct`; the scan must fit the model.
     template : Signal2D or DataCube, optional
         See `write_patterns`.
 
     Returns
     -------
     Path
+        Path of the file.
     """
     path = local_path(out, StorageError).expanduser()
     check_output(path, pattern_suffixes(), overwrite, [scan])
@@ -79,8 +80,8 @@ def write_reconstruction(
         print(message) if progress else log.info(message)
     predictor = BlockPredictor(autoencoder, decode=True, source=scan.source)
     chunk: tuple[int, int] | None = chunk_scan_shape(path, scan.scan_shape, scan.pattern_shape)
-    if chunk == (1, 1) and path.suffix.lower() != ".npz":  # blocks may come in any order: that of the input
-        chunk = None
+    if chunk == (1, 1) and path.suffix.lower() != ".npz":
+        chunk = None  # this file can be written in any order, so the order of the input is used
     with (
         atomic_write(path) as temporary,
         closing(predict_blocks(predictor, scan, chunk=chunk, client=client, progress=progress)) as blocks,

@@ -13,8 +13,9 @@ __all__ = ["MAX_RADIUS", "check_radius", "smooth_maps"]
 MAX_RADIUS = 10  # scan positions
 
 _WINDOW_SIGMA = 0.75  # standard deviation of the Gaussian window, relative to the radius
-_SLOPE_REGULARISATION = 0.5  # of the slope, in scan positions: at corners few neighbours determine it
-_MIN_DISTANCE_RATIO = 4.0  # of random pairs to neighbours (medians); below it the scan has no spatial order
+_SLOPE_REGULARISATION = 0.5  # pull of the slope to 0, as at corners few neighbours determine it
+# median squared distance of random pairs to that of neighbours; below it the scan has no spatial order
+_MIN_DISTANCE_RATIO = 4.0
 _N_RANDOM_PAIRS = 20_000
 _POSITIONS_PER_BLOCK = 2**15
 
@@ -36,7 +37,7 @@ def smooth_maps(maps: np.ndarray, radius: int) -> np.ndarray:
     maps : ndarray, shape (Ny, Nx, k), float32
         NaN at excluded positions, which stay NaN and are not used as neighbours.
     radius : int
-        Neighbours up to so many scan positions away along each axis; 0 changes nothing.
+        Largest offset of a neighbour along each axis, in scan positions; 0 changes nothing.
 
     Returns
     -------
@@ -55,7 +56,7 @@ def smooth_maps(maps: np.ndarray, radius: int) -> np.ndarray:
 
 
 def check_radius(radius: Any) -> int:
-    """The radius of a neighbourhood to smooth over.
+    """Check the argument `smooth`, the radius of the neighbourhood to smooth over.
 
     Raises
     ------
@@ -74,13 +75,15 @@ def check_radius(radius: Any) -> int:
 
 
 def _similarity_limit(maps: np.ndarray) -> float:
-    """Squared distance below which positions are similar; 0 if neighbours are not closer than random pairs."""
-    below, beside = _squared_distance(maps[1:], maps[:-1]), _squared_distance(maps[:, 1:], maps[:, :-1])
-    neighbours = _finite_median(np.concatenate([below.ravel(), beside.ravel()]))
+    """Squared distance d^2 below which positions are similar; 0 if neighbours are not closer than random pairs."""
+    vertical = _squared_distance(maps[1:], maps[:-1])
+    horizontal = _squared_distance(maps[:, 1:], maps[:, :-1])
+    neighbour_distance = _finite_median(np.concatenate([vertical.ravel(), horizontal.ravel()]))
     latents = maps.reshape(-1, maps.shape[-1])
     first, second = np.random.default_rng(0).integers(len(latents), size=(2, _N_RANDOM_PAIRS))
-    random_pairs = _finite_median(_squared_distance(latents[first], latents[second]))
-    return (neighbours * random_pairs) ** 0.5 if random_pairs > _MIN_DISTANCE_RATIO * neighbours else 0.0
+    random_distance = _finite_median(_squared_distance(latents[first], latents[second]))
+    has_order = random_distance > _MIN_DISTANCE_RATIO * neighbour_distance
+    return (neighbour_distance * random_distance) ** 0.5 if has_order else 0.0
 
 
 def _finite_median(values: np.ndarray) -> float:
@@ -97,7 +100,7 @@ def _squared_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def _fit_planes(maps: np.ndarray, radius: int, limit: float) -> np.ndarray:
     """The smoothed latents of a block of the scan."""
     values = np.nan_to_num(maps)
-    # normal equations: weighted moments of the offsets
+    # normal equations of the weighted fit, with the regressors 1, row offset and column offset
     normal_matrix = np.zeros((*maps.shape[:2], 3, 3), np.float32)
     right_hand_side = np.zeros((*maps.shape[:2], 3, maps.shape[2]), np.float32)
     normal_matrix[..., 0, 0], right_hand_side[..., 0, :] = 1, values
@@ -107,16 +110,14 @@ def _fit_planes(maps: np.ndarray, radius: int, limit: float) -> np.ndarray:
         first, second = _shifted_slices(dy, dx)
         weight = np.exp(np.float32(-(dy**2 + dx**2) / (2 * (_WINDOW_SIGMA * radius) ** 2)))
         weight = weight * (_squared_distance(maps[first], maps[second]) < limit)  # False for NaN
-        for centre, neighbour, sign in (
-            (first, second, 1),
-            (second, first, -1),
-        ):  # each pair in both directions
-            offset = np.array([1, sign * dy, sign * dx], np.float32)
-            normal_matrix[centre] += weight[..., None, None] * np.outer(offset, offset)
-            weighted = weight[..., None] * values[neighbour]
-            for i, length in enumerate(offset):
-                if length:
-                    right_hand_side[centre][..., i, :] += length * weighted
+        # each pair in both directions
+        for centre, neighbour, sign in ((first, second, 1), (second, first, -1)):
+            regressors = np.array([1, sign * dy, sign * dx], np.float32)
+            normal_matrix[centre] += weight[..., None, None] * np.outer(regressors, regressors)
+            weighted_values = weight[..., None] * values[neighbour]
+            for i, regressor in enumerate(regressors):
+                if regressor:
+                    right_hand_side[centre][..., i, :] += regressor * weighted_values
     smoothed = np.linalg.solve(normal_matrix, right_hand_side)[..., 0, :]
     return np.where(np.isfinite(maps), smoothed, np.nan)
 

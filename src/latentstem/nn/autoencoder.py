@@ -129,10 +129,9 @@ class Autoencoder(nn.Module):
             stored = {name: tensor.shape for name, tensor in content["state_dict"].items()}
             for name in sorted(expected.keys() | stored.keys()):
                 if expected.get(name) != stored.get(name):
-                    shapes = (
-                        None if of is None else tuple(of) for of in (stored.get(name), expected.get(name))
-                    )
-                    raise ValueError("{} is of shape {} and not {}".format(name, *shapes))
+                    shapes = (stored.get(name), expected.get(name))
+                    sizes = (None if shape is None else tuple(shape) for shape in shapes)
+                    raise ValueError("{} is of shape {} and not {}".format(name, *sizes))
             model = cls(**init_arguments)
             model.load_state_dict(content["state_dict"])
             model.history = {name: list(values) for name, values in metadata["history"].items()}
@@ -198,7 +197,7 @@ class Autoencoder(nn.Module):
         return self.preprocessing.detector.to_detector(self.decode(latents))
 
     def loss(self, batch: PatternBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        """The terms of the objective by name, with their weighted sum as ``loss``.
+        """Encode and decode a batch, and return the terms of the `objective` by name; ``loss`` is their weighted sum.
 
         Parameters
         ----------
@@ -223,7 +222,7 @@ class Autoencoder(nn.Module):
     def objective(
         self, output: Tensor, target: Tensor, latents: Tensor, dose_fraction: float = 1.0
     ) -> dict[str, Tensor]:
-        """The terms of the objective by name, with their weighted sum as ``loss``.
+        """The terms of the objective by name; ``loss`` is their weighted sum.
 
         Parameters
         ----------
@@ -246,7 +245,7 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def initialise(self, neighbour_means: Tensor) -> None:
         """Initialise the network from neighbour means of detector values (n, h, w)."""
-        self.network.initialise(self.likelihood.output(neighbour_means), self.likelihood.unit())
+        self.network.initialise(self.likelihood.output(neighbour_means), self.likelihood.electron_value())
 
     def rotate_latents(self, centre: Tensor, axes: Tensor) -> None:
         """Change the latent basis after training; see `Network.rotate_latents`.
@@ -257,8 +256,10 @@ class Autoencoder(nn.Module):
             If `axes` is not a finite, invertible (k, k) matrix.
         """
         k = self.network.latent_dim
-        fit = centre.shape == (k,) and axes.shape == (k, k) and centre.dtype == axes.dtype == torch.float64
-        if not (fit and torch.isfinite(centre).all() and torch.isfinite(torch.linalg.inv(axes)).all()):
+        shapes_match = centre.shape == (k,) and axes.shape == (k, k)
+        is_double = centre.dtype == axes.dtype == torch.float64
+        is_finite = shapes_match and is_double and torch.isfinite(centre).all()
+        if not (is_finite and torch.isfinite(torch.linalg.inv(axes)).all()):
             raise ValueError(
                 f"expected a finite, invertible ({k}, {k}) matrix, got shape {tuple(axes.shape)}"
             )
@@ -270,5 +271,5 @@ class Autoencoder(nn.Module):
         """PSNR and SSIM of the reconstructions of at most `limit` patterns, in the preprocessed space."""
         batch, pre = batch.take(slice(limit)), self.preprocessing
         low, high = (float(v) for v in pre(pre.fitted_range.reshape(2, 1, 1)).flatten())
-        restored = pre(self.decode(self.encode_batch(batch)))
-        return image_quality(restored, pre(self.values(batch.patterns)), high - low, pre.detector.used > 0)
+        reconstructed, recorded = pre(self.decode(self.encode_batch(batch))), pre(self.values(batch.patterns))
+        return image_quality(reconstructed, recorded, high - low, pre.detector.used > 0)

@@ -28,9 +28,9 @@ class ScoreBatch(NamedTuple):
 
     @classmethod
     def without_neighbours(cls, scores: Tensor, rings: int) -> ScoreBatch:
-        """Scores (B, q) of patterns without known neighbours."""
-        count, components = scores.shape
-        return cls(scores, scores.new_zeros(count, rings, components), scores.new_zeros(count, rings))
+        """Scores (B, q) of patterns without neighbours, for a neighbourhood of so many rings."""
+        count, n_components = scores.shape
+        return cls(scores, scores.new_zeros(count, rings, n_components), scores.new_zeros(count, rings))
 
     def take(self, selection: slice) -> ScoreBatch:
         """Select some of the patterns."""

@@ -47,12 +47,12 @@ class Detector(nn.Module):
                 advice="Give (row start, row stop, column start, column stop) in detector pixels.",
             )
         if (y1 - y0) % bin or (x1 - x0) % bin:
-            fit = (y0, y1 - (y1 - y0) % bin, x0, x1 - (x1 - x0) % bin)
+            fitting_crop = (y0, y1 - (y1 - y0) % bin, x0, x1 - (x1 - x0) % bin)
             raise ArgumentError(
                 "bin does not divide the detector",
                 expected=f"a divisor of {y1 - y0} and {x1 - x0}",
                 received=f"bin={bin}",
-                advice=f"Use crop={fit} with it, or another bin.",
+                advice=f"Use crop={fitting_crop} with it, or another bin.",
             )
         self.shape = ((y1 - y0) // bin, (x1 - x0) // bin)
         if min(self.shape) < 8:
@@ -83,20 +83,20 @@ class Detector(nn.Module):
             )
 
     def forward(self, patterns: Tensor) -> Tensor:
-        """Patterns (B, H, W) of any dtype to used pixels (B, h, w) float32; excluded pixels are 0."""
+        """Crop, mask and bin patterns (B, H, W) of any dtype to (B, h, w), float32; excluded pixels are 0."""
         y0, y1, x0, x1 = self.region
         return torch.where(self.used > 0, self._sum_bins(patterns[:, y0:y1, x0:x1].float()), 0.0)
 
     def to_detector(self, patterns: Tensor) -> Tensor:
-        """Patterns (B, h, w) to the whole detector (B, H, W): binned intensities are divided evenly.
+        """Put patterns (B, h, w) back on the whole detector (B, H, W).
 
-        Excluded and cropped pixels are 0.
+        The value of a bin is divided evenly among its pixels. Excluded pixels and those outside the crop are 0.
         """
         y0, y1, x0, x1 = self.region
         patterns = torch.where(self.used > 0, patterns, 0.0) / self.bin**2
-        fine = patterns.repeat_interleave(self.bin, -2).repeat_interleave(self.bin, -1)
+        unbinned = patterns.repeat_interleave(self.bin, -2).repeat_interleave(self.bin, -1)
         height, width = self.pattern_shape
-        return nn.functional.pad(fine, (x0, width - x1, y0, height - y1))
+        return nn.functional.pad(unbinned, (x0, width - x1, y0, height - y1))
 
     def _sum_bins(self, patterns: Tensor) -> Tensor:
         if self.bin == 1:

@@ -1,4 +1,4 @@
-"""Image quality in the preprocessed space."""
+"""Image quality of preprocessed patterns: PSNR and SSIM."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _PIXELS_PER_BATCH = 2**20
 
 
 def image_quality(
-    reconstructed: Tensor, measured: Tensor, data_range: float, used: Tensor | None = None
+    reconstructed: Tensor, recorded: Tensor, data_range: float, used: Tensor | None = None
 ) -> dict[str, float]:
-    """PSNR and SSIM of reconstructed against measured patterns.
+    """PSNR and SSIM of reconstructed against recorded patterns.
 
-    Both are measured in the preprocessed space, against the patterns as recorded: noise counts as error, so a
-    perfect denoiser does not reach the highest values.
+    Both are measured after preprocessing. The recorded patterns contain noise, which counts as error, so a perfect
+    denoiser does not reach the highest values.
 
     Parameters
     ----------
-    reconstructed, measured : Tensor, shape (n, h, w)
-        Patterns in the preprocessed space.
+    reconstructed, recorded : Tensor, shape (n, h, w)
+        Preprocessed patterns.
     data_range : float
-        Difference of the largest and the smallest value of the training sample in that space.
+        Difference of the largest and the smallest value of the training sample, preprocessed.
     used : Tensor, shape (h, w), bool, optional
         False for excluded pixels. PSNR leaves them out; SSIM is averaged over the pixels whose window touches
         neither them nor the edge, or if there is none, over all that are used.
@@ -40,24 +40,24 @@ def image_quality(
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
     if used is None:
-        used = torch.ones(measured.shape[1:], dtype=torch.bool, device=measured.device)
+        used = torch.ones(recorded.shape[1:], dtype=torch.bool, device=recorded.device)
     # double precision, because variances are computed as differences of squares
-    used, reconstructed, measured = used.cpu(), reconstructed.cpu().double(), measured.cpu().double()
-    psnr = peak_signal_noise_ratio(reconstructed[:, used], measured[:, used], data_range=data_range)
+    used, reconstructed, recorded = used.cpu(), reconstructed.cpu().double(), recorded.cpu().double()
+    psnr = peak_signal_noise_ratio(reconstructed[:, used], recorded[:, used], data_range=data_range)
     padded_excluded = nn.functional.pad((~used).float()[None], (_WINDOW_RADIUS,) * 4, value=1.0)
     inner = nn.functional.max_pool2d(padded_excluded, 2 * _WINDOW_RADIUS + 1, stride=1)[0] == 0
     total = 0.0
-    for part in torch.arange(len(measured)).split(max(1, _PIXELS_PER_BATCH // used.numel())):
-        first, second = (torch.where(used, p[part], 0.0).numpy() for p in (reconstructed, measured))
-        image = _ssim(first, second, data_range)
-        total += float(image[:, (inner if inner.any() else used).numpy()].mean(1).sum())
-    return {"psnr_preprocessed": float(psnr), "ssim_preprocessed": total / len(measured)}
+    for part in torch.arange(len(recorded)).split(max(1, _PIXELS_PER_BATCH // used.numel())):
+        first, second = (torch.where(used, p[part], 0.0).numpy() for p in (reconstructed, recorded))
+        ssim = _ssim(first, second, data_range)
+        total += float(ssim[:, (inner if inner.any() else used).numpy()].mean(1).sum())
+    return {"psnr_preprocessed": float(psnr), "ssim_preprocessed": total / len(recorded)}
 
 
 def _ssim(first: np.ndarray, second: np.ndarray, data_range: float) -> np.ndarray:
     """SSIM at each pixel of patterns (n, h, w) in double precision (Wang et al., IEEE Trans. Image Process. 13, 600, 2004).
 
-    As in torchmetrics, whose two-dimensional convolution takes 121 times the memory of the patterns in this precision.
+    The values are those of torchmetrics, whose two-dimensional convolution takes 121 times the memory of the patterns.
     """
 
     def mean(values: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ def neighbour_offsets(radius: int) -> tuple[np.ndarray, np.ndarray]:
     offsets : ndarray, shape (J, 2), int
         Rows and columns, for J = (2 radius + 1)^2 - 1 neighbours, the nearest first.
     ring_index : ndarray, shape (J,), int
-        Neighbours at equal distance have the same; 0 is the nearest.
+        Neighbours at equal distance have the same index; 0 is the nearest.
     """
     offsets_1d = range(-radius, radius + 1)
     offsets = [(dy, dx) for dy in offsets_1d for dx in offsets_1d if (dy, dx) != (0, 0)]
@@ -84,20 +84,25 @@ class RingMeans(nn.Module):
     Parameters
     ----------
     components : int
-        Scores q of each pattern.
+        Number of scores q of each pattern.
     radius : int
         Radius of the neighbourhood; 0: the only mean is the scores themselves.
+
+    Attributes
+    ----------
+    n_means : int
+        Number of means of each score.
     """
 
     def __init__(self, components: int, radius: int) -> None:
         super().__init__()
         rings = ring_count(radius)
-        self.means = _N_MEANS if rings else 1
-        initial = -_LOG_WEIGHT_STEP * torch.outer(torch.arange(self.means), torch.arange(rings + 1)).float()
+        self.n_means = _N_MEANS if rings else 1
+        initial = -_LOG_WEIGHT_STEP * torch.outer(torch.arange(self.n_means), torch.arange(rings + 1)).float()
         self.log_weight = nn.Parameter(initial[:, :, None].repeat(1, 1, components))
 
     def forward(self, batch: ScoreBatch) -> Tensor:
-        """Means (B, means * q) over each pattern and its similar neighbours."""
+        """Means (B, n_means * q) over each pattern and its similar neighbours."""
         scores, ring_sums, ring_counts = batch
         means = []
         for weight in self.log_weight.exp():

@@ -136,9 +136,9 @@ class Preprocessing(nn.Module):
             self.scale.copy_(torch.ldexp(torch.ones((), dtype=torch.float32), exponent - 1))
 
     def load_statistics(self, other: Preprocessing) -> None:
-        """Copy the fitted statistics of another instance, if mean intensities agree within a factor of ten.
+        """Copy the fitted statistics of `other`, if mean intensities agree within a factor of ten.
 
-        The weights of that model were trained with its statistics.
+        For fine-tuning: the weights of a checkpoint were trained with its statistics.
         """
         if 0.1 < float(self.mean_total / other.mean_total) < 10:
             for name in ("offset", "scale", "unit", "fitted_range"):
@@ -156,7 +156,7 @@ class Preprocessing(nn.Module):
 
 
 def patterns_to_tensor(patterns: np.ndarray) -> Tensor:
-    """A tensor of patterns in a dtype that torch can compute with; integers of 32 bits and more become float64."""
+    """Patterns as a tensor, in a dtype that torch can compute with; integers of 32 bits and more become float64."""
     if patterns.dtype == np.uint16:
         patterns = patterns.astype(np.int32)
     elif patterns.dtype.itemsize > 8 or (patterns.dtype.kind in "ui" and patterns.dtype.itemsize >= 4):

@@ -15,12 +15,12 @@ __all__ = ["N_COMPARED", "PrincipalComponents"]
 #: number of leading components used to compare patterns
 N_COMPARED = 16
 
-_SIMILARITY_THRESHOLD = 2.1  # mean squared distance of similar patterns, in units of its noise
+_SIMILARITY_THRESHOLD = 2.1  # largest mean squared distance of similar patterns, in noise variances
 _MIN_RELATIVE_VARIANCE = 0.05  # of a pixel, relative to the mean variance
-_WEAK_COMPONENT_DAMPING = 0.3  # of components weaker than the sixteenth
-_RELATIVE_TOLERANCE = 1e-6  # relative change of the input that is rounding
+_WEAK_COMPONENT_DAMPING = 0.3  # fraction of the sixteenth component's scale that is added to each
+_NOISE_DAMPING = 0.02  # fraction of a component's noise that is added to its scale
+_RELATIVE_ROUNDING = 1e-6  # variation of a component, relative to its size, that is only rounding
 _BATCH_SIZE = 128
-_NOISE_DAMPING = 0.02  # fraction of a component's noise added to its scale
 
 
 class PrincipalComponents(nn.Module):
@@ -54,10 +54,8 @@ class PrincipalComponents(nn.Module):
 
     def __init__(self, preprocessing: Preprocessing, components: int, radius: int) -> None:
         super().__init__()
-        self.radius, self._preprocessing = (
-            radius,
-            [preprocessing],
-        )  # in a list, so that it is not registered (and saved) twice
+        self.radius = radius
+        self._preprocessing = [preprocessing]  # in a list, so that it is not registered (and saved) twice
         pixels = preprocessing.shape[0] * preprocessing.shape[1]
         self.register_buffer("directions", torch.zeros(pixels, components))
         self.register_buffer("centre", torch.zeros(components))
@@ -95,10 +93,10 @@ class PrincipalComponents(nn.Module):
         patterns : Tensor, shape (n, h, w)
             Detector values of a sample of patterns.
         neighbour_means : Tensor, shape (n, h, w)
-            Each averaged with its neighbours on the scan.
+            The mean of each pattern and its neighbours.
         counts : bool
             Whether values are electron counts. Otherwise noise is estimated from the differences between patterns and
-            their neighbours' means.
+            their neighbour means.
         seed : int
             Seed of the randomised decomposition.
         """
@@ -129,7 +127,7 @@ class PrincipalComponents(nn.Module):
             + _NOISE_DAMPING * (self.gain * noise.mean(0)).sqrt()
         )
         mean_square = self._batched_mean(lambda batch: self._preprocess(batch).square(), neighbour_means)
-        is_significant = std > _RELATIVE_TOLERANCE * (mean_square @ directions.square()).sqrt()
+        is_significant = std > _RELATIVE_ROUNDING * (mean_square @ directions.square()).sqrt()
         scaled = torch.where(is_significant, directions / (std + damping + 1e-30), 0.0)
         self.directions.zero_()[:, :count] = scaled
         self.centre.copy_(average @ self.directions)
@@ -146,7 +144,7 @@ class PrincipalComponents(nn.Module):
         return torch.cat([self._score_variances(self._preprocess(batch), directions) for batch in batches])
 
     def _batched_mean(self, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
-        """Mean over patterns of a function (n, h, w) -> (n, h * w); computed in batches, to bound memory."""
+        """Mean over patterns of a function (n, h, w) -> (n, h * w), computed in batches, to bound memory."""
         sums = [function(batch).sum(0) for batch in values.split(_BATCH_SIZE)]
         return torch.stack(sums).sum(0) / len(values)
 
@@ -160,7 +158,7 @@ class PrincipalComponents(nn.Module):
         return torch.where(preprocessing.detector.used > 0, preprocessing(values), 0.0).flatten(1)
 
     def _above_zero_level(self, x: Tensor) -> Tensor:
-        """Intensity above zero in preprocessed units, to which the noise variance is proportional."""
+        """Network input above that of a detector value of zero; the noise variance is proportional to it."""
         preprocessing = self._preprocessing[0]
         zero_level = preprocessing(torch.zeros_like(preprocessing.detector.used)[None])
         return (x - torch.where(preprocessing.detector.used > 0, zero_level, 0.0).flatten(1)).abs()

@@ -19,7 +19,7 @@ _RANDOM_FUNCTIONS = {
 
 
 class random_init(TorchFunctionMode):
-    """Within the block, initial weights of modules created in this thread come from a private generator.
+    """Context in which the initial weights of modules created in this thread come from a private generator.
 
     Parameters
     ----------

@@ -19,8 +19,8 @@ _MAX_SAMPLE_PATTERNS = 4096
 _MAX_SAMPLE_VALUES = 2**26  # limit on sampled detector values (at least 16 patterns are used)
 _MAX_BATCH_VALUES = 2**23  # detector values that are read together
 _MEAN_RADIUS = 2  # radius of the neighbour means, in scan positions
-_MAX_READ_PATTERNS = 1024  # patterns of a block and its neighbours ...
-_MAX_READ_VALUES = 2**25  # ... and their detector values
+_MAX_READ_PATTERNS = 1024  # patterns of a block and of its neighbours that are read together
+_MAX_READ_VALUES = 2**25  # detector values of these
 
 
 def excluded_positions(scan: Scan) -> np.ndarray:
@@ -51,7 +51,7 @@ def sample_values(scan: Scan, positions: np.ndarray, detector: Detector, seed: i
 def sample_with_neighbour_means(
     scan: Scan, positions: np.ndarray, detector: Detector
 ) -> tuple[Tensor, Tensor]:
-    """Detector values of a sample of patterns, and of each averaged with its neighbours.
+    """Detector values of a sample of patterns, and their neighbour means.
 
     Parameters
     ----------

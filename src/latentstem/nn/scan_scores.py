@@ -60,16 +60,17 @@ class ScanScores:
         # replace excluded neighbours, which may be NaN
         neighbour_index = torch.from_numpy(np.where(is_valid, neighbours, positions[:, None]))
         neighbour_scores = self._scores[neighbour_index]
-        similar = self._components.is_similar(
+        is_similar = self._components.is_similar(
             (centre_scores[:, None], self._variances[centre_index][:, None]),
             (neighbour_scores, self._variances[neighbour_index]),
         )
-        similar = (torch.from_numpy(is_valid) & similar).float()
+        weight = (torch.from_numpy(is_valid) & is_similar).float()
         # not a matrix product, which would start threads in the prefetch thread; see `prefetch`
-        sums = self._by_ring(neighbour_scores * similar[:, :, None])
+        sums = self._sum_rings(neighbour_scores * weight[:, :, None])
         if not torch.isfinite(sums).all():  # patterns with NaN are never similar, but 0 * NaN is NaN
-            sums = self._by_ring(neighbour_scores.nan_to_num(0.0, 0.0, 0.0) * similar[:, :, None])
-        return ScoreBatch(centre_scores, sums, self._by_ring(similar))
+            sums = self._sum_rings(neighbour_scores.nan_to_num(0.0, 0.0, 0.0) * weight[:, :, None])
+        return ScoreBatch(centre_scores, sums, self._sum_rings(weight))
 
-    def _by_ring(self, values: Tensor) -> Tensor:
+    def _sum_rings(self, values: Tensor) -> Tensor:
+        """Sums over the neighbours of each ring, from values (B, J, ...) to (B, R, ...)."""
         return torch.stack([ring.sum(1) for ring in values.split(self._neighbours_of.ring_sizes, 1)], 1)

@@ -9,19 +9,19 @@ from torch import nn
 __all__ = ["keep_stored_names"]
 
 
-def keep_stored_names(module: nn.Module, stored: dict[str, str]) -> None:
+def keep_stored_names(module: nn.Module, stored_prefixes: dict[str, str]) -> None:
     """Save and load the weights of a module under other names than its attributes have.
 
     Parameters
     ----------
     module : nn.Module
         Its ``state_dict`` and ``load_state_dict`` change.
-    stored : dict of str to str
+    stored_prefixes : dict of str to str
         Prefix of a name, such as ``"encoder_mlp."``, and the prefix in checkpoints.
     """
-    module.register_state_dict_post_hook(_Renaming(stored))
-    loaded = {old: new for new, old in stored.items()}
-    module.register_load_state_dict_pre_hook(_Renaming(loaded))
+    module.register_state_dict_post_hook(_Renaming(stored_prefixes))
+    attribute_prefixes = {stored: attribute for attribute, stored in stored_prefixes.items()}
+    module.register_load_state_dict_pre_hook(_Renaming(attribute_prefixes))
 
 
 class _Renaming:

@@ -69,10 +69,10 @@ class SynchronisedStop(L.Callback):
 
 
 class HistoryRecorder(L.Callback):
-    """Append each epoch's metrics to the model's history; log the penalty weights."""
+    """Append each epoch's metrics to the model's history; log the learning rate and the penalty weights."""
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Append one value to each series."""
+        """Append one value to each entry of the history."""
         if not isinstance(pl_module, TrainingModule):
             return
         pl_module.log_dict(pl_module.pop_epoch_means(), batch_size=1, sync_dist=True)

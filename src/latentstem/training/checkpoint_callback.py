@@ -68,8 +68,8 @@ class BestAndLastCheckpoint(Checkpoint):
     ) -> None:
         self.best, self.last = folder / "best.ckpt", folder / "last.ckpt"
         self.best_score: float | None = None
-        self._resumed, self._is_rank_zero, self._save_last = resumed, is_rank_zero, save_last
-        self._written, self._in_epoch, self._best_step = -float("inf"), False, -1
+        self._resume_path, self._is_rank_zero, self._save_last = resumed, is_rank_zero, save_last
+        self._write_time, self._in_epoch, self._best_step = -float("inf"), False, -1
         self._last_is_best = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -79,7 +79,7 @@ class BestAndLastCheckpoint(Checkpoint):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """Save ``last.ckpt`` if the last one is older than two minutes."""
-        elapsed = time.monotonic() - self._written
+        elapsed = time.monotonic() - self._write_time
         is_due = self._save_last and elapsed > _CHECKPOINT_INTERVAL and not trainer.is_last_batch
         if trainer.strategy.broadcast(is_due):  # rank 0 decides
             self._in_epoch = True
@@ -108,7 +108,7 @@ class BestAndLastCheckpoint(Checkpoint):
             return
         try:
             content = read_checkpoint(self.best)
-        except CheckpointError:  # already reported
+        except CheckpointError:  # a warning has been given when the model was read from it
             return
         content["latentstem"]["axes"] = axes
         with self._explain_storage_errors():
@@ -125,11 +125,11 @@ class BestAndLastCheckpoint(Checkpoint):
             elif self._is_rank_zero:  # best and last are the same: write one file and link it
                 _link_or_copy(self.best, path)
         self._last_is_best = is_best
-        self._written = time.monotonic()
+        self._write_time = time.monotonic()
 
     @contextmanager
     def _explain_storage_errors(self) -> Iterator[None]:
-        """Add advice to storage errors."""
+        """Add to storage errors from which checkpoint the run can be resumed."""
         try:
             yield
         except StorageError as error:
@@ -170,19 +170,19 @@ class BestAndLastCheckpoint(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best checkpoint of the interrupted run, which may be in another folder."""
-        before = self.best if self._resumed is None else self._resumed.with_name("best.ckpt")
-        if not before.is_file():
+        earlier_best = self.best if self._resume_path is None else self._resume_path.with_name("best.ckpt")
+        if not earlier_best.is_file():
             return
-        # Read the score from the file: it may be newer than the checkpoint being resumed.
-        self.best_score = read_checkpoint(before)["callbacks"][self.state_key]["best_score"]
-        if before.resolve() != self.best.resolve() and self._is_rank_zero:
-            _link_or_copy(before, self.best)
+        # Read the score from the file: it may be newer than the checkpoint from which the run is resumed.
+        self.best_score = read_checkpoint(earlier_best)["callbacks"][self.state_key]["best_score"]
+        if earlier_best.resolve() != self.best.resolve() and self._is_rank_zero:
+            _link_or_copy(earlier_best, self.best)
 
 
-def _link_or_copy(file: Path, path: Path) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     """Hard-link a file, or copy it if linking is not possible."""
-    with atomic_write(path) as temporary:
+    with atomic_write(target) as temporary:
         try:
-            os.link(file, temporary)
+            os.link(source, temporary)
         except OSError:
-            shutil.copyfile(file, temporary)
+            shutil.copyfile(source, temporary)

@@ -17,6 +17,7 @@ from ..errors import MaskError
 from ..io.arrays import as_pattern_source
 from ..nn.batches import PatternBatch
 from ..nn.preprocessing import patterns_to_tensor
+from ..nn.scan_sample import excluded_positions
 from ..nn.scan_scores import ScanScores
 from ..scan.passes import read_blocks
 from ..scan.scan import Scan
@@ -24,11 +25,11 @@ from ..scan.series import Series
 from .prefetch import PatternStream, prefetch
 from .sampler import ChunkedSampler, PassSampler, patterns_per_read
 
-__all__ = ["ScanDataModule", "fits_in_memory", "in_memory", "split_positions"]
+__all__ = ["MAX_VALIDATION_BYTES", "ScanDataModule", "fits_in_memory", "in_memory", "split_positions"]
 
-_PREFETCH_BYTES = 64 * 2**20  # of batches, but at least two
+MAX_VALIDATION_BYTES = 128 * 2**20  # of the validation patterns, which stay in memory
 _MAX_VALIDATION_PATTERNS = 2048
-_MAX_VALIDATION_BYTES = 128 * 2**20
+_PREFETCH_BYTES = 64 * 2**20  # of batches, but at least two
 
 
 def split_positions(scan: Scan, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +43,7 @@ def split_positions(scan: Scan, fraction: float, seed: int) -> tuple[np.ndarray,
     scan : Scan
         Its excluded positions are in neither set.
     fraction : float
-        Fraction that is held out.
+        Fraction of the positions that is held out.
     seed : int
         Seed of the choice of blocks.
 
@@ -58,9 +59,7 @@ def split_positions(scan: Scan, fraction: float, seed: int) -> tuple[np.ndarray,
     """
     if isinstance(scan, Series):
         return _split_series(scan, fraction, seed)
-    (ny, nx), included = scan.scan_shape, np.ones(scan.scan_shape, bool)
-    if scan.scan_mask is not None:
-        included = ~scan.scan_mask
+    (ny, nx), included = scan.scan_shape, ~excluded_positions(scan)
     total = int(included.sum())
     if total < 2:
         raise MaskError(
@@ -87,9 +86,7 @@ def _split_series(series: Series, fraction: float, seed: int) -> tuple[np.ndarra
     training: list[np.ndarray] = []
     validation: list[np.ndarray] = []
     for number, scan in enumerate(series.scans):
-        included = np.arange(scan.n_positions)
-        if scan.scan_mask is not None:
-            included = np.flatnonzero(~scan.scan_mask)
+        included = np.flatnonzero(~excluded_positions(scan))
         parts = included, included[:0]
         if len(included) > 1 or len(series.scans) == 1:
             parts = split_positions(scan, fraction, seed + number)
@@ -106,7 +103,7 @@ def fits_in_memory(scan: Scan, copies: int = 1) -> bool:
 
 
 def in_memory(scan: Scan) -> Scan:
-    """Load a chunked scan into memory; other scans are returned unchanged."""
+    """Load a scan that is stored in chunks into memory; return other scans unchanged."""
     if isinstance(scan, Series):
         return scan.with_scans([in_memory(part) for part in scan.scans])
     if scan.source.array is not None:
@@ -173,9 +170,9 @@ class ScanDataModule(L.LightningDataModule):
             np.clip(_PREFETCH_BYTES // (self.sampler.batch_size * pattern_bytes), 2, 16)
         )
         self._stream: tuple[int, Generator[PatternBatch, None, None]] | None = None
-        n_patterns = max(1, min(_MAX_VALIDATION_PATTERNS, _MAX_VALIDATION_BYTES // pattern_bytes))
-        kept_positions = np.sort(np.random.default_rng([seed, 4]).permutation(validation)[:n_patterns])
-        self.validation = _ValidationSet(scan, scores, kept_positions, batch_size)
+        n_patterns = max(1, min(_MAX_VALIDATION_PATTERNS, MAX_VALIDATION_BYTES // pattern_bytes))
+        sample = np.sort(np.random.default_rng([seed, 4]).permutation(validation)[:n_patterns])
+        self.validation = _ValidationSet(scan, scores, sample, batch_size)
 
     def train_dataloader(self) -> Iterable[PatternBatch]:
         """Batches of the trainer's current epoch."""

@@ -16,8 +16,11 @@ from ..nn.autoencoder import Autoencoder
 from ..nn.batches import ScoreBatch
 from ..nn.neighbourhood import ring_count
 from ..nn.networks import Network
+from ..nn.principal_components import N_COMPARED
 from ..scan.scan import Scan
 from ..util.formatting import format_bytes, format_duration
+from .data_module import MAX_VALIDATION_BYTES
+from .initialise import sample_size
 from .sampler import SHUFFLE_BUFFER_BYTES
 
 __all__ = ["Estimate", "estimate"]
@@ -25,8 +28,7 @@ __all__ = ["Estimate", "estimate"]
 _MIN_SECONDS_SHOWN = 60.0  # an estimate is shown above this time ...
 _MIN_BYTES_SHOWN = 10**9  # ... or memory
 _SCAN_PASS_BYTES = 250 * 2**20  # patterns and their scores during a pass over the scan
-_VALIDATION_BYTES = 128 * 2**20
-_SAMPLE_COPIES = 3  # of the sample that initialises the network
+_SAMPLE_COPIES = 3  # copies of the sample that initialises the network
 _STEP_TO_FORWARD_TIME = 3.0  # forward and backward pass, relative to the forward pass
 
 
@@ -62,9 +64,9 @@ class Estimate:
         if self.seconds <= _MIN_SECONDS_SHOWN and self.memory <= _MIN_BYTES_SHOWN:
             return []
         gpu = f", {format_bytes(self.step_bytes)} on the GPU" if self.on_gpu else ""
-        most = "at most" if self.on_gpu else "about"
+        accuracy = "at most" if self.on_gpu else "about"
         lines = [
-            f"Estimate: {most} {format_duration(self.seconds)} of training, {format_bytes(self.memory)} of memory{gpu}, "
+            f"Estimate: {accuracy} {format_duration(self.seconds)} of training, {format_bytes(self.memory)} of memory{gpu}, "
             f"{format_bytes(self.disk)} of disk where checkpoints are kept."
         ]
         if scan.source.array is None:
@@ -98,17 +100,17 @@ class Estimate:
 
 
 def estimate(
-    module: Autoencoder, scan: Scan, patterns: int, pass_seconds: float, *, on_gpu: bool = False
+    autoencoder: Autoencoder, scan: Scan, patterns: int, pass_seconds: float, *, on_gpu: bool = False
 ) -> Estimate:
     """Estimate the resources of a run.
 
-    Memory follows from sizes and from what the network keeps of one pattern for its gradient; time from a short trial
-    of the network and from how long it took to read the scan.
+    Memory is computed from sizes and from the activations that the network keeps for its gradient, time from a short
+    trial of the network and from the time that reading the scan took.
 
     Parameters
     ----------
-    module : Autoencoder
-        Initialised autoencoder.
+    autoencoder : Autoencoder
+        The autoencoder to train.
     scan : Scan
         The data.
     patterns : int
@@ -118,26 +120,26 @@ def estimate(
     on_gpu : bool
         Whether the steps are on a GPU.
     """
-    config, network = module.config, module.network
-    pixels, pattern = int(np.prod(network.shape)), scan.nbytes // scan.n_positions
-    sample = min(2048, max(64, 2**26 // pixels)) * pixels * 4
-    weights = sum(weight.numel() * weight.element_size() for weight in network.parameters())
-    step = int(
-        config.batch_size * (_activation_bytes_per_pattern(module) + 12 * pixels + 4 * pattern) + 4 * weights
-    )
-    scores = scan.n_positions * 4 * (network.n_components + 16) if network.n_components else 0
-    held = min(scan.nbytes, _VALIDATION_BYTES) + scores
+    config, network = autoencoder.config, autoencoder.network
+    pixels, pattern_bytes = int(np.prod(network.shape)), scan.nbytes // scan.n_positions
+    weight_bytes = sum(weight.numel() * weight.element_size() for weight in network.parameters())
+    bytes_per_pattern = _activation_bytes_per_pattern(autoencoder) + 12 * pixels + 4 * pattern_bytes
+    step_bytes = int(config.batch_size * bytes_per_pattern + 4 * weight_bytes)
+    n_scores = network.n_components + N_COMPARED if network.n_components else 0
+    score_bytes = scan.n_positions * 4 * n_scores
+    training_bytes = min(scan.nbytes, MAX_VALIDATION_BYTES) + score_bytes
     streamed = scan.source.array is None
     if streamed:
-        held += min(scan.nbytes, SHUFFLE_BUFFER_BYTES) + 3 * int(np.prod(scan.source.chunks)) * pattern
-    starting = min(sample, scan.n_positions * pixels * 4) * _SAMPLE_COPIES + min(
-        4 * scan.nbytes, _SCAN_PASS_BYTES
-    )
-    memory = int(max(starting + scores, held + (0 if on_gpu else step)))
-    compute = patterns * _seconds_per_pattern(module)
-    passes = patterns / scan.n_positions * pass_seconds if streamed else 0.0
-    disk = 2 * 5 * weights  # weights, their means, two moments of the optimiser; last and best
-    return Estimate(memory, step, on_gpu, max(compute, passes), pass_seconds, disk)
+        chunk_bytes = int(np.prod(scan.source.chunks)) * pattern_bytes
+        training_bytes += min(scan.nbytes, SHUFFLE_BUFFER_BYTES) + 3 * chunk_bytes
+    sample_bytes = min(sample_size(pixels), scan.n_positions) * pixels * 4
+    initial_bytes = sample_bytes * _SAMPLE_COPIES + min(4 * scan.nbytes, _SCAN_PASS_BYTES) + score_bytes
+    memory = int(max(initial_bytes, training_bytes + (0 if on_gpu else step_bytes)))
+    step_seconds = patterns * _seconds_per_pattern(autoencoder)
+    reading_seconds = patterns / scan.n_positions * pass_seconds if streamed else 0.0
+    # weights, their running average, two moments of the optimiser, principal components; in best.ckpt and last.ckpt
+    disk = 2 * 5 * weight_bytes
+    return Estimate(memory, step_bytes, on_gpu, max(step_seconds, reading_seconds), pass_seconds, disk)
 
 
 def _forward(autoencoder: Autoencoder, network: Network, count: int, device: str) -> Tensor:
@@ -150,30 +152,30 @@ def _forward(autoencoder: Autoencoder, network: Network, count: int, device: str
     return network.decode(network.encode_scores(ScoreBatch.without_neighbours(scores, rings)))
 
 
-def _activation_bytes_per_pattern(module: Autoencoder) -> int:
-    """Activation memory per pattern for the backward pass, found on the meta device."""
-    network = copy.deepcopy(module.network).to("meta")
+def _activation_bytes_per_pattern(autoencoder: Autoencoder) -> int:
+    """Activation memory per pattern for the backward pass, measured on the meta device, which takes no memory."""
+    network = copy.deepcopy(autoencoder.network).to("meta")
     weights = {weight.untyped_storage()._cdata for weight in [*network.parameters(), *network.buffers()]}
-    kept: dict[int, int] = {}
+    activation_bytes: dict[int, int] = {}
 
     def record(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in weights:
-            kept[storage._cdata] = storage.nbytes()
+            activation_bytes[storage._cdata] = storage.nbytes()
         return tensor.detach()  # detach, to avoid a reference cycle
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
-        _forward(module, network, 64, "meta")
-    return sum(kept.values()) // 64
+        _forward(autoencoder, network, 64, "meta")
+    return sum(activation_bytes.values()) // 64
 
 
 @torch.no_grad()
-def _seconds_per_pattern(module: Autoencoder) -> float:
+def _seconds_per_pattern(autoencoder: Autoencoder) -> float:
     """Time per pattern of a training step on the CPU, extrapolated from a short forward pass."""
-    network, count, seconds = module.network, 1, 0.0
+    network, count, seconds = autoencoder.network, 1, 0.0
     while seconds < 0.1 and count <= 64:
         start = time.perf_counter()
-        _forward(module, network, count, "cpu")
+        _forward(autoencoder, network, count, "cpu")
         seconds = time.perf_counter() - start
         count *= 4
     return _STEP_TO_FORWARD_TIME * seconds / (count // 4)

@@ -61,59 +61,60 @@ def fit(
     progress: bool = True,
     callbacks: Sequence[L.Callback] = (),
     training_arguments: Mapping[str, Any] = MappingProxyType({}),
-    afterwards: Callable[[TrainingResult, Scan], dict[str, Any]] | None = None,
+    evaluate: Callable[[TrainingResult, Scan], dict[str, Any]] | None = None,
 ) -> _Result:
     """Train an autoencoder; see `latentstem.train_autoencoder`.
 
     Parameters
     ----------
-    afterwards : callable, optional
-        Called on rank 0 with the result and the scan; returns plain values.
+    evaluate : callable, optional
+        Called on rank 0 with the result and the scan after training; returns plain values.
 
     Returns
     -------
     TrainingResult
         The same in each of several processes.
     dict or None
-        Result of `afterwards`.
+        Result of `evaluate`.
     """
     check_callbacks(callbacks)
-    requested = merge_config(None, preset, config, dict(training_arguments))
-    requested_accelerator = check_accelerator(requested.device)
-    strategy, choice = choose_strategy(requested, requested_accelerator)
+    requested_config = merge_config(None, preset, config, dict(training_arguments))
+    requested_accelerator = check_accelerator(requested_config.device)
+    strategy, choice = choose_strategy(requested_config, requested_accelerator)
     folder = None if output_dir is None else local_path(output_dir, StorageError)
 
     def prepare_inputs(init_from: str | Path | None, resume_from: str | Path | None) -> _Inputs:
         start = StartCheckpoint.read(init_from, resume_from)
-        merged = merge_config(start, preset, config, dict(training_arguments))
+        merged_config = merge_config(start, preset, config, dict(training_arguments))
         if strategy != "none":
-            merged = merged.model_copy(update={"device": requested.device})
+            merged_config = merged_config.model_copy(update={"device": requested_config.device})
         scan = as_scan(data, scan_shape, scan_mask=scan_mask, pattern_mask=pattern_mask)
         if start is not None:
             start.check(scan)
-        Detector(scan.pattern_shape, merged.bin, merged.crop)  # raises if bin or crop do not fit
+        # raises if bin or crop do not fit
+        Detector(scan.pattern_shape, merged_config.bin, merged_config.crop)
         if cache_dir is not None:
-            scan = cache_scan(scan, cache_dir, progress=progress and is_rank_zero(requested))
-        return _Inputs(start, merged, check_accelerator(merged.device), scan)
+            scan = cache_scan(scan, cache_dir, progress=progress and is_rank_zero(requested_config))
+        return _Inputs(start, merged_config, check_accelerator(merged_config.device), scan)
 
     rank_zero_inputs = None
-    if is_rank_zero(requested):
+    if is_rank_zero(requested_config):
         rank_zero_inputs = prepare_inputs(init_from, resume_from)
         if folder is not None:
             require_writable_folder(folder)
 
     def train_on_rank(group: ProcessGroup) -> _Result:
         paths = group.broadcast(lambda: (init_from, resume_from))  # rank 0 may have moved these files
-        start, merged, accelerator, scan = rank_zero_inputs or prepare_inputs(*paths)
+        start, merged_config, accelerator, scan = rank_zero_inputs or prepare_inputs(*paths)
         earlier_results = _keep_earlier_results(folder, resume_from) if group.is_rank_zero else nullcontext()
-        loaded, quality, pass_seconds = read_scan(group, scan)
+        loaded_scan, quality, pass_seconds = read_scan(group, scan)
         for line in quality.lines() if group.is_rank_zero else ():
             log.info(line)
         with restore_session_state():
             run = TrainingRun(
                 group,
-                merged,
-                loaded,
+                merged_config,
+                loaded_scan,
                 quality,
                 output_dir=folder,
                 progress=progress and group.is_rank_zero,
@@ -121,12 +122,12 @@ def fit(
                 choices=[choice] if choice else [],
                 pass_seconds=pass_seconds,
             )
-            if merged.latent_dim == "auto":
+            if merged_config.latent_dim == "auto":
                 run.choose_latent_dim(accelerator)
             with earlier_results:
                 result = run.fit(accelerator, start)
-        del run, loaded  # frees patterns in memory before `afterwards` reads the scan
-        return result, afterwards(result, scan) if afterwards and group.is_rank_zero else None
+        del run, loaded_scan  # frees patterns in memory before `evaluate` reads the scan
+        return result, evaluate(result, scan) if evaluate and group.is_rank_zero else None
 
     if strategy == "none":
         return train_on_rank(ProcessGroup())
@@ -135,12 +136,12 @@ def fit(
         result = train_on_rank(group)
         return group.broadcast(lambda: _result_to_bytes(*result))
 
-    return _result_from_bytes(launch(strategy, requested, requested_accelerator, serialised_result))
+    return _result_from_bytes(launch(strategy, requested_config, requested_accelerator, serialised_result))
 
 
-def _result_to_bytes(result: TrainingResult, afterwards: dict[str, Any] | None) -> bytes:
+def _result_to_bytes(result: TrainingResult, evidence: dict[str, Any] | None) -> bytes:
     buffer = BytesIO()
-    content = result.autoencoder.content(summary=result.summary.as_dict(), evidence=afterwards)
+    content = result.autoencoder.content(summary=result.summary.as_dict(), evidence=evidence)
     torch.save(content, buffer)
     return buffer.getvalue()
 
@@ -155,7 +156,7 @@ def _result_from_bytes(serialised: bytes) -> _Result:
 def _keep_earlier_results(
     output_dir: Path | None, resume_from: str | Path | None
 ) -> AbstractContextManager[Path | None]:
-    """Keep the results of an earlier run in the output folder, unless that run is resumed."""
+    """Move the results of an earlier run in the output folder aside, unless that run is resumed."""
     if output_dir is None or (resume_from is not None and is_inside(resume_from, output_dir)):
         return nullcontext()
     return keep_earlier_results(output_dir, ("checkpoints", "tb_logs"), log.warning)

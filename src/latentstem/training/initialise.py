@@ -8,7 +8,7 @@ from ..nn.autoencoder import Autoencoder
 from ..nn.scan_sample import sample_values, sample_with_neighbour_means
 from ..scan.scan import Scan
 
-__all__ = ["initialise"]
+__all__ = ["initialise", "sample_size"]
 
 _MAX_SAMPLE_PATTERNS = 2048
 _MAX_SAMPLE_VALUES = 2**26  # limit on sampled detector values (at least 64 patterns are used)
@@ -29,18 +29,14 @@ def initialise(
     counts : bool
         Whether the data are electron counts.
     start : Autoencoder, optional
-        Trained autoencoder to take weights and their statistics from.
+        Autoencoder of the checkpoint that gives the weights and their statistics.
     """
-    seed, network, components = (
-        autoencoder.config.seed,
-        autoencoder.network,
-        autoencoder.principal_components,
-    )
-    detector = autoencoder.preprocessing.detector
+    seed, network = autoencoder.config.seed, autoencoder.network
+    components, detector = autoencoder.principal_components, autoencoder.preprocessing.detector
     detector.set_mask(scan.pattern_mask)
     autoencoder.preprocessing.fit(sample_values(scan, positions, detector, seed), counts=counts)
-    limit = min(_MAX_SAMPLE_PATTERNS, max(64, _MAX_SAMPLE_VALUES // int(np.prod(detector.shape))))
-    sample = np.sort(np.random.default_rng([seed, 5]).permutation(positions)[:limit])
+    n_sample = sample_size(int(np.prod(detector.shape)))
+    sample = np.sort(np.random.default_rng([seed, 5]).permutation(positions)[:n_sample])
     patterns, neighbour_means = sample_with_neighbour_means(scan, sample, detector)
     if start is not None:
         autoencoder.preprocessing.load_statistics(start.preprocessing)
@@ -52,3 +48,8 @@ def initialise(
         if network.n_components:
             components.fit(patterns, neighbour_means, counts=counts, seed=seed)
         autoencoder.initialise(neighbour_means)
+
+
+def sample_size(pixels: int) -> int:
+    """Largest number of patterns of so many pixels in the sample that initialises a network."""
+    return min(_MAX_SAMPLE_PATTERNS, max(64, _MAX_SAMPLE_VALUES // pixels))

@@ -1,4 +1,4 @@
-"""Latent rotation: after training, the latent basis is changed to the principal axes of the decoded patterns."""
+"""Latent axes: after training, the latent basis is changed to the principal axes of the decoded patterns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MIN_RELATIVE_WEIGHT = 1e-4  # of a latent without effect, so that the metric st
 
 @torch.no_grad()
 def principal_latent_axes(
-    module: Autoencoder, scores: ScanScores, positions: np.ndarray, seed: int
+    autoencoder: Autoencoder, scores: ScanScores, positions: np.ndarray, seed: int
 ) -> dict[str, Tensor] | None:
     """Principal axes of the latent space, measured by distances between decoded patterns.
 
@@ -28,7 +28,7 @@ def principal_latent_axes(
 
     Parameters
     ----------
-    module : Autoencoder
+    autoencoder : Autoencoder
         The trained autoencoder; its network takes scores.
     scores : ScanScores
         Scores of the scan.
@@ -43,10 +43,11 @@ def principal_latent_axes(
         ``centre`` (k,) and ``axes`` (k, k), float64, for `Network.rotate_latents`; None if the latents are all equal
         or not finite.
     """
-    chosen = np.sort(np.random.default_rng([seed, 6]).permutation(positions)[:_MAX_SAMPLE_PATTERNS])
-    pixels = int(np.prod(module.network.shape))
-    parts = np.array_split(chosen, -(-len(chosen) * pixels // _MAX_DECODED_VALUES))
-    latents = torch.cat([module.network.encode_scores(scores(part)) for part in parts]).double()
+    network = autoencoder.network
+    sample = np.sort(np.random.default_rng([seed, 6]).permutation(positions)[:_MAX_SAMPLE_PATTERNS])
+    pixels = int(np.prod(network.shape))
+    parts = np.array_split(sample, -(-len(sample) * pixels // _MAX_DECODED_VALUES))
+    latents = torch.cat([network.encode_scores(scores(part)) for part in parts]).double()
     centre = latents.mean(0)
     latents -= centre
     covariance = latents.T @ latents / len(latents)
@@ -55,7 +56,7 @@ def principal_latent_axes(
     decoder_slope = torch.zeros(latents.shape[1], pixels, dtype=torch.float64)
     mean_square_output = 0.0
     for part in latents.split([len(part) for part in parts]):
-        decoded = module.network.decode((part + centre).float()).flatten(1).double()
+        decoded = network.decode((part + centre).float()).flatten(1).double()
         decoder_slope += part.T @ decoded
         mean_square_output += float(decoded.square().sum()) / len(latents)
     decoder_slope = torch.linalg.pinv(covariance * len(latents), hermitian=True) @ decoder_slope
@@ -63,12 +64,12 @@ def principal_latent_axes(
     metric += _MIN_RELATIVE_WEIGHT * metric.diagonal().mean() * torch.eye(len(metric), dtype=torch.float64)
     if not (np.isfinite(mean_square_output) and torch.isfinite(metric).all()):
         return None
-    weights, axes = torch.linalg.eigh(metric)
-    metric_root = axes * weights.clamp_min(0).sqrt() @ axes.T
-    variances, rotated = torch.linalg.eigh(metric_root @ covariance @ metric_root)
+    metric_values, metric_vectors = torch.linalg.eigh(metric)
+    metric_root = metric_vectors * metric_values.clamp_min(0).sqrt() @ metric_vectors.T
+    variances, directions = torch.linalg.eigh(metric_root @ covariance @ metric_root)
     if not variances.sum() > _RELATIVE_ROUNDING**2 * mean_square_output:
         return None
     scale = variances.mean().sqrt()
-    rotated = (metric_root @ rotated).flip(1) / scale
-    rotated *= torch.where(((latents @ rotated) ** 3).sum(0) < 0, -1.0, 1.0)  # sign: positive skewness
-    return {"centre": centre, "axes": rotated}
+    axes = (metric_root @ directions).flip(1) / scale
+    axes *= torch.where(((latents @ axes) ** 3).sum(0) < 0, -1.0, 1.0)  # sign: positive skewness
+    return {"centre": centre, "axes": axes}

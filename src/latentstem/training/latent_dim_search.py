@@ -9,7 +9,7 @@ import numpy as np
 __all__ = ["CANDIDATES", "choose_latent_dim"]
 
 CANDIDATES = (2, 4, 8, 16, 32, 64)
-_MIN_GAIN_SIGMA = 1.0  # required gain from doubling the latents, in standard errors
+_MIN_GAIN = 1.0  # decrease of the loss by which twice as many latents are better, in standard errors
 
 
 def choose_latent_dim(trial_losses: Callable[[int], np.ndarray]) -> tuple[int, str]:
@@ -18,14 +18,14 @@ def choose_latent_dim(trial_losses: Callable[[int], np.ndarray]) -> tuple[int, s
     Parameters
     ----------
     trial_losses : callable
-        Number of latents -> losses (n,) of a short training, on the same n parts of the held-out patterns.
+        From a number of latents to the losses (n,) after a short training, on the same n parts of the held-out patterns.
 
     Returns
     -------
     latent_dim : int
         One of `CANDIDATES`.
     reason : str
-        The losses of the trial trainings.
+        Sentence with the losses of the trial trainings.
     """
     losses = {CANDIDATES[0]: trial_losses(CANDIDATES[0])}
     chosen = CANDIDATES[0]
@@ -33,8 +33,8 @@ def choose_latent_dim(trial_losses: Callable[[int], np.ndarray]) -> tuple[int, s
         losses[size] = trial_losses(size)
         gain = losses[chosen] - losses[size]
         # the standard error needs at least two parts
-        error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
-        if gain.mean() <= _MIN_GAIN_SIGMA * error:
+        standard_error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
+        if gain.mean() <= _MIN_GAIN * standard_error:
             break
         chosen = size
     summary = ", ".join(f"{size}: {loss.mean():.5g}" for size, loss in losses.items())

@@ -37,7 +37,7 @@ class Muon(torch.optim.Optimizer):
     ----------
     matrices : iterable of Tensor
         Weights with two or more axes; all axes after the first are flattened.
-    others : iterable of Tensor
+    other_weights : iterable of Tensor
         All other parameters, without weight decay.
     lr : float
         Learning rate of the matrices.
@@ -48,13 +48,14 @@ class Muon(torch.optim.Optimizer):
     def __init__(
         self,
         matrices: Iterable[Tensor],
-        others: Iterable[Tensor],
+        other_weights: Iterable[Tensor],
         lr: float,
         weight_decay: float,
     ) -> None:
+        adam_lr = _ADAM_LR_RATIO * lr
         groups = [
             {"params": list(matrices), "lr": lr, "weight_decay": weight_decay, "matrices": True},
-            {"params": list(others), "lr": _ADAM_LR_RATIO * lr, "weight_decay": 0.0, "matrices": False},
+            {"params": list(other_weights), "lr": adam_lr, "weight_decay": 0.0, "matrices": False},
         ]
         super().__init__(groups, {})
 
@@ -106,23 +107,23 @@ def _orthogonalise(matrices: list[Tensor]) -> Iterator[Tensor]:
     grams = [matrix.T @ matrix for matrix in tall_matrices]
     factors: dict[int, Tensor] = {}
     for size in {len(gram) for gram in grams}:
-        which = [i for i, gram in enumerate(grams) if len(gram) == size]
-        scales = [len(tall_matrices[i]) ** 0.5 for i in which]
-        inverse_roots = _newton_schulz_factor(torch.stack([grams[i] for i in which]))
-        factors |= {i: scale * root for i, scale, root in zip(which, scales, inverse_roots, strict=True)}
+        indices = [i for i, gram in enumerate(grams) if len(gram) == size]
+        scales = [len(tall_matrices[i]) ** 0.5 for i in indices]
+        inverse_roots = _newton_schulz_factor(torch.stack([grams[i] for i in indices]))
+        factors |= {i: scale * root for i, scale, root in zip(indices, scales, inverse_roots, strict=True)}
     results = (matrix @ factors[i] for i, matrix in enumerate(tall_matrices))
     return (new if new.shape == old.shape else new.T for new, old in zip(results, matrices, strict=True))
 
 
 def _newton_schulz_factor(grams: Tensor) -> Tensor:
     """Factors (b, n, n) that bring singular values near 1, from Gram matrices (b, n, n)."""
-    squares = grams.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] + _EPS**2
-    one = torch.eye(grams.shape[1], dtype=grams.dtype, device=grams.device)
-    gram, product = grams / squares, one / squares.sqrt()
+    squared_norms = grams.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] + _EPS**2
+    identity = torch.eye(grams.shape[1], dtype=grams.dtype, device=grams.device)
+    gram, product = grams / squared_norms, identity / squared_norms.sqrt()
     a, b, c = _NEWTON_SCHULZ_COEFFICIENTS
-    for last in range(1 - _NEWTON_SCHULZ_STEPS, 1):
-        factor = torch.baddbmm(a * one + b * gram, gram, gram, alpha=c)
+    for i in range(_NEWTON_SCHULZ_STEPS):
+        factor = torch.baddbmm(a * identity + b * gram, gram, gram, alpha=c)
         product = product @ factor
-        if last:
+        if i < _NEWTON_SCHULZ_STEPS - 1:
             gram = factor @ gram @ factor
     return product

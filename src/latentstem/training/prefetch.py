@@ -67,25 +67,25 @@ class PatternStream:
     scan : Scan
         The scan. Each loader process opens the file itself.
     parts : iterator of ndarray
-        Flat scan positions of each part.
+        Flat scan positions of each part, which is read at once.
     workers : int
         Loader processes; they prefetch, and deliver in order.
-    largest : int
+    max_patterns : int
         Maximum number of patterns in one part.
     """
 
-    def __init__(self, scan: Scan, parts: Iterator[np.ndarray], workers: int, largest: int) -> None:
+    def __init__(self, scan: Scan, parts: Iterator[np.ndarray], workers: int, max_patterns: int) -> None:
         self._scan, self._parts, self._workers = scan, parts, workers
         if not workers:
             return
         self._requested: deque[np.ndarray] = deque()
-        size = largest * int(np.prod(scan.pattern_shape)) * scan.dtype.itemsize
+        part_bytes = max_patterns * int(np.prod(scan.pattern_shape)) * scan.dtype.itemsize
         loader = DataLoader(
             _PatternDataset(scan),
             batch_size=None,
             sampler=self._track_requests(),
             num_workers=workers,
-            prefetch_factor=int(np.clip(_PREFETCH_BYTES // (workers * size), 1, 8)),
+            prefetch_factor=int(np.clip(_PREFETCH_BYTES // (workers * part_bytes), 1, 8)),
             worker_init_fn=_use_synchronous_dask,
             generator=torch.Generator().manual_seed(0),  # leaves PyTorch's global generator untouched
         )
@@ -99,7 +99,7 @@ class PatternStream:
             positions = next(self._parts)
             return positions, self._scan.read(positions)
         try:
-            read = next(self._loader)
+            raw = next(self._loader)
         except RuntimeError as error:
             if all(process.exitcode in (None, 0) for process in self._loader._workers):
                 raise
@@ -109,11 +109,11 @@ class PatternStream:
                 received=str(error).splitlines()[0],
                 advice="Memory may have run out: use fewer workers, or workers=0.",
             ) from error
-        if isinstance(read, LatentSTEMError):
-            raise read
+        if isinstance(raw, LatentSTEMError):
+            raise raw
         positions = self._requested.popleft()
         shape = (len(positions), *self._scan.pattern_shape)
-        return positions, read.numpy().view(self._scan.dtype).reshape(shape)
+        return positions, raw.numpy().view(self._scan.dtype).reshape(shape)
 
     def close(self) -> None:
         """End the loader processes."""

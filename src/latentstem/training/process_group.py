@@ -1,8 +1,8 @@
 """Distributed training: launch, broadcast and error handling.
 
 Lightning Fabric launches and connects the processes; each runs the same function, with its own trainer. The result is
-that of rank 0. This is around the whole run and not within ``Trainer.fit``, because before the first step the data are
-measured and the network is initialised, once and on rank 0 alone.
+that of rank 0. Processes are launched for the whole run and not within ``Trainer.fit``, because before the first step
+the quality of the data is measured and the network is initialised, once and on rank 0 alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .session_state import restore_session_state
 
 __all__ = ["ProcessGroup", "choose_strategy", "is_rank_zero", "launch"]
 
-_TIMEOUT = timedelta(days=1)  # timeout while other ranks wait for rank 0, which reads the whole scan
+_TIMEOUT = timedelta(days=1)  # within which rank 0 must have read the whole scan, while the other ranks wait
 _ENVIRONMENT = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "OMP_NUM_THREADS")
 
 T = TypeVar("T")
@@ -76,8 +76,8 @@ class ProcessGroup:
         result = make() if self.is_rank_zero else None
         return result if self.fabric is None else self.fabric.broadcast(result)  # type: ignore[return-value]
 
-    def trainer_arguments(self, unused: bool = False) -> dict[str, Any]:
-        """Trainer arguments for this group; `unused`: some parameters get no gradient."""
+    def trainer_arguments(self, find_unused_parameters: bool) -> dict[str, Any]:
+        """Trainer arguments for this group; with `find_unused_parameters`, some parameters may get no gradient."""
         if self.world_size == 1:
             return {"devices": 1}
         return {
@@ -86,7 +86,7 @@ class ProcessGroup:
             "use_distributed_sampler": False,  # the data module splits the batches
             # buffers are equal on all ranks and constant
             "strategy": _ExternallyLaunchedDDP(
-                broadcast_buffers=False, find_unused_parameters=unused, timeout=_TIMEOUT
+                broadcast_buffers=False, find_unused_parameters=find_unused_parameters, timeout=_TIMEOUT
             ),
         }
 
@@ -108,8 +108,8 @@ def choose_strategy(config: TrainingConfig, accelerator: str) -> tuple[str, str]
     ArgumentError
         If the requested processes are not possible on this machine.
     """
-    requested, number = config.strategy, config.devices * config.num_nodes
-    if number == 1:
+    n_processes = config.devices * config.num_nodes
+    if n_processes == 1:
         return "none", ""
     on_gpus = accelerator != "cpu" and torch.cuda.is_available()
     if on_gpus and config.devices > torch.cuda.device_count():
@@ -126,18 +126,18 @@ def choose_strategy(config: TrainingConfig, accelerator: str) -> tuple[str, str]
             received=f"devices={config.devices}",
             advice="Use device='cpu' for several processes.",
         )
-    strategy, reason = "ddp", f"{number} processes, each of which runs the script"
-    if requested == "ddp_notebook" or not _is_script():
+    strategy, reason = "ddp", f"{n_processes} processes, each of which runs the script"
+    if config.strategy == "ddp_notebook" or not _is_script():
         strategy = "ddp_notebook"
-        reason = f"{number} processes, forked, because there is no script to rerun (notebook or interactive session)"
+        reason = f"{n_processes} processes, forked, because there is no script to rerun (notebook or interactive session)"
         if config.num_nodes > 1 or "fork" not in multiprocessing.get_all_start_methods():
             raise ArgumentError(
                 "processes cannot be forked",
                 expected="a script, or one machine with Linux or macOS",
-                received=f"strategy={requested!r} with num_nodes={config.num_nodes}, on {sys.platform}",
+                received=f"strategy={config.strategy!r} with num_nodes={config.num_nodes}, on {sys.platform}",
                 advice="Write a script, and use strategy='ddp' in it.",
             )
-    return strategy, "" if requested == strategy else f"strategy='{strategy}': {reason}"
+    return strategy, "" if config.strategy == strategy else f"strategy='{strategy}': {reason}"
 
 
 def _is_script() -> bool:
@@ -163,7 +163,7 @@ def launch(
     config : TrainingConfig
         Gives the number of processes.
     accelerator : str
-        Lightning's name.
+        Lightning's name of the device.
     function : callable
         Called with the `ProcessGroup`.
 
@@ -192,34 +192,34 @@ def launch(
             num_nodes=config.num_nodes,
             strategy=DDPStrategy(start_method=method, timeout=_TIMEOUT),
         )
-        report, result = Path(folder) / "error.json", Path(folder) / "result"
+        error_file, result_file = Path(folder) / "error.json", Path(folder) / "result"
 
         def run_on_rank(fabric: Fabric) -> bytes | None:
-            nonlocal report
+            nonlocal error_file
             group = ProcessGroup(fabric.global_rank, fabric.world_size, config.num_nodes, fabric)
             torch.set_num_threads(
                 max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // config.devices))
             )
             try:
-                report = Path(fabric.broadcast(str(report)))  # one for the processes of this machine
-                returned = function(group)
+                error_file = Path(fabric.broadcast(str(error_file)))  # one for the processes of this machine
+                result = function(group)
                 if not forked:
-                    return returned
+                    return result
                 if group.is_rank_zero:  # too large for Fabric's return pipe
-                    result.write_bytes(returned)
+                    result_file.write_bytes(result)
             except BaseException as error:
-                _record(error, report)
+                _write_error(error, error_file)
                 if torch.distributed.is_initialized():
                     torch.distributed.destroy_process_group()  # so that waiting ranks get an error
                 if not forked or not isinstance(error, Exception):
                     raise
             return None
 
-        running = set(multiprocessing.active_children())
+        earlier_processes = set(multiprocessing.active_children())
         try:
-            returned: bytes | None = fabric.launch(run_on_rank)
+            result: bytes | None = fabric.launch(run_on_rank)
         except BaseException as error:
-            for process in set(multiprocessing.active_children()) - running:
+            for process in set(multiprocessing.active_children()) - earlier_processes:
                 process.terminate()
             _State.launch_failed = not forked
             environment = fabric.strategy.cluster_environment  # type: ignore[attr-defined]
@@ -227,30 +227,33 @@ def launch(
                 # launched by rank 0, which reports the error; Lightning would kill all on a nonzero status
                 raise SystemExit(0) from None
             if isinstance(error, Exception):
-                _raise_recorded(report)
+                _raise_first_error(error_file)
             raise
-        _raise_recorded(report)
-        return result.read_bytes() if returned is None else returned
+        _raise_first_error(error_file)
+        return result_file.read_bytes() if result is None else result
 
 
-def _record(error: BaseException, report: Path) -> None:
-    """Record the error of a process, unless one is recorded already."""
+def _write_error(error: BaseException, error_file: Path) -> None:
+    """Write the error of a process, unless that of another process has been written."""
+    if not isinstance(error, Exception):
+        return
     fields = {name: str(getattr(error, name, "")) for name in ("what", "expected", "received", "advice")}
     text = json.dumps({"kind": type(error).__name__, "message": str(error), **fields})
-    if isinstance(error, Exception):
-        with contextlib.suppress(OSError), report.open("x", encoding="utf-8") as file:
-            file.write(text)
+    with contextlib.suppress(OSError), error_file.open("x", encoding="utf-8") as file:
+        file.write(text)
 
 
-def _raise_recorded(report: Path) -> None:
+def _raise_first_error(error_file: Path) -> None:
     """Raise the first error of any process, if there is one."""
     try:
-        content = json.loads(report.read_text(encoding="utf-8"))
+        content = json.loads(error_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
     kind = getattr(errors, content["kind"], None)
     if isinstance(kind, type) and issubclass(kind, LatentSTEMError):
-        raise kind(content["what"], **{k: content[k] for k in ("expected", "received", "advice")}) from None
+        raise kind(
+            content["what"], **{name: content[name] for name in ("expected", "received", "advice")}
+        ) from None
     raise TrainingError(
         "one of the processes failed",
         expected="all of them to train to the end",
@@ -263,13 +266,13 @@ def _raise_recorded(report: Path) -> None:
 @contextlib.contextmanager
 def _restore_threads_and_environment(forked: bool) -> Iterator[None]:
     """Restore the thread count and, for forked processes, the environment variables."""
-    threads, before = torch.get_num_threads(), {name: os.environ.get(name) for name in _ENVIRONMENT}
+    n_threads, environment = torch.get_num_threads(), {name: os.environ.get(name) for name in _ENVIRONMENT}
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(n_threads)
         for name in _ENVIRONMENT if forked else ("OMP_NUM_THREADS",):
-            value = before[name]
+            value = environment[name]
             if value is None:
                 os.environ.pop(name, None)
             else:

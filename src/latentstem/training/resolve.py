@@ -12,7 +12,7 @@ from ..scan.scan import Scan
 __all__ = ["resolve"]
 
 _MIN_STEPS_PER_PASS = 32
-_MIN_BATCH = 16
+_MIN_BATCH_SIZE = 16
 
 
 def resolve(
@@ -46,7 +46,7 @@ def resolve(
         If the request does not fit the data.
     """
     choices: list[str] = []
-    chosen: dict[str, object] = {}
+    updates: dict[str, object] = {}
 
     reconstruction = config.reconstruction
     if reconstruction == "auto":
@@ -64,11 +64,11 @@ def resolve(
             received=f"a minimum of {quality.minimum:g}",
             advice="Use reconstruction='mse' or 'auto', or subtract the detector's offset first.",
         )
-    chosen["reconstruction"] = reconstruction
+    updates["reconstruction"] = reconstruction
 
     if config.preprocessing == "auto":
         kind, reason = _choose_preprocessing(quality)
-        chosen["preprocessing"] = kind
+        updates["preprocessing"] = kind
         choices.append(f"preprocessing='{kind}': {reason}")
 
     if config.split_counts is True and not quality.counts:
@@ -79,31 +79,32 @@ def resolve(
             advice="Use split_counts='auto'.",
         )
     if config.split_counts == "auto":
-        split = quality.counts and reconstruction == "poisson"
-        chosen["split_counts"] = split
+        is_split = quality.counts and reconstruction == "poisson"
+        updates["split_counts"] = is_split
         reason = (
             "counts can be thinned into independent halves"
-            if split
+            if is_split
             else "needs counts and reconstruction='poisson'"
         )
-        choices.append(f"split_counts={split}: {reason}")
+        choices.append(f"split_counts={is_split}: {reason}")
 
-    batch = min(config.batch_size, n_training, max(_MIN_BATCH, n_training // _MIN_STEPS_PER_PASS // 8 * 8))
-    batch = max(1, batch // processes) * processes
-    if batch != config.batch_size:
-        shared = f", shared by {processes} processes" if processes > 1 else ""
+    largest_batch = max(_MIN_BATCH_SIZE, n_training // _MIN_STEPS_PER_PASS // 8 * 8)
+    batch_size = min(config.batch_size, n_training, largest_batch)
+    batch_size = max(1, batch_size // processes) * processes
+    if batch_size != config.batch_size:
+        sharing = f", shared by {processes} processes" if processes > 1 else ""
         choices.append(
-            f"batch_size={batch} instead of {config.batch_size}{shared}: {n_training} training patterns, "
-            f"{max(1, n_training // batch)} steps in each pass over them"
+            f"batch_size={batch_size} instead of {config.batch_size}{sharing}: {n_training} training patterns, "
+            f"{max(1, n_training // batch_size)} steps in each pass over them"
         )
-    chosen["batch_size"] = batch
+    updates["batch_size"] = batch_size
 
     if config.context and config.network != "compact":
-        chosen["context"] = 0
+        updates["context"] = 0
         choices.append(f"context=0: network='{config.network}' takes single patterns as input")
     if scan.n_positions == 1:
-        chosen["context"] = 0
-    return config.model_copy(update=chosen), choices
+        updates["context"] = 0
+    return config.model_copy(update=updates), choices
 
 
 def _choose_preprocessing(quality: Quality) -> tuple[str, str]:

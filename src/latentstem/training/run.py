@@ -78,8 +78,8 @@ def read_scan(group: ProcessGroup, scan: Scan) -> tuple[Scan, Quality, float]:
 class TrainingRun:
     """One training run.
 
-    The attribute `config` is the resolved configuration, and `choices` says what was resolved. Without `pass_seconds`,
-    the seconds to read the scan once, resources are not checked.
+    `pass_seconds` are the seconds to read the scan once; without them, memory and disk space are not checked. The
+    attribute `config` is the resolved configuration, and `choices` has a sentence for each choice of `resolve`.
     """
 
     def __init__(
@@ -97,11 +97,11 @@ class TrainingRun:
         self.group, self.scan, self.quality, self.pass_seconds = group, scan, quality, pass_seconds
         self.output_dir, self.progress, self.callbacks = output_dir, progress, callbacks
         self.training, self.validation = split_positions(scan, config.validation_fraction, config.seed)
-        self.config, resolved = resolve(config, scan, quality, len(self.training), group.world_size)
-        self.choices = [*choices, *resolved]
+        self.config, new_choices = resolve(config, scan, quality, len(self.training), group.world_size)
+        self.choices = [*choices, *new_choices]
         on_cpu = config.device == "cpu" or not torch.cuda.is_available()
         if group.world_size > 1 and on_cpu and config.workers:
-            # loader processes forked while gloo threads run sometimes hang at start
+            # loader processes that are forked while gloo's threads run sometimes hang at start
             self.config = self.config.model_copy(update={"workers": 0})
             self.choices.append("workers=0: each process prefetches in a thread")
         if progress:
@@ -214,11 +214,11 @@ class TrainingRun:
     def _check_resources(self, autoencoder: Autoencoder, patterns: int, accelerator: str) -> None:
         """Raise if the run does not fit into memory or disk; report the estimate of long or large runs."""
         on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
-        needed = estimate(autoencoder, self.scan, patterns, self.pass_seconds or 0.0, on_gpu=on_gpu)
-        needed.require_memory(self.config.batch_size)
+        resources = estimate(autoencoder, self.scan, patterns, self.pass_seconds or 0.0, on_gpu=on_gpu)
+        resources.require_memory(self.config.batch_size)
         if self.output_dir is not None:
-            require_disk_space(self.output_dir, needed.disk)
-        self._announce(*needed.messages(self.scan))
+            require_disk_space(self.output_dir, resources.disk)
+        self._announce(*resources.messages(self.scan))
 
     def _train(
         self,
@@ -228,7 +228,7 @@ class TrainingRun:
         checkpoints: BestAndLastCheckpoint,
         resumed: StartCheckpoint | None,
     ) -> None:
-        """Run the trainer, with errors of ours. After an unstable step, the best checkpoint remains."""
+        """Run the trainer, and explain its errors. After an unstable step, the best checkpoint remains."""
         protect_dataloader_setup(trainer)
         try:
             trainer.fit(module, data, ckpt_path=None if resumed is None else resumed.path, weights_only=True)
@@ -240,9 +240,10 @@ class TrainingRun:
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            raise _out_of_memory(error, self.config) from error
-        except SystemExit as end:  # Lightning turns KeyboardInterrupt into SystemExit
-            raise (end.__context__ if isinstance(end.__context__, KeyboardInterrupt) else end) from None
+            raise _out_of_memory_error(error, self.config) from error
+        except SystemExit as error:  # Lightning turns KeyboardInterrupt into SystemExit
+            cause = error.__context__
+            raise (cause if isinstance(cause, KeyboardInterrupt) else error) from None
 
     def _best_autoencoder(
         self,
@@ -279,7 +280,7 @@ class TrainingRun:
     def _rotate_latents(
         self, autoencoder: Autoencoder, data: ScanDataModule, checkpoints: BestAndLastCheckpoint
     ) -> None:
-        """Change the latents to their principal axes. Penalised latents keep their own axes."""
+        """Change the latent basis to its principal axes; not if there are penalties, which shape each latent."""
         if not autoencoder.network.n_components or autoencoder.penalties or autoencoder.latents_rotated:
             return
         axes = principal_latent_axes(autoencoder, data.scores, self.training, self.config.seed)
@@ -303,7 +304,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
 
 
-def _out_of_memory(error: BaseException, config: TrainingConfig) -> TrainingError:
+def _out_of_memory_error(error: BaseException, config: TrainingConfig) -> TrainingError:
     return TrainingError(
         "out of memory",
         expected="enough memory for one step",

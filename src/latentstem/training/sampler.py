@@ -49,7 +49,7 @@ class PassSampler:
 
 
 class ChunkedSampler(PassSampler):
-    """Each pass reads storage blocks in random order and mixes their patterns in a shuffle buffer.
+    """Each pass reads blocks of the storage in random order and mixes their patterns in a shuffle buffer.
 
     Parameters
     ----------
@@ -73,10 +73,11 @@ class ChunkedSampler(PassSampler):
         pattern_bytes: int,
     ) -> None:
         super().__init__(positions, batch_size, seed, rank, world_size)
-        trained = np.zeros(positions.max() + 1, bool)
-        trained[positions] = True
-        found = (block[block < len(trained)] for block in blocks)
-        self.blocks = [block for block in (block[trained[block]] for block in found) if len(block)]
+        is_training = np.zeros(positions.max() + 1, bool)
+        is_training[positions] = True
+        in_range = (block[block < len(is_training)] for block in blocks)
+        training_blocks = (block[is_training[block]] for block in in_range)
+        self.blocks = [block for block in training_blocks if len(block)]
         self.max_block_size = max(map(len, self.blocks))
         self.target_size = max(self.batch_size, SHUFFLE_BUFFER_BYTES // pattern_bytes)
         #: maximum number of buffered patterns
@@ -111,9 +112,9 @@ class ChunkedSampler(PassSampler):
         reads = [
             block[steps >= first_step] for block, steps in zip(blocks, np.split(step_of, ends), strict=True)
         ]
-        by_step = np.argsort(step_of, kind="stable")
-        begins = np.searchsorted(step_of[by_step], np.arange(first_step, self.steps_per_pass + 1))
-        steps = [np.sort(sequence[by_step[a:b]]) for a, b in itertools.pairwise(begins)]
+        order = np.argsort(step_of, kind="stable")
+        borders = np.searchsorted(step_of[order], np.arange(first_step, self.steps_per_pass + 1))
+        steps = [np.sort(sequence[order[first:stop]]) for first, stop in itertools.pairwise(borders)]
         return [read for read in reads if len(read)], steps
 
     def _assign_steps(self, lengths: list[int], seed: list[int]) -> np.ndarray:

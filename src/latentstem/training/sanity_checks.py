@@ -27,39 +27,37 @@ def check_callbacks(callbacks: Any) -> None:
     ArgumentError
         If there are others.
     """
-    if not isinstance(callbacks, (list, tuple)) or not all(isinstance(one, L.Callback) for one in callbacks):
+    is_list = isinstance(callbacks, (list, tuple))
+    if not is_list or not all(isinstance(callback, L.Callback) for callback in callbacks):
+        kinds = sorted({type(callback).__name__ for callback in callbacks}) if is_list else []
         raise ArgumentError(
             "invalid callbacks",
             expected="a list of pytorch_lightning.Callback",
-            received=f"{type(callbacks).__name__} of {', '.join({type(one).__name__ for one in callbacks})}"
-            if isinstance(callbacks, (list, tuple))
-            else type(callbacks).__name__,
+            received=type(callbacks).__name__ + (f" of {', '.join(kinds)}" if is_list else ""),
             advice="Give instances of classes that extend pytorch_lightning.Callback.",
         )
 
 
 @torch.no_grad()
 def check_not_diverged(
-    module: Autoencoder, batch: PatternBatch, quality: Quality, config: TrainingConfig
+    autoencoder: Autoencoder, batch: PatternBatch, quality: Quality, config: TrainingConfig
 ) -> None:
     """Check that the mean of the reconstructions is near that of the data.
 
     Raises
     ------
     TrainingError
-        If training has diverged with finite losses.
+        If training has diverged, although its losses were finite.
     """
-    values, restored = (
-        module.values(batch.patterns).double(),
-        module.decode(module.encode_batch(batch)).double(),
-    )
-    mean, restored_mean = float(values.mean()), float(restored.mean())
+    values = autoencoder.values(batch.patterns).double()
+    mean = float(values.mean())
+    reconstructed_mean = float(autoencoder.decode(autoencoder.encode_batch(batch)).double().mean())
     scale = abs(mean) + float(values.std()) + _RANGE_FRACTION * (quality.maximum - quality.minimum)
-    if not abs(restored_mean - mean) <= _MAX_RELATIVE_MEAN_ERROR * scale:
+    if not abs(reconstructed_mean - mean) <= _MAX_RELATIVE_MEAN_ERROR * scale:
         raise TrainingError(
             "training has diverged",
             expected=f"held-out reconstructions whose mean is near that of the data, {mean:.3g}",
-            received=f"a mean of {restored_mean:.3g}",
+            received=f"a mean of {reconstructed_mean:.3g}",
             advice=f"Lower learning_rate (it is {config.learning_rate:g}; try a tenth) or weight_decay (it is "
             f"{config.weight_decay:g}).",
         )

@@ -1,4 +1,4 @@
-"""Device, checkpoint folder, and restoring of global state changed by Lightning."""
+"""Device and checkpoint folder of a run, and restoring the global state that Lightning changes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_accelerator(device: str) -> str:
         raise ArgumentError(
             f"there is no {device} device",
             expected="a device of this machine: "
-            + ", ".join(["auto", "cpu", *(n for n, ok in available.items() if ok)]),
+            + ", ".join(["auto", "cpu", *(name for name in available if available[name])]),
             received=f"device={device!r}",
             advice="Use device='cpu' or 'auto'.",
         )
@@ -60,7 +60,7 @@ def restore_session_state() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     grad = torch.is_grad_enabled()
     try:
-        with _silence:
+        with _silence_lightning:
             yield
     finally:
         torch.set_grad_enabled(grad)
@@ -74,22 +74,22 @@ class _SilenceLightning:
     """Silence Lightning's loggers and warnings while any training runs."""
 
     def __init__(self) -> None:
-        self._lock, self._inside = threading.RLock(), 0
+        self._lock, self._n_runs = threading.RLock(), 0
         self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> None:
         with self._lock:
-            if self._inside == 0:
-                self._enter()
-            self._inside += 1
+            if self._n_runs == 0:
+                self._silence()
+            self._n_runs += 1
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
+            self._n_runs -= 1
+            if self._n_runs == 0:
                 self._undo.close()
 
-    def _enter(self) -> None:
+    def _silence(self) -> None:
         undo = self._undo.callback
         for name in ("lightning.pytorch", "pytorch_lightning", "lightning.fabric", "lightning_fabric"):
             logger = logging.getLogger(name)
@@ -100,7 +100,7 @@ class _SilenceLightning:
             undo(_remove_filter, warnings.filters[0])
 
 
-_silence = _SilenceLightning()
+_silence_lightning = _SilenceLightning()
 
 
 def _remove_filter(entry: Any) -> None:
@@ -122,16 +122,16 @@ _PATCHED_METHODS = ("__init__", "__setattr__", "__delattr__")
 
 
 def _locked_setup(setup_data: Callable[[], None]) -> Callable[[], None]:
-    def guarded() -> None:
+    def setup_under_lock() -> None:
         with _setup_lock:
-            before = {
+            unpatched = {
                 cls: dict(vars(cls))
                 for cls in (*_with_subclasses(DataLoader), *_with_subclasses(BatchSampler))
             }
             try:
                 setup_data()
             finally:
-                for cls, attributes in before.items():
+                for cls, attributes in unpatched.items():
                     for name in (*_PATCHED_METHODS, *(f"__old{name}" for name in _PATCHED_METHODS)):
                         if name in attributes:
                             if vars(cls).get(name) is not attributes[name]:
@@ -139,9 +139,9 @@ def _locked_setup(setup_data: Callable[[], None]) -> Callable[[], None]:
                         elif name in vars(cls):
                             delattr(cls, name)
 
-    return guarded
+    return setup_under_lock
 
 
 def _with_subclasses(cls: type) -> list[type]:
-    below: list[type] = cls.__subclasses__()
-    return [cls, *(found for sub in below for found in _with_subclasses(sub))]
+    subclasses: list[type] = cls.__subclasses__()
+    return [cls, *(descendant for subclass in subclasses for descendant in _with_subclasses(subclass))]

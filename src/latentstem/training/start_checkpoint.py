@@ -1,4 +1,4 @@
-"""Start of a run: the user's arguments combined with a checkpoint."""
+"""The checkpoint that a run starts from, and the user's arguments combined with it."""
 
 from __future__ import annotations
 
@@ -91,23 +91,21 @@ class StartCheckpoint:
         return cls(Path(resume_from), autoencoder, True, epochs, content["global_step"])
 
     def check(self, scan: Scan) -> None:
-        """Raise if the scan does not fit the run to resume, or its patterns do not fit the weights.
+        """Check that the scan is that of the run to resume, and that its patterns fit the weights.
 
         Raises
         ------
         ModelMismatchError
             If shapes differ.
         """
-        shape, stored = (
-            self.autoencoder.preprocessing.detector.pattern_shape,
-            self.autoencoder.hyper_parameters["scan"],
-        )
+        shape = self.autoencoder.preprocessing.detector.pattern_shape
+        training_scan = self.autoencoder.hyper_parameters["scan"]
         if self.resumed and list(scan.scan_shape) + list(scan.pattern_shape) != (
-            stored["scan_shape"] + stored["pattern_shape"]
+            training_scan["scan_shape"] + training_scan["pattern_shape"]
         ):
             raise ModelMismatchError(
                 "the scan differs from the one of the run to resume",
-                expected=_describe_shape(stored["scan_shape"], stored["pattern_shape"]),
+                expected=_describe_shape(training_scan["scan_shape"], training_scan["pattern_shape"]),
                 received=_describe_shape(scan.scan_shape, scan.pattern_shape),
                 advice=ArgumentText(
                     "Give the data of that run, or use {init_from} to start afresh from the weights.",
@@ -131,7 +129,7 @@ def _describe_shape(scan_shape: Any, pattern_shape: Any) -> str:
 def merge_config(
     start: StartCheckpoint | None, preset: str, config: TrainingConfig | None, arguments: dict[str, Any]
 ) -> TrainingConfig:
-    """Requested configuration, with fixed fields taken from the checkpoint.
+    """The requested configuration, in which the fields that are fixed by the checkpoint have its values.
 
     Raises
     ------
@@ -149,22 +147,24 @@ def merge_config(
         )
     if start is None:
         return config or TrainingConfig.from_arguments(preset, **arguments)
-    stored = dict(start.autoencoder.config)
+    stored_config = dict(start.autoencoder.config)
     requested = arguments if config is None else config.model_dump(exclude_unset=True)
-    checked = dict(TrainingConfig.from_arguments(preset, **requested))
-    fixed_fields = stored.keys() - RESUMABLE - _LAUNCH_ARGUMENTS if start.resumed else set(FIXED_BY_WEIGHTS)
+    requested_config = dict(TrainingConfig.from_arguments(preset, **requested))
+    fixed_fields = set(FIXED_BY_WEIGHTS)
+    if start.resumed:
+        fixed_fields = stored_config.keys() - RESUMABLE - _LAUNCH_ARGUMENTS
     for name in sorted(fixed_fields & requested.keys()):
-        if checked[name] not in (stored[name], "auto"):
+        if requested_config[name] not in (stored_config[name], "auto"):
             remedy = (
                 "use {init_from} to start afresh from the weights" if start.resumed else "train from scratch"
             )
             raise ModelMismatchError(
                 f"{name} differs from the checkpoint's",
-                expected=f"{name}={stored[name]!r}, which the checkpoint was trained with",
+                expected=f"{name}={stored_config[name]!r}, which the checkpoint was trained with",
                 received=f"{name}={requested[name]!r}",
                 advice=ArgumentText(f"Leave {name} out, or {remedy}.", init_from=None),
             )
     if start.resumed:
         changed_fields = (RESUMABLE & requested.keys()) | _LAUNCH_ARGUMENTS
-        return TrainingConfig(**stored | {name: checked[name] for name in changed_fields})
-    return TrainingConfig(**checked | {name: stored[name] for name in FIXED_BY_WEIGHTS})
+        return TrainingConfig(**stored_config | {name: requested_config[name] for name in changed_fields})
+    return TrainingConfig(**requested_config | {name: stored_config[name] for name in FIXED_BY_WEIGHTS})

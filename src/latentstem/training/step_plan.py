@@ -11,17 +11,19 @@ from ..config import TrainingConfig
 __all__ = ["StepPlan", "plan_steps"]
 
 _DEFAULT_PASSES = 50  # default number of passes over the scan; many more would fit noise
-_MIN_MAX_PATTERNS = 60_000, 300_000  # minimum and maximum number of training patterns by default
+_DEFAULT_PATTERNS_RANGE = 60_000, 300_000  # minimum and maximum number of training patterns by default
 _N_VALIDATIONS = 20  # in a run limited by max_patterns
 
 
 class StepPlan(NamedTuple):
-    """Steps between validations, and number of validations.
+    """Number of steps and epochs.
 
     Parameters
     ----------
-    steps_per_epoch, epochs : int
-        An epoch ends with a validation.
+    steps_per_epoch : int
+        Steps between two validations.
+    epochs : int
+        Number of validations.
     """
 
     steps_per_epoch: int
@@ -33,15 +35,15 @@ class StepPlan(NamedTuple):
         return self.steps_per_epoch * self.epochs
 
     def epochs_left(self, steps_done: int) -> int:
-        """Number of validations after some steps."""
+        """Number of epochs that remain after so many steps; the first of them may be shortened."""
         return -(-max(0, self.total_steps - steps_done) // self.steps_per_epoch)
 
 
 def plan_steps(config: TrainingConfig, n_training: int) -> StepPlan:
-    """Plan a run with a number of training positions."""
+    """Plan the steps of a run with `n_training` training positions."""
     if config.epochs is not None:
         return StepPlan(max(1, n_training // config.batch_size), config.epochs)
-    patterns = config.max_patterns or int(np.clip(_DEFAULT_PASSES * n_training, *_MIN_MAX_PATTERNS))
+    patterns = config.max_patterns or int(np.clip(_DEFAULT_PASSES * n_training, *_DEFAULT_PATTERNS_RANGE))
     steps = -(-patterns // config.batch_size)
     epochs = min(_N_VALIDATIONS, steps)
     return StepPlan(-(-steps // epochs), epochs)

@@ -1,4 +1,4 @@
-"""Summary of a training run: figures, success criteria of the guide, advice."""
+"""Summary of a training run: figures, success criteria, advice."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Summary:
     figures : dict
         Losses at the start and the end, PSNR, SSIM, patterns seen.
     verdicts : dict of str to bool
-        Success criteria by name.
+        Whether each success criterion is met, by its name.
     advice : list of str
-        One sentence per symptom: the symptom, its value, and the argument to change.
+        One text per symptom: the symptom, its value, and the argument to change.
     choices : list of str
         What ``auto`` chose.
     """
@@ -40,7 +40,7 @@ class Summary:
         lines = ["Training summary"]
         lines += [f"  {name:<34} {value:.5g}" for name, value in self.figures.items()]
         lines += [f"  [{'ok' if met else '--'}] {name}" for name, met in self.verdicts.items()]
-        lines += [f"  advice: {sentence}" for sentence in self.advice] or ["  no problems found"]
+        lines += [f"  advice: {text}" for text in self.advice] or ["  no problems found"]
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
@@ -56,9 +56,9 @@ def summarise(
     Parameters
     ----------
     history : dict
-        Series of `LatentModel.history`.
+        See `LatentModel.history`.
     config : TrainingConfig
-        What was run.
+        Configuration of the run.
     latents : ndarray, shape (n, k)
         Latents of held-out patterns.
     choices : list of str
@@ -73,7 +73,7 @@ def summarise(
         figures |= {"validation loss, start": val[0], "validation loss, best": min(val)}
     figures |= {"PSNR / dB (preprocessed, noisy)": psnr, "SSIM (preprocessed, noisy)": ssim}
     training_loss_falls = len(train) > 1 and train[-1] < train[0]
-    # the minimum may be early in a noisy series, so "follows" means ending near the minimum
+    # the minimum of a noisy curve may be early, so "follows" means that the loss ends near the minimum
     loss_range = max(val) - min(val) if val else 0.0
     validation_follows = len(val) > 1 and val[-1] < val[0] and val[-1] <= min(val) + 0.1 * loss_range
     verdicts = {
@@ -88,7 +88,7 @@ def summarise(
 def _advice(
     history: dict[str, list[float]], config: TrainingConfig, latents: np.ndarray, psnr: float, ssim: float
 ) -> list[str]:
-    """Symptoms of the guide's troubleshooting table, each with its number and its remedy."""
+    """One text for each symptom of the run, with its value and its remedy."""
     train, val = history.get("train/loss", []), history.get("val/loss", [])
     advice = []
     if "unstable_at_step" in history:
@@ -97,47 +97,43 @@ def _advice(
             f"checkpoint is used. Lower learning_rate (it is {config.learning_rate:g}) or batch_size (it is "
             f"{config.batch_size})."
         )
-    elif len(train) > 4 and np.mean(np.diff(train) > 0.2 * abs(train[0])) > 0.2:
+    elif len(train) > 4 and (rise_fraction := np.mean(np.diff(train) > 0.2 * abs(train[0]))) > 0.2:
         advice.append(
-            f"Unstable: the training loss rose by more than a fifth of its start in "
-            f"{100 * np.mean(np.diff(train) > 0.2 * abs(train[0])):.0f} % of the epochs. Lower learning_rate "
-            f"(it is {config.learning_rate:g}; try {config.learning_rate / 10:g})."
+            f"Unstable: the training loss rose by more than a fifth of its first value in {100 * rise_fraction:.0f} % "
+            f"of the epochs. Lower learning_rate (it is {config.learning_rate:g}; try {config.learning_rate / 10:g})."
         )
     # a single pattern has no standard deviation
     latent_std = latents.std(0) if len(latents) > 1 else np.ones(latents.shape[1])
-    dead = int((latent_std < 0.01 * max(latent_std.max(), 1e-12)).sum())
+    n_constant = int((latent_std < 0.01 * max(latent_std.max(), 1e-12)).sum())
     if latent_std.max() < 1e-6:
         advice.append(
             f"Mode collapse: all latents are nearly constant (largest standard deviation {latent_std.max():.2g}). Raise "
             f"lambda_div (it is {config.lambda_div:g}; try 5e-4), raise lambda_sim (it is {config.lambda_sim:g}), "
             "or use another seed."
         )
-    elif dead > 0.5 * latents.shape[1]:
+    elif n_constant > 0.5 * latents.shape[1]:
         advice.append(
-            f"{dead} of {latents.shape[1]} latents hardly vary. Use a smaller latent_dim, lower lambda_act "
+            f"{n_constant} of {latents.shape[1]} latents hardly vary. Use a smaller latent_dim, lower lambda_act "
             f"(it is {config.lambda_act:g}), or raise lambda_div (it is {config.lambda_div:g})."
         )
-    if (
-        val
-        and len(val) > 2
-        and int(np.argmin(val)) < len(val) - 1
-        and val[-1] > min(val) + 0.1 * (val[0] - min(val))
-    ):
+    ends_above_minimum = len(val) > 2 and int(np.argmin(val)) < len(val) - 1
+    if ends_above_minimum and val[-1] > min(val) + 0.1 * (val[0] - min(val)):
         remedy = "." if config.split_counts else ", or use split_counts=True on counts."
         advice.append(
             f"Overfitting: the validation loss rose from {min(val):.5g} to {val[-1]:.5g} while training went on; "
             f"the best checkpoint is used. Train for a shorter time or set patience{remedy}"
         )
-    good = psnr > MIN_PSNR and ssim > MIN_SSIM
-    if not good and not config.split_counts:
+    is_good = psnr > MIN_PSNR and ssim > MIN_SSIM
+    if not is_good and not config.split_counts:
         advice.append(
             f"Poor reconstruction: PSNR {psnr:.1f} dB, SSIM {ssim:.2f}. Raise latent_dim (it is "
             f"{config.latent_dim}), lower lambda_act (it is {config.lambda_act:g}), lower learning_rate (it is "
             f"{config.learning_rate:g}), or train longer."
         )
-    elif not good:
+    elif not is_good:
         advice.append(
             f"PSNR {psnr:.1f} dB and SSIM {ssim:.2f} are measured against noisy patterns; at low dose no denoiser "
-            "reaches the guide's values. Use the validation loss instead, which is measured on held-out electrons."
+            f"reaches {MIN_PSNR:g} dB and {MIN_SSIM:g}. Use the validation loss instead, which is measured on held-out "
+            "electrons."
         )
     return advice

@@ -20,7 +20,7 @@ __all__ = ["EventFileLogger"]
 
 
 class EventFileLogger(Logger):
-    """Append to an event file ``version_0`` (1, 2, ...) ``/events.out.tfevents...``.
+    """Append to an event file ``version_0/events.out.tfevents...``; the next run writes to ``version_1``, and so on.
 
     Lightning's TensorBoardLogger keeps a thread and an open file, and raises if the disk is full. If writing fails
     here, logging stops and training continues; the history in the checkpoints has the same values.
@@ -28,7 +28,7 @@ class EventFileLogger(Logger):
     Parameters
     ----------
     folder : Path
-        For ``tensorboard --logdir``.
+        Folder of the logs of all runs, to give to ``tensorboard --logdir``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -62,11 +62,10 @@ class EventFileLogger(Logger):
             if self._file is None:
                 numbers = [path.name[8:] for path in self._folder.glob("version_*")]
                 number = max((int(number) for number in numbers if number.isdigit()), default=-1) + 1
-                run = self._folder / f"version_{number}"
-                run.mkdir(parents=True)
-                self._file = (
-                    run / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
-                )
+                subfolder = self._folder / f"version_{number}"
+                subfolder.mkdir(parents=True)
+                name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+                self._file = subfolder / name
                 self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
             with open(self._file, "ab") as file:
                 RecordWriter(file).write(event.SerializeToString())

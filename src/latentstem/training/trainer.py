@@ -34,34 +34,34 @@ def build_trainer(
 ) -> L.Trainer:
     """Create the trainer of a run; `callbacks` are the user's, and logs go to `output_dir`."""
     config, network = autoencoder.config, autoencoder.network
-    # user callbacks run before WeightAveraging swaps the averaged weights back after validation
-    used: list[L.Callback] = [HistoryRecorder(), checkpoints, *callbacks]
+    # after a validation, the user's callbacks must run before WeightAveraging replaces the averaged weights again
+    all_callbacks: list[L.Callback] = [HistoryRecorder(), checkpoints, *callbacks]
     if network.optimiser == "muon":
-        # Validate and save a running average of the weights: in long runs noise is fitted before the learning rate has
-        # decayed; averaging has the effect of a decayed rate at every validation.
-        used.append(WeightAveraging(multi_avg_fn=_update_average))
+        # Validate and save a running average of the weights: it has the effect of a small learning rate at every
+        # validation. Otherwise long runs would fit noise before the learning rate has fallen.
+        all_callbacks.append(WeightAveraging(multi_avg_fn=_update_average))
     if config.patience is not None:
-        used.append(ResumableEarlyStopping(config.patience))
+        all_callbacks.append(ResumableEarlyStopping(config.patience))
     if config.max_time is not None:
-        used.append(TimeLimit(config.max_time, interval="step", verbose=False))
+        all_callbacks.append(TimeLimit(config.max_time, interval="step", verbose=False))
     if progress:
-        used.append(ProgressBar())
+        all_callbacks.append(ProgressBar())
     if group.world_size > 1:
-        used.append(SynchronisedStop())
-    # without neighbours the neighbour weights get no gradient, without Poisson likelihood the background factor
-    unused = network.n_components > 0 and (config.context == 0 or not autoencoder.likelihood.counts)
-    logs = output_dir is not None and group.is_rank_zero
+        all_callbacks.append(SynchronisedStop())
+    # without neighbours the ring weights get no gradient, without Poisson likelihood the background factor
+    has_unused = network.n_components > 0 and (config.context == 0 or not autoencoder.likelihood.counts)
+    writes_logs = output_dir is not None and group.is_rank_zero
     return L.Trainer(
         accelerator=accelerator,
-        **group.trainer_arguments(unused),
+        **group.trainer_arguments(find_unused_parameters=has_unused),
         precision=config.precision,
         max_epochs=max_epochs,
         gradient_clip_val=config.gradient_clip or None,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
-        callbacks=used,
+        callbacks=all_callbacks,
         plugins=[AtomicCheckpointIO()] if output_dir else [],
-        logger=EventFileLogger(Path(output_dir or "") / "tb_logs") if logs else False,
+        logger=EventFileLogger(Path(output_dir or "") / "tb_logs") if writes_logs else False,
         log_every_n_steps=1,
         enable_progress_bar=progress,
         enable_model_summary=False,
@@ -70,5 +70,5 @@ def build_trainer(
 
 @torch.no_grad()
 def _update_average(average: list[Tensor], weights: list[Tensor], number: Tensor) -> None:
-    """Exponential moving average over about a tenth of the steps so far, at most 1 / (1 - _EMA_DECAY)."""
+    """Exponential moving average over about a tenth of the steps so far, but at most 1 / (1 - _EMA_DECAY) steps."""
     torch._foreach_lerp_(average, weights, 1 - min(_EMA_DECAY, (1 + float(number)) / (10 + float(number))))

@@ -69,12 +69,12 @@ class TrainingModule(L.LightningModule):
 
     @torch.no_grad()
     def validation_loss(self, batches: Iterable[PatternBatch]) -> float:
-        """The loss that `validation_step` logs, of all held-out patterns."""
-        losses, weights = [], []
+        """Mean loss over all held-out patterns, as `validation_step` logs it."""
+        losses, sizes = [], []
         for i, batch in enumerate(batches):
             losses.append(float(self.autoencoder.loss(batch, self._generator(-1 - i))["loss"]))
-            weights.append(len(batch.patterns))
-        return sum(loss * n for loss, n in zip(losses, weights, strict=True)) / sum(weights)
+            sizes.append(len(batch.patterns))
+        return sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The network's optimiser, with warm-up and the configured schedule, stepped at every batch.
@@ -83,15 +83,15 @@ class TrainingModule(L.LightningModule):
         """
         network, layers = self.autoencoder.network, (nn.Linear, nn.Conv2d)
         matrices = [layer.weight for layer in network.modules() if isinstance(layer, layers)]
-        chosen = {id(weight) for weight in matrices}
-        others = [weight for weight in self.parameters() if id(weight) not in chosen]
+        matrix_ids = {id(weight) for weight in matrices}
+        other_weights = [weight for weight in self.parameters() if id(weight) not in matrix_ids]
         rate, decay = self.config.learning_rate, self.config.weight_decay
         optimiser: torch.optim.Optimizer
         if network.optimiser == "muon":
-            optimiser = Muon(matrices, others, rate, decay)
+            optimiser = Muon(matrices, other_weights, rate, decay)
         else:
             optimiser = torch.optim.AdamW(
-                [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}],
+                [{"params": matrices, "weight_decay": decay}, {"params": other_weights, "weight_decay": 0.0}],
                 lr=rate,
                 betas=(0.9, 0.99),
                 fused=self.config.precision == "32-true",  # fused: no clipping in mixed precision
@@ -100,9 +100,9 @@ class TrainingModule(L.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add format version, history and versions, as plain values and tensors."""
-        extra = {"total_steps": self.total_steps, "sums": dict(self._sums)}
-        checkpoint["latentstem"] = self.autoencoder.provenance() | extra
+        """Add provenance and the state of the epoch, as plain values and tensors."""
+        epoch_state = {"total_steps": self.total_steps, "sums": dict(self._sums)}
+        checkpoint["latentstem"] = self.autoencoder.provenance() | epoch_state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the history and the running sums of an unfinished epoch when training is resumed."""
@@ -119,7 +119,7 @@ class TrainingModule(L.LightningModule):
             expected="a finite loss",
             received=f"{loss.item()} at step {self.global_step}",
             advice=f"Lower learning_rate (it is {self.config.learning_rate:g}; try a tenth), reduce batch_size, or "
-            "check the data's normalisation.",
+            "check the data for extreme values.",
         )
 
     def _learning_rate_factor(self, step: int) -> float:

@@ -277,4 +277,4 @@ def test_what_is_added_has_the_gradients_of_its_formula():
 def test_pixels_of_the_grid_are_spread_as_by_a_pixel_shuffle(contiguous):
     x = torch.arange(2 * 16 * 3 * 5.0).reshape(2, 16, 3, 5)
     x = x if contiguous else x.contiguous(memory_format=torch.channels_last)
-    assert torch.equal(compact._unshuffle(x), torch.nn.functional.pixel_shuffle(x, 4)[:, 0])
+    assert torch.equal(compact._pixel_shuffle(x), torch.nn.functional.pixel_shuffle(x, 4)[:, 0])

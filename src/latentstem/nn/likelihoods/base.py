@@ -17,7 +17,7 @@ class Likelihood:
     Parameters
     ----------
     preprocessing : Preprocessing
-        Its statistics give the value of one electron and the range of values.
+        Its statistics give the electron value and the range of values.
     """
 
     #: value of ``reconstruction=``
@@ -33,14 +33,14 @@ class Likelihood:
         return self.preprocessing.inverse(output)
 
     def output(self, values: Tensor) -> Tensor:
-        """Ideal network output for detector values (B, h, w)."""
+        """Network output for which `expected` gives these detector values (B, h, w)."""
         return self.preprocessing(values)
 
-    def unit(self) -> Tensor | None:
+    def electron_value(self) -> Tensor | None:
         """Value of one electron in the network's output, if known."""
         return None
 
-    def error(self, output: Tensor, values: Tensor, fraction: float) -> Tensor:
+    def error(self, output: Tensor, values: Tensor, dose_fraction: float) -> Tensor:
         """Error of each pixel, shape (B, h, w).
 
         Parameters
@@ -49,7 +49,7 @@ class Likelihood:
             The network's output.
         values : Tensor, shape (B, h, w)
             Recorded detector values.
-        fraction : float
+        dose_fraction : float
             Dose of `values` relative to the recorded patterns; 0.5 for thinned counts.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Errors of single pixels in the preprocessed space, for data that are not counts."""
+"""Errors of preprocessed pixels, for data that are not counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class MeanSquaredError(Likelihood):
 
     name = "mse"
 
-    def error(self, output: Tensor, values: Tensor, fraction: float) -> Tensor:
+    def error(self, output: Tensor, values: Tensor, dose_fraction: float) -> Tensor:
         """See `Likelihood.error`."""
         return (output - self.preprocessing(values)).square()
 
@@ -25,7 +25,7 @@ class MeanAbsoluteError(Likelihood):
 
     name = "mae"
 
-    def error(self, output: Tensor, values: Tensor, fraction: float) -> Tensor:
+    def error(self, output: Tensor, values: Tensor, dose_fraction: float) -> Tensor:
         """See `Likelihood.error`."""
         return (output - self.preprocessing(values)).abs()
 
@@ -35,6 +35,6 @@ class Huber(Likelihood):
 
     name = "huber"
 
-    def error(self, output: Tensor, values: Tensor, fraction: float) -> Tensor:
+    def error(self, output: Tensor, values: Tensor, dose_fraction: float) -> Tensor:
         """See `Likelihood.error`."""
         return F.huber_loss(output, self.preprocessing(values), reduction="none", delta=0.1)

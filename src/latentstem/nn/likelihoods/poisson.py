@@ -12,14 +12,12 @@ from .base import Likelihood
 __all__ = ["Poisson", "poisson_deviance"]
 
 _MIN_COUNTS = 1e-20  # avoids division by 0
-_FLOOR, _FLOOR_OF_MEAN = (
-    1e-4,
-    0.01,
-)  # of expected counts: 1% of the mean, at most 1e-4: no effect at usual doses
+# floor of expected counts: 1% of their mean, but at most 1e-4, which has no effect at usual doses
+_FLOOR_OF_MEAN, _MAX_FLOOR = 0.01, 1e-4
 
 
 class Poisson(Likelihood):
-    """Poisson deviance of counts.
+    """Half the Poisson deviance of counts.
 
     The network gives the square root of the expected counts, for which the Fisher information is constant and which is
     never negative.
@@ -36,15 +34,15 @@ class Poisson(Likelihood):
         """See `Likelihood.output`."""
         return (values / self.preprocessing.fitted_range[1]).sqrt()
 
-    def unit(self) -> Tensor:
-        """See `Likelihood.unit`."""
+    def electron_value(self) -> Tensor:
+        """See `Likelihood.electron_value`."""
         return (self.preprocessing.unit / self.preprocessing.fitted_range[1]).sqrt()
 
-    def error(self, output: Tensor, values: Tensor, fraction: float) -> Tensor:
+    def error(self, output: Tensor, values: Tensor, dose_fraction: float) -> Tensor:
         """See `Likelihood.error`."""
         pre = self.preprocessing
-        expected = (fraction * pre.fitted_range[1] / pre.unit) * output.square()
-        floor = (_FLOOR_OF_MEAN * pre.mean_value / pre.unit).clamp(max=_FLOOR)
+        expected = (dose_fraction * pre.fitted_range[1] / pre.unit) * output.square()
+        floor = (_FLOOR_OF_MEAN * pre.mean_value / pre.unit).clamp(max=_MAX_FLOOR)
         return poisson_deviance(expected, values / pre.unit, floor)
 
 
@@ -58,7 +56,7 @@ def poisson_deviance(expected: Tensor, counts: Tensor, floor: Tensor | float = 1
     expected : Tensor
         Expected counts, non-negative.
     counts : Tensor, same shape
-        Observed counts.
+        Recorded counts.
     floor : Tensor or float
         Added to the expected counts, to keep the logarithm finite where they are 0.
     """
@@ -67,7 +65,7 @@ def poisson_deviance(expected: Tensor, counts: Tensor, floor: Tensor | float = 1
 
 
 class _PoissonDeviance(torch.autograd.Function):
-    """Deviance via log1p, accurate in float32 also at high counts.
+    """Half the deviance, computed with log1p, so that it is accurate in float32 also at high counts.
 
     ``n ln(n / lambda)`` has a rounding error of 10^-7 n, which at 10^6 counts is as large as the deviance.
     """

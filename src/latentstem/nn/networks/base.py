@@ -32,7 +32,7 @@ class Network(nn.Module):
     name: ClassVar[str]
     #: whether trained weights can be used for another pattern shape
     shape_independent = False
-    #: number of principal components the encoder takes as input; 0 if it takes the preprocessed pattern
+    #: number of principal components that the encoder takes as input; 0 if it takes the network input
     n_components = 0
     #: optimiser of the weights
     optimiser: Literal["adamw", "muon"] = "adamw"

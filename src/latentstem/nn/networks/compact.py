@@ -24,7 +24,7 @@ _N_CONTROL_POINTS = 6  # of the diffuse background, along each axis
 _MAX_LOG_FACTOR = 4.0  # clip value of the log background factor, for latents far outside the training data
 _NEGATIVE_SLOPE = 0.003  # slope for negative changes (as in a leaky ReLU)
 _HIDDEN_WIDTH = 128  # minimum width of the dense layers
-_STORED = {  # names in checkpoints
+_STORED_PREFIXES = {  # names in checkpoints
     "ring_means.": "around.",
     "encoder_mlp.": "bend.",
     "decoder_mlp.": "expand.",
@@ -46,8 +46,8 @@ def _spline_basis(pixels: int) -> Tensor:
     return torch.from_numpy(BSpline.design_matrix(pixel_centres, knots, 3).toarray()).float()
 
 
-def _unshuffle(x: Tensor) -> Tensor:
-    """Pixels (B, _UPSAMPLING^2, h, w) of each grid pixel to (B, h * _UPSAMPLING, w * _UPSAMPLING).
+def _pixel_shuffle(x: Tensor) -> Tensor:
+    """Put the pixels (B, _UPSAMPLING^2, h, w) of each grid pixel side by side: (B, h * _UPSAMPLING, w * _UPSAMPLING).
 
     Same as `torch.nn.functional.pixel_shuffle`, but twice as fast for channels-last tensors.
     """
@@ -81,12 +81,14 @@ class _AddInQuadrature(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         change, factor, scaled_background, positive_change, root, unit = ctx.saved_tensors
         gradient = gradient * unit
-        of_background = gradient / root
-        of_change = of_background * positive_change
-        of_background.mul_(scaled_background)
-        of_change.addcmul_(gradient, change.lt(0).to(gradient.dtype), value=_NEGATIVE_SLOPE)
-        of_factor = (of_background * factor).sum(0)
-        return of_change, of_change.sum(0), of_factor, of_background.mul_(scaled_background), None
+        background_gradient = gradient / root
+        change_gradient = background_gradient * positive_change
+        background_gradient.mul_(scaled_background)
+        change_gradient.addcmul_(gradient, change.lt(0).to(gradient.dtype), value=_NEGATIVE_SLOPE)
+        level_gradient = change_gradient.sum(0)
+        unscaled_background_gradient = (background_gradient * factor).sum(0)
+        log_factor_gradient = background_gradient.mul_(scaled_background)
+        return change_gradient, level_gradient, unscaled_background_gradient, log_factor_gradient, None
 
 
 class CompactAutoencoder(Network):
@@ -127,7 +129,7 @@ class CompactAutoencoder(Network):
         self.n_components = min(max(_N_COMPONENTS, latent_dim), shape[0] * shape[1])
         width = max(_HIDDEN_WIDTH, latent_dim)
         self.ring_means = RingMeans(self.n_components, context)
-        n_inputs = 1 + self.ring_means.means if context else 1
+        n_inputs = 1 + self.ring_means.n_means if context else 1
         self.linear = nn.Linear(n_inputs * self.n_components, latent_dim, bias=False)
         self.encoder_mlp = _mlp([n_inputs * self.n_components, width, width, latent_dim], self.activation)
         self.decoder_mlp = _mlp(
@@ -154,7 +156,7 @@ class CompactAutoencoder(Network):
         self.register_buffer("unit", torch.ones(()))
         self.register_buffer("rows", _spline_basis(shape[0]), persistent=False)
         self.register_buffer("columns", _spline_basis(shape[1]), persistent=False)
-        keep_stored_names(self, _STORED)
+        keep_stored_names(self, _STORED_PREFIXES)
 
     def encode_scores(self, batch: ScoreBatch) -> Tensor:
         """Scores (B, q) and their neighbours' ring sums to latents (B, k)."""
@@ -165,10 +167,10 @@ class CompactAutoencoder(Network):
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents (B, k) to patterns (B, h, w)."""
-        # memory format: channels last
+        # permuted, so that the memory format is channels last
         x = self.decoder_mlp(z).unflatten(1, (*self.grid, _N_FEATURE_MAPS)).permute(0, 3, 1, 2)
         x = x + self.second(self.activation(self.first(self.activation(x))))
-        x = _unshuffle(self.head(self.activation(x)))[:, : self.shape[0], : self.shape[1]]
+        x = _pixel_shuffle(self.head(self.activation(x)))[:, : self.shape[0], : self.shape[1]]
         if not self.counts:
             return self.unit * (self.background + self.level + x)
         control = (
@@ -191,8 +193,8 @@ class CompactAutoencoder(Network):
             mean = (mean + 0.01 * mean.mean()).sqrt()
         level = mean - background
         if self.counts:  # in square-root space, intensities add in quadrature
-            above = (mean.square() - background.square()).clamp_min(0).sqrt()
-            level = torch.where(level < 0, level / _NEGATIVE_SLOPE, above)
+            positive_level = (mean.square() - background.square()).clamp_min(0).sqrt()
+            level = torch.where(level < 0, level / _NEGATIVE_SLOPE, positive_level)
         self.background.copy_(background)
         self.level.copy_(level)
 

@@ -1,4 +1,4 @@
-"""The reference architecture: residual blocks at full resolution and a non-negative, sparse embedding."""
+"""The reference architecture: residual blocks at full resolution, and non-negative, sparse latents."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ResNetAutoencoder(Network):
 
     It follows the networks of Ludacka et al. (2024), "Imaging and structure analysis of ferroelectric
     domains, domain walls, and vortices by scanning electron diffraction", without their single-channel map of
-    4 x 4 before the embedding, which limits the information to 16 numbers, and without a fixed
+    4 x 4 before the latents, which limits the information to 16 numbers, and without a fixed
     decoder size of 256 x 256.
 
     Parameters

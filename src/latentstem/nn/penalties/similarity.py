@@ -11,13 +11,13 @@ __all__ = ["CosineSimilarityPenalty"]
 
 
 class CosineSimilarityPenalty(Penalty):
-    r"""Mean pairwise cosine similarity of the embeddings: the contrastive term, which makes them diverse.
+    r"""Mean cosine similarity of the latents of two patterns: the contrastive term, which makes latents diverse.
 
     .. math:: L_{sim} = \frac{1}{B(B-1)} \sum_{i \ne j} \frac{a_i \cdot a_j}{|a_i| |a_j|}
               = \frac{|\sum_i \hat a_i|^2 - B}{B(B-1)}
 
-    over the B embeddings that are not zero. The contrastive regularisation of Ludacka et al. (2024), as a
-    mean instead of a sum, so that it does not grow with the batch.
+    over the B patterns with latents :math:`a_i` that are not all zero. The contrastive regularisation of Ludacka et al.
+    (2024), as a mean instead of a sum, so that it does not grow with the batch.
     """
 
     name = "similarity"
@@ -26,7 +26,7 @@ class CosineSimilarityPenalty(Penalty):
     def forward(self, latents: Tensor) -> Tensor:
         """Latents (B, k) to the scalar term, between -1/(B-1) and 1; 0 where there is no pair."""
         norms = latents.norm(dim=1, keepdim=True)
-        units = torch.where(norms > 1e-12, latents / norms.clamp_min(1e-12), 0.0)
+        directions = torch.where(norms > 1e-12, latents / norms.clamp_min(1e-12), 0.0)
         count = (norms > 1e-12).sum()
-        pairs = (units.sum(0).square().sum() - count) / (count * (count - 1)).clamp_min(1)
-        return torch.where(count > 1, pairs, 0.0)
+        similarity = (directions.sum(0).square().sum() - count) / (count * (count - 1)).clamp_min(1)
+        return torch.where(count > 1, similarity, 0.0)

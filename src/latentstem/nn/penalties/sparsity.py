@@ -15,7 +15,7 @@ class L1Penalty(Penalty):
     .. math:: L_1(a) = \frac{1}{B} \sum_i \sum_j |a_{ij}|
 
     with latents j of pattern i in a batch of B: the sparsity penalty of Ludacka et al. (2024) and of sparse
-    autoencoders at large.
+    autoencoders in general.
     """
 
     name = "l1"
