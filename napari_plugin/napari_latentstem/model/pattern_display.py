@@ -35,7 +35,7 @@ TITLES = ("raw", "reconstruction", "residual", "decoded latents")
 
 _LOG_RANGE = 1000.0  # ratio of the brightest to the darkest intensity on the logarithmic scale
 _MIN_SIGMA = 3.0  # residuals of counts are shown over at least this many standard deviations
-_EXCLUDED = "0.51"  # grey
+_EXCLUDED_GREY = "0.51"  # grey
 
 
 class DisplayedImage(NamedTuple):
@@ -47,7 +47,7 @@ class DisplayedImage(NamedTuple):
 
 def apply_colormap(values: np.ndarray, name: str) -> np.ndarray:
     """Values between 0 and 1 in a matplotlib colour map, shape (..., 3), uint8; NaN is grey."""
-    return matplotlib.colormaps[name].with_extremes(bad=_EXCLUDED)(values, bytes=True)[..., :3]
+    return matplotlib.colormaps[name].with_extremes(bad=_EXCLUDED_GREY)(values, bytes=True)[..., :3]
 
 
 def image_values(patterns: Patterns, decoded: np.ndarray | None) -> list[np.ndarray | None]:
