@@ -65,7 +65,7 @@ def test_the_pictures_are_the_library_s(opened, qtbot, calibrated, model):
     np.testing.assert_allclose(reconstruction, whole[5, 9], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(decoded, whole[5, 9], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(
-        residual, latentstem.pictures.residual(raw[None], whole[5, 9][None])[0], rtol=1e-2, atol=1e-3
+        residual, latentstem.report.examples.residual(raw[None], whole[5, 9][None])[0], rtol=1e-2, atol=1e-3
     )
     assert dock.description.text() == "row 5, column 9 (y = 10, x = 18 nm)"
     assert dock.pictures[0].caption == dock.pictures[1].caption, "one contrast"
@@ -225,7 +225,7 @@ def test_brightness_and_what_is_under_the_mouse(opened, qtbot):
     assert dock.pictures[0].caption != dock.pictures[1].caption
     dock.pictures[0].hovered.emit(16, 20)
     assert dock.description.text().startswith(f"row 16, column 20: {dock.images()[0][16, 20]:.4g}; |k| = ")
-    dock.pictures[0].left.emit()
+    dock.pictures[0].unhovered.emit()
     assert dock.description.text().startswith("row 0, column 0 (")
 
 
