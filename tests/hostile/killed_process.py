@@ -25,9 +25,7 @@ def start(arguments: list[object], log: Path, kill_in_write: tuple[str, int] | N
     """
     context = multiprocessing.get_context("forkserver")
     # imported once, so that the processes that are forked start at once
-    context.set_forkserver_preload(
-        ["latentstem.cli.commands", "latentstem.training.fit", "latentstem.report"]
-    )
+    context.set_forkserver_preload(["latentstem.cli.main", "latentstem.training.fit", "latentstem.report"])
     process = context.Process(target=_run, args=(list(map(str, arguments)), str(log), kill_in_write))
     process.start()
     return process

@@ -74,7 +74,10 @@ VERBS = {
     "reconstruct": (lambda g: g.model.reconstruct(g.scan), "nn.autoencoder.Autoencoder.decode_patterns"),
     "save": (lambda g: g.model.save(g.folder / "again.ckpt"), "io.checkpoint.atomic_write"),
     "load": (lambda g: latentstem.load(g.path), "nn.autoencoder.build_network"),
-    "report": (lambda g: write_report(g.model, g.scan, g.folder / "report.html"), "report.report.compare"),
+    "report": (
+        lambda g: write_report(g.model, g.scan, g.folder / "report.html"),
+        "report.report.compare_with_baselines",
+    ),
     "simulate": (lambda g: latentstem.simulate((3, 4), (16, 18)), "simulation.diffraction._draw_disks"),
     "as_scan": (lambda g: latentstem.as_scan(g.folder / "scan.npy"), None),
     "HyperSpy": (lambda g: g.signal.embed(g.model), "nn.principal_components.PrincipalComponents.forward"),

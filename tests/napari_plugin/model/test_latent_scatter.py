@@ -64,7 +64,7 @@ def test_selected_points_lie_above_the_others():
 @pytest.fixture
 def fine(monkeypatch):
     """Bins of one pixel, however few points there are."""
-    monkeypatch.setattr(latent_scatter, "_MAX_BIN", 1)
+    monkeypatch.setattr(latent_scatter, "_MAX_BIN_SIZE", 1)
 
 
 def test_few_points_are_counted_in_coarser_bins(points):
