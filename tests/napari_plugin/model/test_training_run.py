@@ -12,7 +12,6 @@ import latentstem
 from helpers import same_up_to_axes
 from latentstem.errors import ModelMismatchError, TrainingError
 from latentstem.nn.autoencoder import Autoencoder
-from latentstem.training import fit
 from napari_latentstem.model import training_callback, training_run
 from napari_latentstem.model.events import Comparing, Failed, Finished, Progress, Stopped, Validated
 from napari_latentstem.model.interrupt import run_until_stopped
@@ -131,7 +130,7 @@ def test_stopped_while_the_scan_is_read_it_gives_up_at_once(scan, monkeypatch):
             read.append(block)
             stop.set()
 
-    monkeypatch.setattr(fit, "measure_quality", inspect)
+    monkeypatch.setattr("latentstem.training.run.measure_quality", inspect)
     events = run(scan, stop=stop)
     assert events[-1].model is None
     assert len(read) == 1

@@ -118,7 +118,7 @@ def test_latents_are_smoothed_as_far_as_is_asked(maps_widget, latents, qtbot):
     np.testing.assert_array_equal(session.embedding.maps, own.maps)
     session.embedding = want
     assert (widget.smooth.value(), widget.smooth.isEnabled()) == (2, True)
-    session.embedding = replace(want, own=None)  # as they are read from a file
+    session.embedding = replace(want, unsmoothed=None)  # as they are read from a file
     assert (widget.smooth.value(), widget.smooth.isEnabled()) == (2, False)
 
 
