@@ -8,7 +8,7 @@ import numpy as np
 
 from latentstem.simulation.diffraction import draw_patterns
 from latentstem.simulation.simulate import SimulatedScan, _generators
-from latentstem.simulation.specimen import specimen
+from latentstem.simulation.specimen import make_specimen
 
 from .scores import LEAST, STRAIN
 
@@ -43,7 +43,7 @@ def r2_limits(scan: SimulatedScan) -> dict[int, dict[str, float]]:
         ``strain``, the mean of three components, and ``thickness``, for each of `WINDOWS`; empty where no grain
         is large enough.
     """
-    _, crystals, _ = specimen(_generators(scan.seed)["specimen"], scan.arguments)
+    _, crystals, _ = make_specimen(_generators(scan.seed)["specimen"], scan.arguments)
     flat = {name: values.ravel().astype(np.float64) for name, values in scan.truth.items()}
     included = ~(scan.scan_mask | scan.truth["defect"]).ravel()
     rng = np.random.default_rng(0)

@@ -82,7 +82,7 @@ MOMENTS = {
     "report": Moment("write_report(model, scan, folder / 'report.html')", "inference.model.LatentModel.embed"),
     "save": Moment("model.save(folder / 'ae.ckpt')", "util.whole_file._fsync_tree"),
     "load": Moment("latentstem.load(saved)", "nn.autoencoder.build_network"),
-    "simulate": Moment("latentstem.simulate((6, 7), (16, 20))", "simulation.simulate._detect"),
+    "simulate": Moment("latentstem.simulate((6, 7), (16, 20))", "simulation.simulate._record_counts"),
 }  # fmt: skip
 
 

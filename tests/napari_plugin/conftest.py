@@ -53,13 +53,13 @@ def calibrated() -> latentstem.Scan:
 def open_in() -> Callable[..., Session]:
     """Opens data in a viewer as the panel's reader does: ``open_in(viewer, data, name="scan")``."""
     from napari_latentstem.layers.reader import open_session
-    from napari_latentstem.layers.scan_layers import virtual_image_layer
+    from napari_latentstem.layers.scan_layers import virtual_image_kwargs
     from napari_latentstem.layers.sessions import sessions_of
 
     def opened(viewer: Any, data: Any, name: str = "scan") -> Session:
         sessions = sessions_of(viewer)
         session = open_session(lambda: latentstem.as_scan(data), name)
-        viewer.add_image(**virtual_image_layer(session))
+        viewer.add_image(**virtual_image_kwargs(session))
         assert session in list(sessions)
         return session
 

@@ -10,7 +10,7 @@ import pytest
 from latentstem.inference.embedding import Embedding
 from latentstem.io.arrays import ArraySource
 from latentstem.io.open import as_scan
-from latentstem.report.examples import example_positions, sampled_residuals
+from latentstem.report.examples import example_positions, sample_chi_squared
 from latentstem.scan.scan import Scan, default_axes
 
 
@@ -38,7 +38,7 @@ def test_examples_are_the_least_median_and_largest_residual(excluded):
     if excluded:
         mask[excluded] = True
     scan = as_scan(patterns, scan_mask=mask)
-    residuals = sampled_residuals(Flat(scan.pattern_shape), scan, latents_of(scan))
+    residuals = sample_chi_squared(Flat(scan.pattern_shape), scan, latents_of(scan))
     np.testing.assert_array_equal(np.isnan(residuals), mask)
     examples = example_positions(residuals)
     error = np.where(mask, np.nan, ((patterns - 4) ** 2).mean((2, 3)))
@@ -58,7 +58,7 @@ def test_examples_of_a_large_scan_look_at_a_part_of_it():
         read=lambda at: (reads.append(at), source.read(at))[1],
     )  # fmt: skip
     scan = Scan(counting, default_axes(shape))
-    residuals = sampled_residuals(Flat(scan.pattern_shape), scan, latents_of(scan))
+    residuals = sample_chi_squared(Flat(scan.pattern_shape), scan, latents_of(scan))
     seen = np.unique(np.concatenate(reads))
     np.testing.assert_array_equal(np.flatnonzero(np.isfinite(residuals)), seen)
     assert 900 < len(seen) < 1300

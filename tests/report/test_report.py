@@ -168,8 +168,8 @@ def test_masks_crop_and_bin_are_honoured(linear):
     detector = Detector((12, 16), bin=1, crop=(2, 12, 1, 15))
     detector.set_mask(mask)
     images = Stub(scan, lambda values: values, 3, detector=detector).virtual_images(scan, True)
-    assert np.isnan(images.residual[:5]).all()
-    assert np.isfinite(images.residual[5:]).all()
+    assert np.isnan(images.chi_squared[:5]).all()
+    assert np.isfinite(images.chi_squared[5:]).all()
     kept = np.delete(linear.counts[5:, :, 2:, 1:15], 2, axis=3)
     np.testing.assert_allclose(images.recorded["total intensity"][5:], kept.sum((2, 3)))
     columns = np.delete(np.arange(1, 15), 2)
@@ -189,7 +189,7 @@ def test_a_bias_is_found(linear):
     assert total["mean"] == pytest.approx(-0.02 * total["mean_before"], rel=0.2)
     assert total["in_standard_errors"] < -5
     assert abs(bias["centre of mass, row"]["in_standard_errors"]) < 4
-    assert np.mean(images.residual) == pytest.approx(1, abs=0.1)
+    assert np.mean(images.chi_squared) == pytest.approx(1, abs=0.1)
     dark, bright = images.recorded["dark field"], images.recorded["bright field"]
     np.testing.assert_allclose(dark + bright, images.recorded["total intensity"], rtol=1e-5)
 
@@ -199,10 +199,10 @@ def test_examples_are_ranked_by_their_residual(linear):
     images = Stub(scan, lambda values: values.mean(0, keepdims=True) + 0 * values, 3).virtual_images(
         scan, True
     )
-    values = {name: images.residual[at] for name, at in example_positions(images.residual).items()}
-    assert values["best"] == images.residual.min()
+    values = {name: images.chi_squared[at] for name, at in example_positions(images.chi_squared).items()}
+    assert values["best"] == images.chi_squared.min()
     assert values["best"] < values["typical"] < values["worst"]
-    assert values["worst"] == images.residual.max()
+    assert values["worst"] == images.chi_squared.max()
 
 
 def test_the_direct_beam_is_found_beside_a_beam_stop():

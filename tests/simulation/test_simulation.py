@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentstem.errors import ArgumentError
-from latentstem.simulation.diffraction import crystal
+from latentstem.simulation.diffraction import make_crystal
 from latentstem.simulation.simulate import STRUCTURES, simulate
 
 SHAPES = {"scan_shape": (7, 5), "pattern_shape": (32, 24)}
@@ -148,7 +148,7 @@ def test_scattering_leans_to_the_side_of_the_tilt():
 )
 def test_crystals_have_their_real_reflections(phase, zone, nearest, nanometres):
     """{111} of Al, {110} of Fe; extinction distances of Hirsch et al. at 100 kV, scaled to 200 kV."""
-    kind = crystal(phase, zone)
+    kind = make_crystal(phase, zone)
     length = np.hypot(*kind.reflections.T)
     assert length.min() == pytest.approx(nearest, abs=0.001)
     assert 1 / kind.inverse_extinction[length.argmin()] == pytest.approx(nanometres, rel=0.05)

@@ -46,7 +46,7 @@ def test_moments_of_ctrl_c_are_in_functions_that_exist(moment):
 
 def test_ctrl_c_is_pressed_where_it_is_asked_for():
     shell = ctrl_c.Interpreter({"simulate": latentstem.simulate})
-    with ctrl_c.ctrl_c_in_call("simulation.simulate._detect", 2) as when:
+    with ctrl_c.ctrl_c_in_call("simulation.simulate._record_counts", 2) as when:
         assert shell.cell("simulate((3, 4), (16, 18))") is None
         assert isinstance(shell.cell("simulate((3, 4), (16, 18))"), KeyboardInterrupt)
     assert len(when) == 1

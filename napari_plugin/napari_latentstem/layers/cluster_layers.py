@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..model.clustering import cluster_features, label_map, position_features
-from ..model.latent_scatter import SELECTED, cluster_colours
+from ..model.latent_scatter import SELECTED_COLOUR, cluster_colours
 from ..model.session import Session
 from .scan_layers import layer_of, restore_active_layer, scan_kwargs
 from .sessions import sessions_of
@@ -55,7 +55,7 @@ def show_selection(viewer: Viewer, session: Session) -> Labels | None:
         if layer is None:
             return None
         selected = np.zeros(session.scan.scan_shape, bool)
-    colormap = _label_colours(np.array([(0, 0, 0), SELECTED]))
+    colormap = _label_colours(np.array([(0, 0, 0), SELECTED_COLOUR]))
     layer = _show_labels(
         viewer, session, "selection", selected.astype(np.int32), colormap=colormap, opacity=1.0
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from latentstem import Embedding
 
 __all__ = [
-    "latent_layer",
+    "latent_layer_kwargs",
     "latents_of",
     "set_latent_contrast",
     "show_composite",
@@ -47,7 +47,7 @@ def latents_of(session: Session) -> Embedding:
     return session.embedding
 
 
-def latent_layer(session: Session, latent_maps: np.ndarray) -> dict[str, Any]:
+def latent_layer_kwargs(session: Session, latent_maps: np.ndarray) -> dict[str, Any]:
     """Arguments of ``viewer.add_image`` for the stack (k, Ny, Nx) of latent maps (Ny, Nx, k)."""
     maps = np.moveaxis(latent_maps, -1, 0)
     arguments = scan_kwargs(session, "latents")
@@ -66,7 +66,8 @@ def latent_layer(session: Session, latent_maps: np.ndarray) -> dict[str, Any]:
 
 def show_embedding(viewer: Viewer, session: Session) -> Image:
     """Add the stack of latent maps as the layer ``"<name> latents"``, or update that layer."""
-    layer, arguments = layer_of(viewer, session, "latents"), latent_layer(session, latents_of(session).maps)
+    layer = layer_of(viewer, session, "latents")
+    arguments = latent_layer_kwargs(session, latents_of(session).maps)
     if layer is None:
         layer = viewer.add_image(**arguments)
         viewer.dims.set_current_step(0, 0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..model.session import Session
-from .latent_layers import latent_layer, set_latent_contrast, show_embedding
+from .latent_layers import latent_layer_kwargs, set_latent_contrast, show_embedding
 from .scan_layers import layer_of, restore_active_layer
 from .sessions import sessions_of
 
@@ -61,7 +61,7 @@ class LiveLatents:
             layer.data = np.moveaxis(maps, -1, 0)
         else:
             active, was_2d = self._viewer.layers.selection.active, self._viewer.dims.ndim < 3
-            self._viewer.add_image(**latent_layer(session, maps))
+            self._viewer.add_image(**latent_layer_kwargs(session, maps))
             if was_2d:
                 self._viewer.dims.set_current_step(0, 0)
             restore_active_layer(self._viewer, active)

@@ -128,10 +128,10 @@ def scan_with_masks(session: Session, positions: Layer | None, pixels: Layer | N
     """
     scan = session.scan
     masks: list[np.ndarray | None] = []
-    for layer, target, shape, present in (
+    for layer, target, shape, existing_mask in (
         (positions, scan_kwargs(session), scan.scan_shape, scan.scan_mask),
         (pixels, pattern_kwargs(session), scan.pattern_shape, scan.pattern_mask),
     ):
         drawn = None if layer is None else mask_from_layer(layer, target, shape)
-        masks.append(drawn if drawn is None or present is None else drawn | present)
+        masks.append(drawn if drawn is None or existing_mask is None else drawn | existing_mask)
     return scan.with_masks(*masks)

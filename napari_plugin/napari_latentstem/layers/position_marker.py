@@ -38,29 +38,29 @@ class PositionMarker:
         self._viewer.layers.events.inserted.connect(self._move_up_later)
         self._viewer.layers.events.reordered.connect(self._move_up_later)
         self._viewer.layers.events.removed.connect(self._on_removed)
-        self._sessions.active_changed.connect(self._follow)
-        self._follow(self._sessions.active)
+        self._sessions.active_changed.connect(self._set_session)
+        self._set_session(self._sessions.active)
 
     def close(self) -> None:
         """Remove the marker, and disconnect from the viewer."""
         layer = self.layer
-        self._follow(None)
+        self._set_session(None)
         self._remove(layer)
-        self._sessions.active_changed.disconnect(self._follow)
+        self._sessions.active_changed.disconnect(self._set_session)
         self._viewer.layers.events.inserted.disconnect(self._move_up_later)
         self._viewer.layers.events.reordered.disconnect(self._move_up_later)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.mouse_drag_callbacks.remove(self._on_press)
 
-    def _follow(self, session: Session | None) -> None:
+    def _set_session(self, session: Session | None) -> None:
         if self._session is not None:
-            self._session.events.position.disconnect(self._move)
+            self._session.events.position.disconnect(self._move_to)
         layer, self.layer, self._session = self.layer, None, session
         # later, because napari may be removing several layers at the moment
         QTimer.singleShot(0, lambda: self._remove(layer))
         if session is None:
             return
-        session.events.position.connect(self._move)
+        session.events.position.connect(self._move_to)
         active = self._viewer.layers.selection.active
         arguments = scan_kwargs(session)
         self.layer = self._viewer.add_points(
@@ -80,7 +80,7 @@ class PositionMarker:
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
 
-    def _move(self, position: tuple[int, int], _: Any = None) -> None:
+    def _move_to(self, position: tuple[int, int], _: Any = None) -> None:
         if self.layer is not None:
             self.layer.data = np.array([position], float)
 
@@ -109,10 +109,10 @@ class PositionMarker:
             while event.type == "mouse_move":
                 moved = True
                 if dragging:
-                    self._set(event.position, nearest=True)
+                    self._set_position(event.position, nearest=True)
                 yield
             if not moved:
-                self._set(event.position)
+                self._set_position(event.position)
         finally:
             scene.camera.mouse_pan = mouse_pan
 
@@ -129,7 +129,7 @@ class PositionMarker:
         offset = _to_scan(self.layer, world) - np.asarray(self._session.position)
         return float(np.hypot(*(offset * self.layer.scale[-2:])) * zoom)
 
-    def _set(self, world: Any, nearest: bool = False) -> None:
+    def _set_position(self, world: Any, nearest: bool = False) -> None:
         if self.layer is None or self._session is None:
             return
         position, last = np.rint(_to_scan(self.layer, world)), np.array(self._session.scan.scan_shape) - 1

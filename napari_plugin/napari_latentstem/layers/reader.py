@@ -14,7 +14,7 @@ from latentstem.scan.virtual_images import virtual_images
 from ..model.session import Session
 from .latent_layers import show_embedding
 from .progress_dialog import run_with_progress
-from .scan_layers import show_scale_bar, virtual_image_layer
+from .scan_layers import show_scale_bar, virtual_image_kwargs
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -64,7 +64,7 @@ def layer_data(session: Session) -> LayerData:
     viewer = napari.current_viewer()
     if viewer is not None:
         show_scale_bar(viewer)
-    arguments = virtual_image_layer(session)
+    arguments = virtual_image_kwargs(session)
     return arguments.pop("data"), arguments, "image"
 
 
@@ -90,7 +90,7 @@ def open_session(make_scan: Callable[[], Scan], name: str) -> Session:
 
 def show_session(viewer: Viewer, session: Session) -> None:
     """Add the layers of a session: the sum image, and the latents if there are any."""
-    viewer.add_image(**virtual_image_layer(session))
+    viewer.add_image(**virtual_image_kwargs(session))
     if session.embedding is not None:
         show_embedding(viewer, session)
     show_scale_bar(viewer)

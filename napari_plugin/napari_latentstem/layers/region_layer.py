@@ -33,7 +33,7 @@ class RegionLayer:
     def __init__(self, viewer: Viewer, parent: QObject) -> None:
         self._sessions = sessions_of(viewer)
         self._viewer = self._sessions.viewer
-        self._changed: set[Shapes] = set()
+        self._changed_layers: set[Shapes] = set()
         self._timer = QTimer(parent)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DEBOUNCE_MS)
@@ -68,7 +68,7 @@ class RegionLayer:
         return layer
 
     def _on_data(self, event: Any) -> None:
-        self._changed.add(event.source)
+        self._changed_layers.add(event.source)
         self._timer.start()
 
     def _on_removed(self, event: Any) -> None:
@@ -77,8 +77,8 @@ class RegionLayer:
             session.region = None
 
     def _update_regions(self) -> None:
-        changed, self._changed = self._changed, set()
-        for layer in changed:
+        layers, self._changed_layers = self._changed_layers, set()
+        for layer in layers:
             session = self._sessions.of_layer(layer)
             if session is not None and layer in self._viewer.layers:
                 region = layer.to_labels(session.scan.scan_shape) > 0

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..model.map_contrast import robust_limits
 from ..model.session import Session
-from .sessions import KEY, sessions_of
+from .sessions import SESSION_KEY, sessions_of
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
     from napari.viewer import Viewer
 
 __all__ = [
-    "KIND",
+    "KIND_KEY",
     "bring_to_front",
     "kind_of",
     "layer_of",
@@ -21,11 +21,11 @@ __all__ = [
     "scan_kwargs",
     "show_scale_bar",
     "show_virtual_image",
-    "virtual_image_layer",
+    "virtual_image_kwargs",
 ]
 
 #: key of a layer's metadata for its kind: a virtual image, "latents", "RGB", "clusters", "selection", "region" ...
-KIND = "latentstem_kind"
+KIND_KEY = "latentstem_kind"
 
 
 def scan_kwargs(session: Session, kind: str = "") -> dict[str, Any]:
@@ -46,7 +46,7 @@ def scan_kwargs(session: Session, kind: str = "") -> dict[str, Any]:
         "translate": tuple(axis.offset for axis in axes),
         "units": tuple(_units(axis.units) for axis in axes),
         "axis_labels": ("y", "x"),
-        "metadata": {KEY: session, KIND: kind},
+        "metadata": {SESSION_KEY: session, KIND_KEY: kind},
     }
 
 
@@ -61,7 +61,7 @@ def _units(units: str) -> str:
     return "pixel" if parsed == "dimensionless" else units
 
 
-def virtual_image_layer(session: Session, kind: str = "sum") -> dict[str, Any]:
+def virtual_image_kwargs(session: Session, kind: str = "sum") -> dict[str, Any]:
     """Arguments of ``viewer.add_image`` for a virtual image of a session."""
     image = session.images[kind]
     return {
@@ -77,7 +77,7 @@ def show_virtual_image(viewer: Viewer, session: Session, kind: str) -> Image:
     """Bring a virtual image to the front: "sum", "bright field" or "dark field"."""
     layer = layer_of(viewer, session, kind)
     if layer is None:
-        layer = viewer.add_image(**virtual_image_layer(session, kind))
+        layer = viewer.add_image(**virtual_image_kwargs(session, kind))
     bring_to_front(viewer, layer)
     return layer
 
@@ -88,8 +88,8 @@ def show_scale_bar(viewer: Viewer) -> None:
 
 
 def kind_of(layer: Layer) -> str:
-    """Kind of a layer, see `KIND`; empty for layers without a session."""
-    return str(layer.metadata.get(KIND, ""))
+    """Kind of a layer, see `KIND_KEY`; empty for layers without a session."""
+    return str(layer.metadata.get(KIND_KEY, ""))
 
 
 def layer_of(viewer: Viewer, session: Session, kind: str) -> Any:

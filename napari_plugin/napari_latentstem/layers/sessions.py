@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.viewer import Viewer
 
-__all__ = ["KEY", "Sessions", "sessions_of"]
+__all__ = ["SESSION_KEY", "Sessions", "sessions_of"]
 
 #: key of a layer's metadata under which its `Session` is found
-KEY = "latentstem"
+SESSION_KEY = "latentstem"
 
 
 class Sessions:
@@ -71,7 +71,7 @@ class Sessions:
     @staticmethod
     def of_layer(layer: Layer | None) -> Session | None:
         """The session a layer belongs to."""
-        session = None if layer is None else layer.metadata.get(KEY)
+        session = None if layer is None else layer.metadata.get(SESSION_KEY)
         return session if isinstance(session, Session) else None
 
     def layers_of(self, session: Session) -> list[Layer]:

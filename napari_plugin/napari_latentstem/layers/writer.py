@@ -11,8 +11,8 @@ from latentstem.io.output_files import check_output, latent_suffixes, pattern_su
 
 from ..model.session import Session
 from .latent_layers import latents_of
-from .scan_layers import KIND
-from .sessions import KEY
+from .scan_layers import KIND_KEY
+from .sessions import SESSION_KEY
 
 __all__ = ["export_latents", "export_reconstructions", "write_latents"]
 
@@ -39,9 +39,9 @@ def write_latents(path: str, data: Any, attributes: dict[str, Any]) -> list[str]
         writer may be tried, and does not show it.)
     """
     metadata = attributes.get("metadata") or {}
-    session = metadata.get(KEY)
+    session = metadata.get(SESSION_KEY)
     try:
-        if not isinstance(session, Session) or metadata.get(KIND) != "latents":
+        if not isinstance(session, Session) or metadata.get(KIND_KEY) != "latents":
             raise ArgumentError(
                 "no latents to write",
                 expected="the layer with the latent maps of a scan",

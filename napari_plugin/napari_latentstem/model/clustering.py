@@ -58,7 +58,7 @@ def cluster(table: np.ndarray, method: str, n_clusters: int = 8, seed: int = 0) 
     std = np.sqrt(table.var(0, dtype=np.float64).mean())
     points = table.astype(np.float64) / (std or 1.0)
     if method == "HDBSCAN":
-        return _numbered_by_size(_hdbscan(points, seed))
+        return _number_by_size(_hdbscan(points, seed))
     if method == "Gaussian mixture":
         from sklearn.mixture import GaussianMixture
 
@@ -67,7 +67,7 @@ def cluster(table: np.ndarray, method: str, n_clusters: int = 8, seed: int = 0) 
         from sklearn.cluster import KMeans
 
         model = KMeans(n_clusters, n_init=3, random_state=seed)
-    return _numbered_by_size(model.fit(subsample(points, _FIT_POINTS, seed)).predict(points))
+    return _number_by_size(model.fit(subsample(points, _FIT_POINTS, seed)).predict(points))
 
 
 def label_map(labels: np.ndarray, positions: np.ndarray, scan_shape: tuple[int, int]) -> np.ndarray:
@@ -115,7 +115,7 @@ def _hdbscan(points: np.ndarray, seed: int) -> np.ndarray:
     return labels[NearestNeighbors(n_neighbors=1).fit(fitted).kneighbors(points, return_distance=False)[:, 0]]
 
 
-def _numbered_by_size(labels: np.ndarray) -> np.ndarray:
+def _number_by_size(labels: np.ndarray) -> np.ndarray:
     """Renumber clusters from 1, the largest first; -1 becomes 0."""
     number, size = np.unique(labels[labels >= 0], return_counts=True)
     new_number = np.zeros(labels.max(initial=0) + 2, np.int32)  # the last entry is for -1

@@ -63,14 +63,14 @@ def run_until_stopped(function: Callable[[], T], stop: threading.Event | Interru
     A second thread raises `Interrupted` in the calling thread, which takes effect at the next Python instruction.
     """
     caller, lock = threading.get_ident(), threading.Lock()
-    done, sent = threading.Event(), threading.Event()
+    end_event, interrupt_event = threading.Event(), threading.Event()
 
     def watch() -> None:
-        while not done.wait(_POLL_SECONDS):
+        while not end_event.wait(_POLL_SECONDS):
             if stop.is_set():
                 with lock:
-                    if not done.is_set():
-                        sent.set()
+                    if not end_event.is_set():
+                        interrupt_event.set()
                         ctypes.pythonapi.PyThreadState_SetAsyncExc(
                             ctypes.c_ulong(caller), ctypes.py_object(Interrupted)
                         )
@@ -80,11 +80,11 @@ def run_until_stopped(function: Callable[[], T], stop: threading.Event | Interru
     try:
         result = function()
         with lock:
-            done.set()
-        if sent.is_set():  # let the exception arrive here and not in the caller
+            end_event.set()
+        if interrupt_event.is_set():  # let the exception arrive here and not in the caller
             time.sleep(0.01)
         return result
     except Interrupted:
         return None
     finally:
-        done.set()
+        end_event.set()

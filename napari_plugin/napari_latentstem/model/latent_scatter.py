@@ -10,13 +10,13 @@ import colorsys
 import matplotlib
 import numpy as np
 
-__all__ = ["SELECTED", "STYLES", "cluster_colours", "draw_scatter", "pixel_index", "topmost_points"]
+__all__ = ["SELECTED_COLOUR", "STYLES", "cluster_colours", "draw_scatter", "pixel_index", "topmost_points"]
 
 STYLES = ("density", "points")
-SELECTED = (255, 60, 172)  # magenta, which is not in the colour map of the density
-_NEUTRAL = (140, 140, 150)
-_DIMMED = 70  # alpha, of 255, of unselected points
-_MAX_BIN = 6  # pixels: largest bin of the density
+SELECTED_COLOUR = (255, 60, 172)  # magenta, which is not in the colour map of the density
+_NO_CLUSTER_COLOUR = (140, 140, 150)
+_UNSELECTED_ALPHA = 70  # of 255, of the points outside a selection
+_MAX_BIN_SIZE = 6  # pixels: largest bin of the density
 _RADIUS_2_POINTS = 5_000  # largest number of points drawn with a radius of 2 pixels
 _RADIUS_1_POINTS = 100_000  # ... and of 1 pixel
 
@@ -25,8 +25,14 @@ def cluster_colours(n: int) -> np.ndarray:
     """A colour for each cluster, shape (n + 1, 3), uint8; the first is for points in no cluster."""
     tab10 = np.rint(matplotlib.colormaps["tab10"](np.arange(10))[:, :3] * 255)
     turns = np.arange(max(0, n - 10)) * 0.618034
-    more = [colorsys.hsv_to_rgb((0.05 + turn) % 1, 0.55 + 0.35 * (turn * 7 % 1), 0.9) for turn in turns]
-    palette = [np.array([_NEUTRAL]), tab10[:n], np.rint(np.array(more).reshape(-1, 3) * 255)]
+    further_colours = [
+        colorsys.hsv_to_rgb((0.05 + turn) % 1, 0.55 + 0.35 * (turn * 7 % 1), 0.9) for turn in turns
+    ]
+    palette = [
+        np.array([_NO_CLUSTER_COLOUR]),
+        tab10[:n],
+        np.rint(np.array(further_colours).reshape(-1, 3) * 255),
+    ]
     return np.concatenate(palette).astype(np.uint8)
 
 
@@ -61,26 +67,26 @@ def draw_scatter(
         Transparent where there are no points.
     """
     if style == "density":
-        edge = int(np.clip(np.sqrt(shape[0] * shape[1] / max(len(xy), 1)), 1, _MAX_BIN))
-        shape = max(1, shape[0] // edge), max(1, shape[1] // edge)
+        bin_size = int(np.clip(np.sqrt(shape[0] * shape[1] / max(len(xy), 1)), 1, _MAX_BIN_SIZE))
+        shape = max(1, shape[0] // bin_size), max(1, shape[1] // bin_size)
         return _draw_density(pixel_index(xy, view, shape), shape, selected)
     index = pixel_index(xy, view, shape)
     order = np.random.default_rng(0).permutation(len(xy))  # so that no cluster covers the others
     if selected is not None:
         order = np.concatenate([order[~selected[order]], order[selected[order]]])
     radius = 2 if len(xy) <= _RADIUS_2_POINTS else 1 if len(xy) <= _RADIUS_1_POINTS else 0
-    top = topmost_points(index, shape, radius, order)
-    groups = np.zeros(len(xy), np.int64) if labels is None else labels
-    palette = cluster_colours(int(groups.max(initial=0)))
+    topmost = topmost_points(index, shape, radius, order)
+    cluster_numbers = np.zeros(len(xy), np.int64) if labels is None else labels
+    palette = cluster_colours(int(cluster_numbers.max(initial=0)))
     image = np.zeros((*shape, 4), np.uint8)
-    is_drawn = top >= 0
-    point = top[is_drawn]
-    image[is_drawn, :3], image[is_drawn, 3] = palette[groups[point]], 255
+    is_drawn = topmost >= 0
+    point = topmost[is_drawn]
+    image[is_drawn, :3], image[is_drawn, 3] = palette[cluster_numbers[point]], 255
     if selected is not None and selected.any():
         highlighted = selected[point]
-        unlabelled = highlighted & (groups[point] == 0)
-        image[is_drawn, 3] = np.where(highlighted, 255, _DIMMED)
-        image[is_drawn, :3] = np.where(unlabelled[:, None], SELECTED, image[is_drawn, :3])
+        unlabelled = highlighted & (cluster_numbers[point] == 0)
+        image[is_drawn, 3] = np.where(highlighted, 255, _UNSELECTED_ALPHA)
+        image[is_drawn, :3] = np.where(unlabelled[:, None], SELECTED_COLOUR, image[is_drawn, :3])
     return image
 
 
@@ -93,7 +99,7 @@ def _draw_density(index: np.ndarray, shape: tuple[int, int], selected: np.ndarra
     if selected is not None and selected.any():
         highlighted = 2 * _counts(index[selected], shape) >= np.maximum(counts, 1)
         brightness = (0.6 + 0.4 * level[highlighted])[:, None]
-        image[highlighted, :3] = np.rint(brightness * SELECTED)
+        image[highlighted, :3] = np.rint(brightness * SELECTED_COLOUR)
     return image
 
 

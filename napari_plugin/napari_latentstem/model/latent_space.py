@@ -18,7 +18,7 @@ __all__ = [
     "PROJECTIONS",
     "ProjectedLatents",
     "Projection",
-    "inside",
+    "in_polygon",
     "latent_table",
     "project",
     "subsample",
@@ -133,14 +133,14 @@ def view_limits(xy: np.ndarray) -> tuple[float, float, float, float]:
     return float(x0), float(x1), float(y0), float(y1)
 
 
-def inside(xy: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+def in_polygon(xy: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     """Whether each of the points (n, 2) is inside a polygon (m, 2), shape (n,), bool."""
     from matplotlib.path import Path
 
     result = np.zeros(len(xy), bool)
     if len(polygon) >= 3:
-        near = ((xy >= polygon.min(0)) & (xy <= polygon.max(0))).all(1)
-        result[near] = Path(polygon).contains_points(xy[near])
+        in_bounding_box = ((xy >= polygon.min(0)) & (xy <= polygon.max(0))).all(1)
+        result[in_bounding_box] = Path(polygon).contains_points(xy[in_bounding_box])
     return result
 
 

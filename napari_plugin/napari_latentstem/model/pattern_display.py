@@ -1,4 +1,4 @@
-"""How diffraction patterns are displayed: contrast, colours, and what is written about a pixel."""
+"""How diffraction patterns are displayed: contrast, colours, and the description of a pixel."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ __all__ = [
     "describe_position",
     "display",
     "image_values",
-    "normalised",
+    "normalise",
     "pattern_limits",
     "reciprocal_origin",
 ]
 
 #: functions that map intensity to brightness
 SCALES = ("linear", "square root", "log")
-#: titles of the four images of `image_values`
-TITLES = ("raw", "reconstruction", "residual", "decoded latents")
+#: titles of the images of `image_values`
+TITLES = ("recorded", "reconstruction", "residual", "decoded latents")
 
 _LOG_RANGE = 1000.0  # ratio of the brightest to the darkest intensity on the logarithmic scale
 _MIN_SIGMA = 3.0  # residuals of counts are shown over at least this many standard deviations
-_EXCLUDED = "0.51"  # grey
+_EXCLUDED_GREY = "0.51"  # grey
 
 
 class DisplayedImage(NamedTuple):
@@ -47,28 +47,28 @@ class DisplayedImage(NamedTuple):
 
 def apply_colormap(values: np.ndarray, name: str) -> np.ndarray:
     """Values between 0 and 1 in a matplotlib colour map, shape (..., 3), uint8; NaN is grey."""
-    return matplotlib.colormaps[name].with_extremes(bad=_EXCLUDED)(values, bytes=True)[..., :3]
+    return matplotlib.colormaps[name].with_extremes(bad=_EXCLUDED_GREY)(values, bytes=True)[..., :3]
 
 
 def image_values(patterns: Patterns, decoded: np.ndarray | None) -> list[np.ndarray | None]:
-    """Values (H, W) of the four images of the first group: raw, reconstruction, residual, decoded latents.
+    """Values (H, W) of the four images of the first group: recorded, reconstruction, residual, decoded latents.
 
     Until a slider is moved (`decoded` is None), the decoded latents are the reconstruction.
     """
     if patterns.reconstruction is None or patterns.residual is None:
-        return [patterns.raw[0], None, None, decoded]
+        return [patterns.recorded[0], None, None, decoded]
     reconstruction = patterns.reconstruction[0]
     decoded = reconstruction if decoded is None else decoded
-    return [patterns.raw[0], reconstruction, patterns.residual[0], decoded]
+    return [patterns.recorded[0], reconstruction, patterns.residual[0], decoded]
 
 
 def display(
     patterns: Patterns, decoded: np.ndarray | None, scale: str, shared_contrast: bool
 ) -> list[DisplayedImage | None]:
     """The four images of `image_values` as they are displayed."""
-    raw, reconstruction, residual = contrast_limits(patterns, shared=shared_contrast)
+    recorded, reconstruction, residual = contrast_limits(patterns, shared=shared_contrast)
     images: list[DisplayedImage | None] = []
-    all_limits = (raw, reconstruction, residual, reconstruction)
+    all_limits = (recorded, reconstruction, residual, reconstruction)
     for title, values, limits in zip(TITLES, image_values(patterns, decoded), all_limits, strict=True):
         if values is None:
             images.append(None)
@@ -76,24 +76,24 @@ def display(
         scale_name, colormap, unit = scale, "gray", ""
         if title == "residual":
             scale_name, colormap, unit = "linear", "RdBu_r", " σ" if patterns.counts else ""
-        pixels = apply_colormap(normalised(values, limits, scale_name), colormap)
+        pixels = apply_colormap(normalise(values, limits, scale_name), colormap)
         images.append(DisplayedImage(pixels, f"{limits[0]:.3g} to {limits[1]:.3g}{unit}"))
     return images
 
 
 def contrast_limits(patterns: Patterns, *, shared: bool = True) -> tuple[tuple[float, float], ...]:
-    """Contrast limits (low, high) of the first group: raw, reconstruction, residual.
+    """Contrast limits (low, high) of the first group: recorded, reconstruction, residual.
 
     Shared limits are those of the reconstruction, which has less noise. Those of the residual are symmetric, and at
     least three standard deviations for counts.
     """
-    raw, residual = pattern_limits(patterns.raw[0]), patterns.residual
+    recorded, residual = pattern_limits(patterns.recorded[0]), patterns.residual
     if patterns.reconstruction is None or residual is None:
-        return raw, raw, (-1.0, 1.0)
+        return recorded, recorded, (-1.0, 1.0)
     reconstruction, magnitude = pattern_limits(patterns.reconstruction[0]), np.abs(residual[0])
     limit = float(np.nanpercentile(magnitude, 99.5)) if np.isfinite(magnitude).any() else 0.0
     limit = max(limit, _MIN_SIGMA) if patterns.counts else limit or 1.0
-    return reconstruction if shared else raw, reconstruction, (-limit, limit)
+    return reconstruction if shared else recorded, reconstruction, (-limit, limit)
 
 
 def pattern_limits(values: np.ndarray) -> tuple[float, float]:
@@ -106,8 +106,8 @@ def pattern_limits(values: np.ndarray) -> tuple[float, float]:
     return low, high if high > low else low + 1.0
 
 
-def normalised(values: np.ndarray, limits: tuple[float, float], scale: str = "linear") -> np.ndarray:
-    """Values mapped to 0 (lower limit and below) ... 1 (upper limit and above); NaN stays NaN.
+def normalise(values: np.ndarray, limits: tuple[float, float], scale: str = "linear") -> np.ndarray:
+    """Map values to 0 (lower limit and below) ... 1 (upper limit and above); NaN stays NaN.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Raw patterns, reconstructions and residuals at a scan position, or averaged over groups of positions."""
+"""Recorded patterns, reconstructions and residuals at a scan position, or averaged over groups of positions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Patterns:
 
     Parameters
     ----------
-    raw : ndarray, shape (groups, H, W), float32
+    recorded : ndarray, shape (groups, H, W), float32
         Recorded patterns; NaN for groups of which no pattern has been read yet.
     reconstruction : ndarray, shape (groups, H, W), float32, or None
         Reconstructed patterns (0 at excluded detector pixels); None without a model.
@@ -39,7 +39,7 @@ class Patterns:
         Whether the model treats the values as electron counts.
     """
 
-    raw: np.ndarray
+    recorded: np.ndarray
     reconstruction: np.ndarray | None
     n: np.ndarray
     size: np.ndarray
@@ -47,7 +47,7 @@ class Patterns:
 
     @cached_property
     def residual(self) -> np.ndarray | None:
-        """Raw pattern minus reconstruction, shape (groups, H, W); NaN at excluded pixels.
+        """Recorded pattern minus reconstruction, shape (groups, H, W); NaN at excluded pixels.
 
         For counts, in standard deviations of the counting noise of the mean, see `residual`; else in the data's units.
         """
@@ -55,8 +55,8 @@ class Patterns:
             return None
         if self.counts:
             n = np.maximum(self.n, 1)[:, None, None]
-            return residual(n * self.raw.astype(np.float64), n * self.reconstruction)
-        return np.where(self.reconstruction == 0, np.nan, self.raw - self.reconstruction)
+            return residual(n * self.recorded.astype(np.float64), n * self.reconstruction)
+        return np.where(self.reconstruction == 0, np.nan, self.recorded - self.reconstruction)
 
 
 def patterns_at(scan: Scan, position: tuple[int, int], model: LatentModel | None = None) -> Patterns:
@@ -112,35 +112,41 @@ def mean_patterns(scan: Scan, groups: np.ndarray, model: LatentModel | None = No
         model.open_matching_scan(scan, None, None)  # raises
     if model is not None:
         from latentstem.inference.reconstruct_positions import reconstruct_positions  # imports torch
-    member = np.asarray(groups).ravel().astype(np.int64)
+    group_numbers = np.asarray(groups).ravel().astype(np.int64)
     if scan.scan_mask is not None:
-        member = np.where(scan.scan_mask.ravel(), 0, member)
-    size = np.bincount(member, minlength=2)[1:]
-    blocks = [chosen for block in scan.blocks(_BATCH) if len(chosen := block[member[block] > 0])]
-    raw = np.zeros((len(size), *scan.pattern_shape))
-    rec = None if model is None else np.zeros_like(raw)
+        group_numbers = np.where(scan.scan_mask.ravel(), 0, group_numbers)
+    size = np.bincount(group_numbers, minlength=2)[1:]
+    blocks = [members for block in scan.blocks(_BATCH) if len(members := block[group_numbers[block] > 0])]
+    recorded_sums = np.zeros((len(size), *scan.pattern_shape))
+    reconstructed_sums = None if model is None else np.zeros_like(recorded_sums)
     n = np.zeros_like(size)
     order = np.random.default_rng(0).permutation(len(blocks))
     batches = [blocks[i][start : start + _BATCH] for i in order for start in range(0, len(blocks[i]), _BATCH)]
     yielded = -math.inf
     for index, positions in enumerate(batches):
-        number = member[positions] - 1
-        n += np.bincount(number, minlength=len(size))
-        if model is None or rec is None:
-            _add_to_groups(raw, number, scan.read(positions))
+        group_indices = group_numbers[positions] - 1
+        n += np.bincount(group_indices, minlength=len(size))
+        if model is None or reconstructed_sums is None:
+            _add_to_groups(recorded_sums, group_indices, scan.read(positions))
         else:
-            recorded, reconstructed = reconstruct_positions(model.autoencoder, scan, positions)
-            _add_to_groups(raw, number, recorded)
-            _add_to_groups(rec, number, reconstructed)
+            batch_recorded, batch_reconstructed = reconstruct_positions(model.autoencoder, scan, positions)
+            _add_to_groups(recorded_sums, group_indices, batch_recorded)
+            _add_to_groups(reconstructed_sums, group_indices, batch_reconstructed)
         if index < len(batches) - 1 and time.monotonic() < yielded + _YIELD_SECONDS:
             continue
         yielded = time.monotonic()
         counts = model is not None and model.config.reconstruction == "poisson"
-        yield Patterns(_divide(raw, n), None if rec is None else _divide(rec, n), n.copy(), size, counts)
+        yield Patterns(
+            _divide(recorded_sums, n),
+            None if reconstructed_sums is None else _divide(reconstructed_sums, n),
+            n.copy(),
+            size,
+            counts,
+        )
 
 
 def mean_patterns_of_groupings(scan: Scan, groupings: list[np.ndarray]) -> Iterator[Patterns]:
-    """Raw mean patterns of several sets of groups, which may overlap.
+    """Recorded mean patterns of several sets of groups, which may overlap.
 
     Parameters
     ----------
@@ -155,20 +161,20 @@ def mean_patterns_of_groupings(scan: Scan, groupings: list[np.ndarray]) -> Itera
         Groups of all groupings so far.
     """
     empty = np.zeros(0, np.int64)
-    finished = latest = Patterns(np.zeros((0, *scan.pattern_shape), np.float32), None, empty, empty)
+    previous = latest = Patterns(np.zeros((0, *scan.pattern_shape), np.float32), None, empty, empty)
     for groups in groupings:
         for means in mean_patterns(scan, groups):
-            pairs = (finished.raw, means.raw), (finished.n, means.n), (finished.size, means.size)
-            raw, n, size = (np.concatenate(pair) for pair in pairs)
-            latest = Patterns(raw, None, n, size)
+            pairs = (previous.recorded, means.recorded), (previous.n, means.n), (previous.size, means.size)
+            recorded, n, size = (np.concatenate(pair) for pair in pairs)
+            latest = Patterns(recorded, None, n, size)
             yield latest
-        finished = latest
+        previous = latest
 
 
-def _add_to_groups(sums: np.ndarray, number: np.ndarray, patterns: np.ndarray) -> None:
+def _add_to_groups(sums: np.ndarray, group_indices: np.ndarray, patterns: np.ndarray) -> None:
     """Add patterns (n, H, W) to the sums of their groups."""
-    for group in np.unique(number):
-        sums[group] += patterns[number == group].sum(0, dtype=np.float64)
+    for group in np.unique(group_indices):
+        sums[group] += patterns[group_indices == group].sum(0, dtype=np.float64)
 
 
 def _divide(sums: np.ndarray, n: np.ndarray) -> np.ndarray:

@@ -37,7 +37,7 @@ class Session:
     position : (int, int)
         Scan position under the marker: row, column.
     region : ndarray, shape (Ny, Nx), bool, optional
-        Scan positions to average over while the key is held; None for the position under the marker alone.
+        Scan positions to average over while the user holds a key; None if none are drawn.
     selection : ndarray, shape (Ny, Nx), bool, optional
         Scan positions selected in latent space or on the map.
     busy : str

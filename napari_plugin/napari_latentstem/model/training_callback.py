@@ -22,9 +22,8 @@ from .events import Progress, Validated
 __all__ = ["TrainingCallback"]
 
 _REPORT_SECONDS = 0.25  # least time between two reports of progress
-_TRAINED_PER_EMBEDDED = (
-    2  # patterns trained on for each pattern embedded, so that embedding takes some percent of the time
-)
+# patterns trained on for each pattern embedded, so that embedding takes a few percent of the time
+_TRAINED_PER_EMBEDDED = 2
 _MIN_EMBEDDED, _MAX_EMBEDDED = 64, 4096  # scan positions embedded after a validation
 _BATCH = 256
 
@@ -49,7 +48,7 @@ class TrainingCallback(L.Callback):
         on_prepared: Callable[[], None],
     ) -> None:
         self._report, self._stop, self._on_prepared = report, stop, on_prepared
-        self.stepped = False
+        self.has_stepped = False
         self._maps: np.ndarray | None = None
         self._first_step = self._embedded_step = 0
         self._start_time = self._report_time = 0.0
@@ -68,7 +67,7 @@ class TrainingCallback(L.Callback):
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop if requested; report the progress, but at most four times a second."""
-        self.stepped = True
+        self.has_stepped = True
         if self._stop.is_set():
             trainer.should_stop = True
         step, steps, now = trainer.global_step, pl_module.total_steps, time.monotonic()
@@ -76,10 +75,10 @@ class TrainingCallback(L.Callback):
         if now - self._report_time < _REPORT_SECONDS and not is_last:
             return
         self._report_time = now
-        left = (now - self._start_time) / max(1, step - self._first_step) * (steps - step)
+        seconds_left = (now - self._start_time) / max(1, step - self._first_step) * (steps - step)
         limits = [callback for callback in trainer.callbacks if isinstance(callback, TimeLimit)]
-        left = min([left, *(limit.time_remaining() or 0.0 for limit in limits)])
-        self._report(Progress(step, steps, max(0.0, left), float(outputs["loss"])))
+        seconds_left = min([seconds_left, *(limit.time_remaining() or 0.0 for limit in limits)])
+        self._report(Progress(step, steps, max(0.0, seconds_left), float(outputs["loss"])))
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Embed part of the scan with the weights that were validated."""
@@ -116,14 +115,14 @@ def _coarse_latent_maps(
         positions = (rows[:, None] * nx + columns).ravel()
     latents = np.full((len(positions), autoencoder.network.latent_dim), np.nan, np.float32)
     included = np.flatnonzero(~excluded.ravel()[positions])
-    for part in np.array_split(included, ceil(len(included) / _BATCH) or 1):
-        if len(part):
-            chosen = positions[part]
+    for indices in np.array_split(included, ceil(len(included) / _BATCH) or 1):
+        if len(indices):
+            batch_positions = positions[indices]
             batch = PatternBatch(
-                patterns_to_tensor(scan.read(chosen)).to(device),
-                ScoreBatch(*(values.to(device) for values in scores(chosen))),
+                patterns_to_tensor(scan.read(batch_positions)).to(device),
+                ScoreBatch(*(values.to(device) for values in scores(batch_positions))),
             )
-            latents[part] = autoencoder.encode_batch(batch).float().cpu().numpy()
+            latents[indices] = autoencoder.encode_batch(batch).float().cpu().numpy()
     if step > 1:
         coarse = latents.reshape(len(rows), len(columns), -1)
         maps = np.repeat(np.repeat(coarse, step, 0), step, 1)[:ny, :nx]

@@ -100,7 +100,7 @@ def embed_events(scan: Scan, model: LatentModel, stop: threading.Event) -> Itera
     except Interrupted:
         yield Stopped(None)
     except Exception as error:
-        yield Failed(_logged(error))
+        yield Failed(_log_error(error))
 
 
 def import_training() -> None:
@@ -128,10 +128,10 @@ def _train(events: SimpleQueue[Event], *run: Any) -> None:
     except Interrupted:
         events.put(Stopped(None))
     except BaseException as error:
-        events.put(Failed(_logged(error)))
+        events.put(Failed(_log_error(error)))
 
 
-def _logged(error: BaseException) -> BaseException:
+def _log_error(error: BaseException) -> BaseException:
     """Log an error, and release the network and the patterns that its frames refer to."""
     log.info("Work on a scan failed.", exc_info=error)
     traceback.clear_frames(error.__traceback__)
@@ -179,5 +179,5 @@ def _run(
         events.put(Comparing())
         model.evidence = run_until_stopped(lambda: evidence(model, scan), stop)
     if stop.is_set():
-        return Stopped(model if callback.stepped else None)
+        return Stopped(model if callback.has_stepped else None)
     return Finished(model)

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QScrollArea, QWidget
 
 from latentstem.scan.scale_bar import pixel_aspect, scale_bar
 
-from ..model.pattern_display import apply_colormap, normalised, pattern_limits
+from ..model.pattern_display import apply_colormap, normalise, pattern_limits
 from ..model.patterns import Patterns
 from .picture import Picture
 
@@ -40,7 +40,7 @@ class ClusterMeanPatterns(QScrollArea):
         self._create_pictures(0)
 
     def show_means(self, means: Patterns, scan: Scan, titles: list[str], frames: np.ndarray) -> None:
-        """Show raw mean patterns.
+        """Show recorded mean patterns.
 
         Parameters
         ----------
@@ -60,7 +60,7 @@ class ClusterMeanPatterns(QScrollArea):
             picture.title = titles[n]
             red, green, blue = (int(value) for value in frames[n])
             picture.frame = red, green, blue
-            brightness = normalised(means.raw[n], pattern_limits(means.raw[n]), "square root")
+            brightness = normalise(means.recorded[n], pattern_limits(means.recorded[n]), "square root")
             caption = f"{means.n[n]:,} patterns"
             pixels = apply_colormap(brightness, "gray")
             picture.show_pixels(pixels, caption, pixel_aspect(y, x), scale_bar(x))

@@ -46,13 +46,13 @@ class Job(QObject):
         self._sessions = sessions_of(viewer)
         self._worker = LatestTaskWorker(self, self._on_error)
         self._stop = self._cancel = threading.Event()
-        self._on_quit = on_quit = [self._stop]  # events that end the running job
+        self._stop_events = stop_events = [self._stop]  # events that end the running job
         self.session: Session | None = None
         self._sessions.removed.connect(self._on_removed)
         self._application().aboutToQuit.connect(self._abandon)
 
         def abandon(*_: Any) -> None:  # no method, because this object is destroyed before the window
-            for event in on_quit:
+            for event in stop_events:
                 event.set()
 
         self._sessions.viewer.window._qt_window.destroyed.connect(abandon)
@@ -121,7 +121,7 @@ class Job(QObject):
         return QApplication.instance()
 
     def _begin(self, session: Session, busy: str) -> tuple[threading.Event, threading.Event]:
-        self._on_quit[:] = self._stop, self._cancel = threading.Event(), threading.Event()
+        self._stop_events[:] = self._stop, self._cancel = threading.Event(), threading.Event()
         self.session, session.busy, session.message = session, busy, ""
         return self._stop, self._cancel
 

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem
 from latentstem.inference.latent_importance import by_decoding, by_variance
 
 from ..model.map_contrast import robust_limits
-from ..model.pattern_display import apply_colormap, normalised
+from ..model.pattern_display import apply_colormap, normalise
 from .picture import to_qimage
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LatentMapList", "latent_importance"]
 
-_THUMBNAIL = 64  # pixels
+_THUMBNAIL = 64  # pixels of its longer side
 
 
 def latent_importance(model: LatentModel | None, embedding: Embedding) -> Iterator[tuple[np.ndarray, str]]:
@@ -69,7 +69,7 @@ class LatentMapList(QListWidget):
 def _thumbnail(image: np.ndarray) -> QIcon:
     step = max(1, -(-max(image.shape) // (2 * _THUMBNAIL)))
     image = image[::step, ::step]
-    colours = to_qimage(apply_colormap(normalised(image, robust_limits(image)), "viridis"))
+    colours = to_qimage(apply_colormap(normalise(image, robust_limits(image)), "viridis"))
     pixmap = QPixmap.fromImage(colours).scaled(
         _THUMBNAIL, _THUMBNAIL, Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.FastTransformation
     )

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QSpinBox, QWidget
 
 from ..layers.cluster_layers import compile_labels
 from ..model.latent_scatter import STYLES, draw_scatter
-from ..model.latent_space import PROJECTIONS, ProjectedLatents, inside, view_limits
+from ..model.latent_space import PROJECTIONS, ProjectedLatents, in_polygon, view_limits
 from ..model.session import Session
 from .building_blocks import combo_box, horizontal, vertical
 from .latent_scatter_view import LatentScatterView
@@ -171,7 +171,7 @@ class LatentScatterPanel(QWidget):
         def task() -> Iterator[np.ndarray]:
             compile_labels()
             selection = np.zeros(session.scan.n_positions, bool)
-            selection[latents.positions[inside(latents.projection.xy, polygon)]] = True
+            selection[latents.positions[in_polygon(latents.projection.xy, polygon)]] = True
             selection = selection.reshape(session.scan.scan_shape)
             yield selection if previous is None else selection | previous
 

@@ -8,6 +8,8 @@ import numpy as np
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QScrollArea, QSlider, QWidget
 
+from latentstem.report.examples import unsmoothed_latents
+
 from .building_blocks import horizontal, push_button, vertical
 
 if TYPE_CHECKING:
@@ -53,8 +55,7 @@ class LatentSliders(QWidget):
         """Create sliders for a model and its latents of a scan; none if one is missing or they do not match."""
         maps = None
         if model is not None and embedding is not None and model.config.latent_dim == embedding.latent_dim:
-            # patterns are reconstructed from latents that are not smoothed
-            maps = embedding.maps if embedding.unsmoothed is None else embedding.unsmoothed
+            maps = unsmoothed_latents(embedding)
         latents = np.empty((0, 0)) if maps is None else maps.reshape(-1, maps.shape[-1])
         latents = latents[:: max(1, len(latents) // _SAMPLED_POSITIONS)]
         latents = latents[np.isfinite(latents).all(1)]

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QGridLayout, QSpinBox
 from ..layers.cluster_layers import compile_labels, show_clusters, show_positions, show_selection
 from ..layers.scan_layers import kind_of, layer_of
 from ..model.clustering import CLUSTERINGS, cluster
-from ..model.latent_scatter import SELECTED, cluster_colours
+from ..model.latent_scatter import SELECTED_COLOUR, cluster_colours
 from ..model.latent_space import latent_table
 from ..model.patterns import mean_patterns_of_groupings
 from ..model.session import Session
@@ -155,7 +155,7 @@ class LatentSpaceWidget(ScanDock):
             return
         scan, n_selected = session.scan, int(selection is not None)
         groupings = [groups for groups in (selection, labels if n_clusters else None) if groups is not None]
-        frames = np.concatenate([np.array([SELECTED])[:n_selected], cluster_colours(n_clusters)[1:]])
+        frames = np.concatenate([np.array([SELECTED_COLOUR])[:n_selected], cluster_colours(n_clusters)[1:]])
         self._mean_clusters = [0] * n_selected + list(range(1, n_clusters + 1))
         titles = [f"cluster {n}" if n else "selection" for n in self._mean_clusters]
         self._mean_worker.submit(

@@ -92,7 +92,7 @@ class MapsWidget(ScanDock):
         rgb.addWidget(self.show_composite, 2, 0, 1, 3)
         save_box.setLayout(horizontal(self.save_latents, self.save_patterns))
         vertical(self, top, self.maps_box, rgb_box, save_box, self.message, stretch=self.maps_box)
-        self._need_latents = (self.maps_box, rgb_box, self.save_latents)
+        self._latent_widgets = (self.maps_box, rgb_box, self.save_latents)
 
     def stop(self) -> None:
         """Stop all tasks, and disconnect from the viewer."""
@@ -112,7 +112,7 @@ class MapsWidget(ScanDock):
     def _enable(self, *_: Any) -> None:
         session = self._session
         self.image.setEnabled(session is not None)
-        for widget in self._need_latents:
+        for widget in self._latent_widgets:
             widget.setEnabled(session is not None and session.embedding is not None)
         self.save_patterns.setEnabled(session is not None and session.model is not None)
 

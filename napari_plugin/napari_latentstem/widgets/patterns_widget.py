@@ -38,7 +38,7 @@ _WIDE = 2.0  # width over height of the dock above which the images are in one r
 
 
 class PatternsWidget(ScanDock):
-    """Raw pattern, reconstruction, residual, and the pattern decoded from the sliders' latents; see `Dock`."""
+    """Recorded pattern, reconstruction, residual, and the pattern decoded from the sliders' latents; see `Dock`."""
 
     def _build(self) -> None:
         self._averaging = False
@@ -54,12 +54,14 @@ class PatternsWidget(ScanDock):
         self.scale = combo_box(SCALES, "Brightness as a function of intensity")
         self.scale.setCurrentText("square root")
         self.pictures[2].setToolTip(
-            "Raw pattern minus reconstruction: for counts, divided by the square root of the reconstruction, that is\n"
+            "Recorded pattern minus reconstruction: for counts, divided by the square root of the reconstruction, that is\n"
             "in standard deviations of the counting noise (σ); else in the data's own units."
         )
         self.scale.currentTextChanged.connect(self._draw)
         self.shared_contrast = QCheckBox("shared contrast")
-        self.shared_contrast.setToolTip("Show the raw pattern with the contrast limits of its reconstruction")
+        self.shared_contrast.setToolTip(
+            "Show the recorded pattern with the contrast limits of its reconstruction"
+        )
         self.shared_contrast.setChecked(True)
         self.shared_contrast.toggled.connect(self._draw)
         self.draw_region = push_button(
@@ -78,7 +80,7 @@ class PatternsWidget(ScanDock):
         self._grid.setSpacing(6)
         for picture in self.pictures:
             picture.hovered.connect(lambda row, column, p=picture: self._describe_pixel(p, row, column))
-            picture.left.connect(self._describe_position)
+            picture.unhovered.connect(self._describe_position)
         first, second = (
             horizontal(self.scale, self.shared_contrast),
             horizontal(self.draw_region, self.average),
@@ -141,7 +143,7 @@ class PatternsWidget(ScanDock):
             self._draw()
             return
         scan, model, position, region = session.scan, session.model, session.position, session.region
-        averaging, look = self._averaging, (self.scale.currentText(), self.shared_contrast.isChecked())
+        averaging, contrast = self._averaging, (self.scale.currentText(), self.shared_contrast.isChecked())
         if averaging and (region is None or not region.any()):
             self.message.setText(
                 "There is no region to average over: draw one on the map first (Draw region)."
@@ -154,7 +156,7 @@ class PatternsWidget(ScanDock):
             else:
                 results = iter([patterns_at(scan, position, model)])
             for patterns in results:
-                yield patterns, display(patterns, None, *look)
+                yield patterns, display(patterns, None, *contrast)
 
         self._pattern_worker.submit(task, self._show_patterns)
 

@@ -23,7 +23,8 @@ def to_qimage(pixels: np.ndarray) -> QImage:
 class Picture(QWidget):
     """Shows an image as large as possible, not interpolated, with title, scale bar and caption.
 
-    ``hovered`` is emitted with the row and column under the mouse, ``left`` when the mouse leaves the image, and ``clicked``.
+    ``hovered`` is emitted with the row and column under the mouse, ``unhovered`` when the mouse
+    leaves the image, and ``clicked`` at a click.
 
     Parameters
     ----------
@@ -32,7 +33,7 @@ class Picture(QWidget):
     """
 
     hovered = Signal(int, int)
-    left = Signal()
+    unhovered = Signal()
     clicked = Signal()
 
     def __init__(self, title: str = "") -> None:
@@ -117,10 +118,10 @@ class Picture(QWidget):
         painter.fillRect(QRectF(box.left() + 5, box.bottom() - 7, length, 3), QColor("white"))
 
     def mouseMoveEvent(self, event: Any) -> None:
-        """Emit `hovered`, or `left` outside the image."""
+        """Emit `hovered`, or `unhovered` outside the image."""
         area, mouse = self.area(), event.position()
         if self._image is None or not area.contains(mouse):
-            self.left.emit()
+            self.unhovered.emit()
             return
         rows, columns = self._image.height(), self._image.width()
         row = int((mouse.y() - area.top()) / area.height() * rows)
@@ -132,5 +133,5 @@ class Picture(QWidget):
         self.clicked.emit()
 
     def leaveEvent(self, event: Any) -> None:
-        """Emit `left`."""
-        self.left.emit()
+        """Emit `unhovered`."""
+        self.unhovered.emit()

@@ -36,25 +36,25 @@ def embed(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the latent maps of a scan."""
-    written: list[Path] = []
-    with friendly_errors(interrupted=lambda: _written_files_message(written)):
+    written_paths: list[Path] = []
+    with friendly_errors(interrupted=lambda: _written_files_message(written_paths)):
         from ..hosts.latent_files import save_latents
         from ..inference.cluster import connect_scheduler
         from ..io.output_files import latent_suffixes
 
-        opened = open_data(data, scan, scan_mask)
+        input_scan = open_data(data, scan, scan_mask)
         inputs = [*data, model, *(scan_mask or ())]
-        outputs = _output_paths(opened, output, latent_suffixes(), overwrite, inputs)
+        outputs = _output_paths(input_scan, output, latent_suffixes(), overwrite, inputs)
 
         from ..inference.model import load
 
-        loaded = load(model)
+        latent_model = load(model)
         with connect_scheduler(scheduler) as client:
             for path, single_scan in outputs:
-                embedding = loaded.embed(single_scan, smooth=smooth, client=client, progress=True)
+                embedding = latent_model.embed(single_scan, smooth=smooth, client=client, progress=True)
                 save_latents(embedding, path)
-                written.append(path)
-                latents, positions = embedding.latent_dim, _times(single_scan.scan_shape)
+                written_paths.append(path)
+                latents, positions = embedding.latent_dim, _format_shape(single_scan.scan_shape)
                 typer.echo(f"{path}: {latents} latents at {positions} scan positions")
 
 
@@ -68,23 +68,28 @@ def reconstruct(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the denoised diffraction patterns of a scan, block by block."""
-    written: list[Path] = []
-    with friendly_errors(interrupted=lambda: _written_files_message(written)):
+    written_paths: list[Path] = []
+    with friendly_errors(interrupted=lambda: _written_files_message(written_paths)):
         from ..inference.cluster import connect_scheduler
         from ..io.output_files import pattern_suffixes
 
-        opened = open_data(data, scan, scan_mask)
+        input_scan = open_data(data, scan, scan_mask)
         inputs = [*data, model, *(scan_mask or ())]
-        outputs = _output_paths(opened, output, pattern_suffixes(), overwrite, inputs)
+        outputs = _output_paths(input_scan, output, pattern_suffixes(), overwrite, inputs)
 
         from ..inference.model import load
 
-        loaded = load(model)
+        latent_model = load(model)
         with connect_scheduler(scheduler) as client:
             for path, single_scan in outputs:
-                loaded.reconstruct(single_scan, out=path, overwrite=overwrite, client=client, progress=True)
-                written.append(path)
-                patterns, pixels = _times(single_scan.scan_shape), _times(single_scan.pattern_shape)
+                latent_model.reconstruct(
+                    single_scan, out=path, overwrite=overwrite, client=client, progress=True
+                )
+                written_paths.append(path)
+                patterns, pixels = (
+                    _format_shape(single_scan.scan_shape),
+                    _format_shape(single_scan.pattern_shape),
+                )
                 typer.echo(f"{path}: {patterns} patterns of {pixels} pixels")
 
 
@@ -106,11 +111,11 @@ def _output_paths(
     return outputs
 
 
-def _written_files_message(written: list[Path]) -> str:
-    if not written:
+def _written_files_message(written_paths: list[Path]) -> str:
+    if not written_paths:
         return "Nothing was written."
-    return f"Written completely: {', '.join(map(str, written))}. The rest was not written."
+    return f"Written completely: {', '.join(map(str, written_paths))}. The rest was not written."
 
 
-def _times(shape: tuple[int, int]) -> str:
+def _format_shape(shape: tuple[int, int]) -> str:
     return f"{shape[0]} x {shape[1]}"

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SCAN", "TRAINING", "find_grains", "run_demo"]
 
-#: what is simulated: 64 x 64 positions of 64 x 64 pixels, 500 electrons a pattern
+#: arguments of the simulation: 64 x 64 positions of 64 x 64 pixels, 500 electrons per pattern
 SCAN: dict[str, Any] = {"scan_shape": (64, 64), "pattern_shape": (64, 64), "dose": 500.0, "n_grains": 12}
-#: about a minute on two idle cores
+#: arguments of the training, which takes about a minute on two idle cores
 TRAINING: dict[str, Any] = {"latent_dim": 16}
 
 
@@ -39,7 +39,7 @@ def run_demo(
     progress : bool
         Show a progress bar and the summary.
     report : callable
-        Called with a message if there are results of an earlier run.
+        Prints a message; called if there are results of an earlier run.
 
     Returns
     -------
@@ -53,16 +53,16 @@ def run_demo(
     scan = as_scan(simulated)
     folder.mkdir(parents=True, exist_ok=True)
     with keep_earlier_results(folder, (*RESULT_FILES, "scan.npz"), report):
-        _save(simulated, folder / "scan.npz")
+        _save_scan(simulated, folder / "scan.npz")
         model = train_autoencoder(scan, output_dir=folder, progress=progress, seed=seed, **TRAINING)
     agreement = []
 
-    def grains(embedding: Embedding) -> dict[str, np.ndarray]:
+    def grain_maps(embedding: Embedding) -> dict[str, np.ndarray]:
         labels, index = find_grains(embedding, simulated.truth["grain"])
         agreement.append(index)
         return {"true grains": simulated.truth["grain"], "found in the latents": labels}
 
-    write_results(model, scan, folder, expectation=simulated.expectation, labels=grains)
+    write_results(model, scan, folder, noise_free=simulated.expectation, labels=grain_maps)
     write_page(
         folder / "report.html",
         "demo.html",
@@ -101,15 +101,19 @@ def find_grains(embedding: Embedding, truth: np.ndarray) -> tuple[np.ndarray, fl
     # not standardised: distances between latents are those between patterns
     latents = embedding.maps.reshape(-1, embedding.latent_dim)
     labels = HDBSCAN(min_cluster_size=20, copy=True).fit_predict(latents.astype(np.float64))
-    number, found = {}, labels >= 0
-    if found.any():
-        overlap = contingency_matrix(truth.ravel()[found], labels[found])
-        true_number, found_number = linear_sum_assignment(-overlap)
-        number = dict(zip(found_number, np.unique(truth.ravel()[found])[true_number], strict=True))
-    named = [-1 if label < 0 else number.get(label, int(truth.max()) + 1 + label) for label in labels]
-    return np.array(named).reshape(truth.shape), float(adjusted_rand_score(truth.ravel(), labels))
+    number_by_cluster, in_cluster = {}, labels >= 0
+    if in_cluster.any():
+        overlap = contingency_matrix(truth.ravel()[in_cluster], labels[in_cluster])
+        grain_number, cluster_number = linear_sum_assignment(-overlap)
+        number_by_cluster = dict(
+            zip(cluster_number, np.unique(truth.ravel()[in_cluster])[grain_number], strict=True)
+        )
+    numbers = [
+        -1 if label < 0 else number_by_cluster.get(label, int(truth.max()) + 1 + label) for label in labels
+    ]
+    return np.array(numbers).reshape(truth.shape), float(adjusted_rand_score(truth.ravel(), labels))
 
 
-def _save(simulated: SimulatedScan, path: Path) -> None:
-    """Counts and truth as a file that `latentstem train --data` reads too."""
+def _save_scan(simulated: SimulatedScan, path: Path) -> None:
+    """Write counts and truth to a file that `latentstem train --data` reads, too."""
     np.savez_compressed(path, counts=simulated.counts, **{f"true_{k}": v for k, v in simulated.truth.items()})

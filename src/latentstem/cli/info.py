@@ -22,7 +22,7 @@ def show_data(scan: Scan) -> None:
     from ..scan.quality import measure_quality
 
     quality = measure_quality(scan)
-    facts = {
+    properties = {
         "file": scan.metadata.get("path", scan.name),
         "scan": _describe_scan_shape(scan.signature()),
         "patterns": "{} x {} pixels".format(*scan.pattern_shape),
@@ -31,18 +31,18 @@ def show_data(scan: Scan) -> None:
         "size": format_bytes(scan.nbytes),
     }
     console = Console()
-    console.print(_key_value_table("Data", facts))
+    console.print(_key_value_table("Data", properties))
     console.print(_axes_table(scan.axes))
     for line in quality.lines():
         console.print(_text(line), soft_wrap=True)
 
 
 def show_model(path: Path) -> None:
-    """Configuration, preprocessing, training scan, versions and last figures of a checkpoint."""
+    """Configuration, preprocessing, training scan, last values of the history, and versions of a checkpoint."""
     from ..inference.model import load
 
     model = load(path)
-    about, scan = model.describe(), model.scan_signature
+    description, scan = model.describe(), model.scan_signature
     trained_on = {
         "name": scan.get("name"),
         "scan": _describe_scan_shape(scan),
@@ -50,15 +50,15 @@ def show_model(path: Path) -> None:
         "dtype": scan.get("dtype"),
     }
     console = Console()
-    console.print(_key_value_table("Model", {"file": path, "format version": about["format_version"]}))
-    console.print(_key_value_table("Configuration", about["config"]))
-    console.print(_key_value_table("Preprocessing", about["preprocessing"]))
+    console.print(_key_value_table("Model", {"file": path, "format version": description["format_version"]}))
+    console.print(_key_value_table("Configuration", description["config"]))
+    console.print(_key_value_table("Preprocessing", description["preprocessing"]))
     console.print(_key_value_table("Trained on", trained_on))
     console.print(_axes_table(Axis(**axis) for axis in scan.get("axes", ())))
     console.print(
         _key_value_table("Last values", {name: f"{v[-1]:.5g}" for name, v in model.history.items() if v})
     )
-    console.print(_key_value_table("Versions", about["versions"]))
+    console.print(_key_value_table("Versions", description["versions"]))
 
 
 def _describe_scan_shape(signature: dict[str, Any]) -> str:

@@ -24,8 +24,8 @@ for _command in (train, embed, reconstruct, report, info, demo):
     app.command()(_command)
 
 
-def _show_version(requested: bool) -> None:
-    if requested:
+def _show_version(version: bool) -> None:
+    if version:
         typer.echo(f"latentstem {__version__}")
         raise typer.Exit
 

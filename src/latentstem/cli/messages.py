@@ -13,7 +13,7 @@ from ..errors import ArgumentText, LatentSTEMError
 
 __all__ = ["echo_stderr", "escape_control_characters", "friendly_errors"]
 
-#: options that are not called as the argument
+#: options whose names differ from those of the arguments
 _OPTIONS = {"init_from": "--checkpoint", "resume_from": "--resume", "scan_shape": "--scan"}
 
 
@@ -34,10 +34,10 @@ def friendly_errors(interrupted: Callable[[], str] = lambda: "Nothing was writte
     Parameters
     ----------
     interrupted : callable
-        Describes what is kept if the user stops the command.
+        Gives the message about the files that are there when the user stops the command.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of libraries, for their developers
+        warnings.simplefilter("ignore", FutureWarning)  # meant for the developers of libraries
         warnings.showwarning = lambda message, *_, **__: echo_stderr(f"warning: {message}")
         try:
             yield

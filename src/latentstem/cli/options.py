@@ -20,7 +20,7 @@ _ANNOTATIONS: dict[str, Any] = {"latent_dim": str, "split_counts": Literal["auto
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command one option for each field of `TrainingConfig`, in place of its ``**keywords``.
 
-    Options not given are None, so that presets and checkpoints supply their values.
+    Options that the user does not give are None, so that presets and checkpoints supply their values.
     """
     signature = inspect.signature(command, eval_str=True)
     parameters = [
@@ -31,10 +31,10 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def explicit_options(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given, as values of the fields of `TrainingConfig`."""
-    words: dict[Any, Any] = {"true": True, "false": False}
+    """The options that the user gave, as values of the fields of `TrainingConfig`."""
+    booleans: dict[Any, Any] = {"true": True, "false": False}
     return {
-        name: int(value) if name == "latent_dim" and value.isdecimal() else words.get(value, value)
+        name: int(value) if name == "latent_dim" and value.isdecimal() else booleans.get(value, value)
         for name, value in options.items()
         if value is not None
     }

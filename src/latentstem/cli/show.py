@@ -29,7 +29,7 @@ def report(
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write an HTML report: comparison with PCA and NMF, and changes of virtual images.
+    """Write an HTML report: comparison with PCA and NMF, virtual images of recorded and reconstructed patterns.
 
     Give the scan mask of training, if there was one.
     """
@@ -37,12 +37,12 @@ def report(
         from ..io.output_files import check_output
 
         check_output(output, {".html": "html"}, overwrite, [*data, path, *(scan_mask or ())])
-        opened = open_data(data, scan, scan_mask)
+        input_scan = open_data(data, scan, scan_mask)
 
         from ..inference.model import load
 
-        make_report(load(path), opened, output, seed_agreement)
-        _invite_to_open(output)
+        make_report(load(path), input_scan, output, seed_agreement)
+        _print_address(output)
 
 
 def info(
@@ -50,7 +50,7 @@ def info(
 ) -> None:
     """Show what is in a data file or a checkpoint.
 
-    Of data: shape, range, axes, quality. Of a checkpoint: configuration, training scan, last figures.
+    Of data: shape, range, axes, quality. Of a checkpoint: configuration, training scan, last values of the history.
     """
     with friendly_errors():
         from .info import show_data, show_model
@@ -75,7 +75,7 @@ def demo(
         agreement = run_demo(output_dir, seed=seed, report=echo_stderr)
         typer.echo(f"Clusters of latents against true grains: adjusted Rand index {agreement:.3f}")
         list_results(output_dir)
-        _invite_to_open(output_dir / "report.html")
+        _print_address(output_dir / "report.html")
 
 
 def make_report(model: LatentModel, scan: Scan, path: Path, seed_agreement: bool = False) -> None:
@@ -97,5 +97,5 @@ def list_results(folder: Path) -> None:
             typer.echo(f"  {name:<20} {description.format(folder=folder)}")
 
 
-def _invite_to_open(page: Path) -> None:
+def _print_address(page: Path) -> None:
     typer.echo(f"Open {page.resolve().as_uri()} in a browser.")

@@ -51,9 +51,9 @@ def train(
 
     Writes model, latent maps, pictures and a summary to a folder.
     """
-    last = output_dir / "checkpoints" / "last.ckpt"
-    with friendly_errors(interrupted=lambda: _resume_hint(last)):
-        opened = open_data(data, scan, scan_mask, pattern_mask)
+    last_checkpoint = output_dir / "checkpoints" / "last.ckpt"
+    with friendly_errors(interrupted=lambda: _resume_hint(last_checkpoint)):
+        input_scan = open_data(data, scan, scan_mask, pattern_mask)
 
         from ..functions import train_autoencoder
         from ..report.output_folder import RESULT_FILES, write_results
@@ -61,45 +61,47 @@ def train(
         from ..util.folders import is_inside, keep_earlier_results
         from ..util.whole_file import require_writable_folder
 
-        requested = explicit_options(training_arguments)
-        config = TrainingConfig.from_arguments(preset, **requested)
-        if not is_rank_zero(config):  # launched as another rank
+        explicit_arguments = explicit_options(training_arguments)
+        config = TrainingConfig.from_arguments(preset, **explicit_arguments)
+        if not is_rank_zero(config):  # started as a rank other than 0
             with contextlib.suppress(KeyboardInterrupt, SystemExit):  # rank 0 reports the error
-                train_autoencoder(opened, preset=preset, output_dir=output_dir, progress=False, **requested)
+                train_autoencoder(
+                    input_scan, preset=preset, output_dir=output_dir, progress=False, **explicit_arguments
+                )
             return
         require_writable_folder(output_dir)
-        continued = resume is not None and is_inside(resume, output_dir)
+        resumes_in_place = resume is not None and is_inside(resume, output_dir)
         with keep_earlier_results(
-            output_dir, () if continued else tuple(RESULT_FILES), echo_stderr
-        ) as earlier:
+            output_dir, () if resumes_in_place else tuple(RESULT_FILES), echo_stderr
+        ) as earlier_folder:
             model = train_autoencoder(
-                opened,
+                input_scan,
                 preset=preset,
                 output_dir=output_dir,
                 cache_dir=cache_dir,
-                init_from=_moved_checkpoint(checkpoint, output_dir, earlier),
-                resume_from=_moved_checkpoint(resume, output_dir, earlier),
-                **requested,
+                init_from=_moved_checkpoint(checkpoint, output_dir, earlier_folder),
+                resume_from=_moved_checkpoint(resume, output_dir, earlier_folder),
+                **explicit_arguments,
             )
             if baselines:
-                make_report(model, opened, output_dir / "report.html")
-            write_results(model, opened, output_dir)
+                make_report(model, input_scan, output_dir / "report.html")
+            write_results(model, input_scan, output_dir)
         list_results(output_dir)
 
 
-def _moved_checkpoint(path: Path | None, folder: Path, earlier: Path | None) -> Path | None:
-    """Present path of a checkpoint that may have been among the earlier results in the output folder."""
+def _moved_checkpoint(path: Path | None, folder: Path, earlier_folder: Path | None) -> Path | None:
+    """Path of a checkpoint now: it has been moved if it was among the earlier results in the output folder."""
     from ..util.folders import is_inside
 
-    if path is None or earlier is None or path.exists() or not is_inside(path, folder):
+    if path is None or earlier_folder is None or path.exists() or not is_inside(path, folder):
         return path
-    return earlier / path.resolve().relative_to(folder.resolve())
+    return earlier_folder / path.resolve().relative_to(folder.resolve())
 
 
-def _resume_hint(last: Path) -> str:
-    if not last.exists():
+def _resume_hint(last_checkpoint: Path) -> str:
+    if not last_checkpoint.exists():
         return "Nothing was written yet."
     return (
         "Progress up to the last two minutes is saved. "
-        f"To continue, run the same command with --resume {last}."
+        f"To continue, run the same command with --resume {last_checkpoint}."
     )

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["compare_with_baselines"]
 
-_MAX_ERROR_RATIO = 0.8  # error relative to the best baseline above which the verdict is "use the baseline"
-_MAX_FIT_PATTERNS, _MAX_SCORE_PATTERNS = 4096, 2048
-_MAX_VALUES = 2**27  # detector values
+_MAX_ERROR_RATIO = 0.8  # of the errors of model and best baseline; above it the verdict is "use the baseline"
+_MAX_FIT_PATTERNS, _MAX_SCORED_PATTERNS = 4096, 2048
+_MAX_VALUES = 2**27  # detector values in memory
 _PATTERNS_PER_BATCH = 256
 
 _Fits = dict[str, tuple[Callable[[int], Decomposition], list[int]]]
@@ -75,7 +75,7 @@ def compare_with_baselines(model: LatentModel, scan: Scan, counts: bool) -> dict
     if not same_scan:
         held_out = np.sort(np.concatenate([training, held_out]))
     pixels = _UsedPixels(model.autoencoder)
-    n_scored = min(_MAX_SCORE_PATTERNS, _MAX_VALUES // 4 // pixels.count)
+    n_scored = min(_MAX_SCORED_PATTERNS, _MAX_VALUES // 4 // pixels.count)
     held_out = _random_sample(held_out, n_scored, rng)
     training_sample = _random_sample(training, n_scored // 2, rng)
     fit_positions = _random_sample(training, min(_MAX_FIT_PATTERNS, _MAX_VALUES // pixels.count), rng)
@@ -87,7 +87,7 @@ def compare_with_baselines(model: LatentModel, scan: Scan, counts: bool) -> dict
     scores = ScanScores.measure(scan, pixels.autoencoder.principal_components, pixels.detector)
 
     def predict(fit: Decomposition | None, patterns: _ThinnedPatterns, n: int) -> np.ndarray:
-        """Prediction of a baseline, or of the model, for the target."""
+        """Prediction of the target by a fitted baseline, or by the model (None)."""
         predicted = patterns.reconstruction if fit is None else fit.reconstruct(patterns.input, n)
         return predicted if variance is not None else clip(predicted, patterns.target, mean_pattern)
 
@@ -97,10 +97,10 @@ def compare_with_baselines(model: LatentModel, scan: Scan, counts: bool) -> dict
     predicted = {("autoencoder", size): predict(None, patterns, size)}
     by_components: dict[str, dict[int, float]] = {}
     for name, (fit, sizes) in fits.items():
-        tried = {n: predict(fit(n), patterns, n) for n in sizes}
-        by_components[name] = {n: _mean_loss(tried[n], patterns.target, variance) for n in sizes}
+        predictions = {n: predict(fit(n), patterns, n) for n in sizes}
+        by_components[name] = {n: _mean_loss(predictions[n], patterns.target, variance) for n in sizes}
         for n in (_best_size(by_components[name]), min(size, sizes[-1])):
-            predicted[name, n] = tried[n]
+            predicted[name, n] = predictions[n]
     baseline = min(by_components, key=lambda name: min(by_components[name].values()))
     model_key, baseline_key = ("autoencoder", size), (baseline, _best_size(by_components[baseline]))
     noise = variance
@@ -124,10 +124,11 @@ def compare_with_baselines(model: LatentModel, scan: Scan, counts: bool) -> dict
             "same_size": means(name, min(size, sizes[-1])),
             "by_components": by_components[name],
         }
-    trained = _thin(scan, training_sample, pixels, scores, variance, rng)
+    training_patterns = _thin(scan, training_sample, pixels, scores, variance, rng)
     best_fit = fits[baseline][0](baseline_key[1])
-    difference = [
-        loss(predict(fit, trained, baseline_key[1]), trained.target, variance) for fit in (None, best_fit)
+    training_losses = [
+        loss(predict(fit, training_patterns, baseline_key[1]), training_patterns.target, variance)
+        for fit in (None, best_fit)
     ]
     result = {
         "kind": "counts" if counts else "values",
@@ -139,7 +140,7 @@ def compare_with_baselines(model: LatentModel, scan: Scan, counts: bool) -> dict
         "difference": mean_and_error(losses[model_key] - losses[baseline_key], blocks),
         "error_ratio": ratio_and_error(errors[model_key], errors[baseline_key], blocks),
         "trained_on": mean_and_error(
-            difference[0] - difference[1], block_numbers(scan.scan_shape).ravel()[training_sample]
+            training_losses[0] - training_losses[1], block_numbers(scan.scan_shape).ravel()[training_sample]
         ),
     }
     return {**result, **_verdict(result)}
@@ -206,7 +207,7 @@ def _held_out_blocks(scan_shape: tuple[int, int], positions: np.ndarray, same_sc
 def _fit_baselines(patterns: np.ndarray, counts: bool, size: int) -> _Fits:
     """By name: a function that fits the decomposition, and the numbers of components to try."""
     largest = min(patterns.shape) - 1
-    svd_sizes, nmf_sizes = (sorted({min(n, largest) for n in (*tried, size)}) for tried in (SIZES, NMF_SIZES))
+    svd_sizes, nmf_sizes = (sorted({min(n, largest) for n in (*sizes, size)}) for sizes in (SIZES, NMF_SIZES))
     fits: _Fits = {}
     for poisson in (False, True)[: 1 + counts]:
         fitted = svd(patterns, svd_sizes[-1], poisson=poisson)
@@ -217,25 +218,25 @@ def _fit_baselines(patterns: np.ndarray, counts: bool, size: int) -> _Fits:
 
 
 def _verdict(result: dict[str, Any]) -> dict[str, Any]:
-    """Verdict: better only if the difference is significant (95 %, two-sided) and large enough."""
+    """Verdict: the model is better only if the difference is significant (95 %, two-sided) and large enough."""
     difference, ratio, baseline = result["difference"], result["error_ratio"], result["baseline"]
     limit = stats.t.ppf(0.975, max(result["blocks"] - 1, 1)) * difference["standard_error"]
     components = result["methods"][baseline]["best"]["components"]
     unit = "deviance" if result["kind"] == "counts" else "squared error over noise variance"
-    short = "NMF" if baseline.startswith("NMF") else "PCA"
-    measured = (
+    kind = "NMF" if baseline.startswith("NMF") else "PCA"
+    details = (
         f"best baseline: {baseline} with {components} components; difference in held-out {unit} per pattern: "
         f"{difference['mean']:.3g} ± {difference['standard_error']:.2g}, at {result['positions']} positions "
         f"in {result['blocks']} blocks of the scan"
     )
     if difference["mean"] > limit:
-        return {"better": False, "verdict": f"{short} is better here: use it, or train longer ({measured})."}
+        return {"better": False, "verdict": f"{kind} is better here: use it, or train longer ({details})."}
     if difference["mean"] >= -limit or ratio["mean"] > _MAX_ERROR_RATIO:
-        return {"better": False, "verdict": f"{short} is equally good here: use it ({measured})."}
-    gain = f"{short} is worse"
+        return {"better": False, "verdict": f"{kind} is equally good here: use it ({details})."}
+    gain = f"{kind} is worse"
     if np.isfinite(ratio["mean"]):
-        gain = f"its error is {ratio['mean']:.2f} ± {ratio['standard_error']:.2f} of {short}'s"
-    return {"better": True, "verdict": f"Better than PCA and NMF: {gain} ({measured})."}
+        gain = f"its error is {ratio['mean']:.2f} ± {ratio['standard_error']:.2f} of {kind}'s"
+    return {"better": True, "verdict": f"Better than PCA and NMF: {gain} ({details})."}
 
 
 def _mean_loss(predicted: np.ndarray, target: np.ndarray, variance: np.ndarray | None) -> float:

@@ -1,7 +1,8 @@
 """Baselines PCA (SVD) and NMF, and scoring of denoisers without clean data.
 
-Each held-out pattern is split into two with independent noise. The method gets one and is scored against the other, so
-reproducing noise gives no advantage.
+Each held-out pattern is split into two with independent noise, an input and a target. A method gets the input and is
+scored against the target, so reproducing noise gives no advantage.
+
 Patterns are flat here, shape (n, p): n scan positions, p detector pixels.
 """
 
@@ -33,10 +34,10 @@ __all__ = [
     "thin",
 ]
 
-#: numbers of components to compare
+#: numbers of components that are compared
 SIZES = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
 NMF_SIZES = (4, 8, 16, 32)
-_FLOOR_FRACTIONS = (0.01, 0.03, 0.1, 0.3)
+_FLOOR_FRACTIONS = (0.01, 0.03, 0.1, 0.3)  # of the mean pattern, see `clip`
 _NMF_ITERATIONS = 50
 
 
@@ -61,7 +62,7 @@ class Decomposition:
     weight: np.ndarray
     nonnegative: bool = False
 
-    def shares(self, patterns: np.ndarray, components: int | None = None) -> np.ndarray:
+    def coefficients(self, patterns: np.ndarray, components: int | None = None) -> np.ndarray:
         """Coefficients (n, k) of patterns (n, p), float32."""
         weighted, factors = patterns / self.weight, self.factors[:components]
         if not self.nonnegative:
@@ -80,7 +81,7 @@ class Decomposition:
 
     def reconstruct(self, patterns: np.ndarray, components: int | None = None) -> np.ndarray:
         """Reconstruct patterns (n, p) from the first `components` factors."""
-        return (self.shares(patterns, components) @ self.factors[:components]) * self.weight
+        return (self.coefficients(patterns, components) @ self.factors[:components]) * self.weight
 
 
 def svd(patterns: np.ndarray, components: int, *, poisson: bool = False, seed: int = 0) -> Decomposition:
@@ -139,7 +140,7 @@ def thin(
 
     Returns
     -------
-    given, target : ndarray, shape (n, p), float32
+    inputs, target : ndarray, shape (n, p), float32
     """
     if variance is None:
         counts = torch.from_numpy(np.rint(patterns).astype(np.float64))
@@ -163,7 +164,7 @@ def noise_variance(scan: Scan, to_values: Callable[[np.ndarray], np.ndarray], ro
     to_values : callable
         Stored patterns (n, H, W) to values (n, p).
     rows : int
-        Maximum number of scan lines to use.
+        Maximum number of scan rows (or columns, if these are longer) to use.
 
     Returns
     -------
@@ -173,19 +174,20 @@ def noise_variance(scan: Scan, to_values: Callable[[np.ndarray], np.ndarray], ro
     lines = np.arange(ny * nx).reshape(ny, nx)
     if nx < ny:
         lines = lines.T
-    found = []
+    squares_by_line = []
     for line in lines[np.linspace(0, len(lines) - 1, min(rows, len(lines))).astype(int)]:
-        keep = line if excluded is None else line[~excluded.ravel()[line]]
-        if len(keep) >= 3:
-            values = to_values(scan.read(keep))
-            found.append((values[1:-1] - (values[:-2] + values[2:]) / 2) ** 2 / 1.5)
-    if not found:
+        positions = line if excluded is None else line[~excluded.ravel()[line]]
+        if len(positions) >= 3:
+            values = to_values(scan.read(positions))
+            squares_by_line.append((values[1:-1] - (values[:-2] + values[2:]) / 2) ** 2 / 1.5)
+    if not squares_by_line:
         return np.full(to_values(scan.read(np.array([0]))).shape[1], 1e-30)
-    squares = np.concatenate(found)
+    squares = np.concatenate(squares_by_line)
     variance = np.empty(squares.shape[1])
     for half in (0, 1):
-        others = squares[:, 1 - half :: 2].sum(1)
-        variance[half::2] = squares[others <= np.median(others), half::2].mean(0, dtype=np.float64)
+        selection_squares = squares[:, 1 - half :: 2].sum(1)
+        is_selected = selection_squares <= np.median(selection_squares)
+        variance[half::2] = squares[is_selected, half::2].mean(0, dtype=np.float64)
     return np.maximum(variance, max(1e-6 * float(variance.max()), 1e-30))
 
 
@@ -197,13 +199,13 @@ def clip(predicted: np.ndarray, target: np.ndarray, mean: np.ndarray) -> np.ndar
     Parameters
     ----------
     predicted, target : ndarray, shape (n, p)
-        Reconstructions of the given halves of `thin`, and the other halves.
+        Reconstructions of the inputs of `thin`, and its targets.
     mean : ndarray, shape (p,)
         The mean pattern.
     """
     floor = np.maximum(mean, 1e-3 * max(float(mean.mean()), 1e-9))
-    choices = (np.maximum(predicted, fraction * floor) for fraction in _FLOOR_FRACTIONS)
-    return min(choices, key=lambda choice: loss(choice, target, None).sum())
+    candidates = (np.maximum(predicted, fraction * floor) for fraction in _FLOOR_FRACTIONS)
+    return min(candidates, key=lambda candidate: loss(candidate, target, None).sum())
 
 
 def loss(predicted: np.ndarray, target: np.ndarray, variance: np.ndarray | None) -> np.ndarray:
@@ -215,13 +217,13 @@ def loss(predicted: np.ndarray, target: np.ndarray, variance: np.ndarray | None)
     Parameters
     ----------
     predicted, target : ndarray, shape (n, p)
-        Reconstructions of the given halves of `thin` (counts: positive, see `clip`), and the other halves.
+        Reconstructions of the inputs of `thin` (counts: positive, see `clip`), and its targets.
     variance : ndarray, shape (p,), or None
         As for `thin`.
     """
     if variance is not None:
         return np.sum((predicted - target) ** 2 / variance, 1, dtype=np.float64)
-    # both are doubled halves; the deviance scales linearly, so this is twice half the deviance
+    # the deviance is linear in the counts, and both arrays are doubled halves: this is twice that of the halves
     deviance = poisson_deviance(torch.from_numpy(predicted), torch.from_numpy(target), 0.0)
     return deviance.sum(1, dtype=torch.float64).numpy()
 
@@ -229,7 +231,7 @@ def loss(predicted: np.ndarray, target: np.ndarray, variance: np.ndarray | None)
 def squared_error(
     predicted: np.ndarray, target: np.ndarray, variance: np.ndarray | None, noise: np.ndarray
 ) -> np.ndarray:
-    """Unbiased estimate of the squared error against *noise-free* patterns, as a share of the recorded noise.
+    """Unbiased estimate of the squared error against *noise-free* patterns, divided by the variance of the noise.
 
     0 is perfect, 1 is as bad as the recorded pattern. Values of single patterns are noisy. The
     expectation of (predicted - target)^2 is the squared error and the target's variance, which is known, or
@@ -240,18 +242,18 @@ def squared_error(
     predicted, target, variance
         As for `loss`.
     noise : ndarray, shape (n, p) or (p,)
-        Variance of the recorded noise, which errors are measured by; it must not come from `target`.
+        Variance of the noise of the recorded pattern, by which errors are divided; it must not come from `target`.
 
     Returns
     -------
     ndarray, shape (n,)
     """
-    twice = 2 * (target if variance is None else variance)
-    return np.mean(((predicted - target) ** 2 - twice) / noise, 1, dtype=np.float64)
+    target_variance = 2 * (target if variance is None else variance)
+    return np.mean(((predicted - target) ** 2 - target_variance) / noise, 1, dtype=np.float64)
 
 
 def _poisson_weights(patterns: np.ndarray, poisson: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of pixels (p,) and of patterns (n, 1)."""
+    """Divisors of pixels (p,) and of patterns (n, 1)."""
     if not poisson:
         return np.ones(patterns.shape[1], np.float32), np.ones((len(patterns), 1), np.float32)
     pixels, totals = patterns.mean(0), patterns.sum(1, keepdims=True)

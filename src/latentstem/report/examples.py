@@ -11,23 +11,23 @@ if TYPE_CHECKING:
     from ..inference.model import LatentModel
     from ..scan.scan import Scan
 
-__all__ = ["example_positions", "residual", "sampled_residuals", "unsmoothed_latents"]
+__all__ = ["example_positions", "residual", "sample_chi_squared", "unsmoothed_latents"]
 
-_MAX_CANDIDATES = 1024  # number of patterns from which examples are selected
+_MAX_CANDIDATES = 1024  # about the number of patterns from which examples are selected
 _PATTERNS_PER_BATCH = 256
 
 
-def example_positions(residuals: np.ndarray) -> dict[str, tuple[int, int]]:
-    """Scan row and column where the residual is typical (the median), best and worst.
+def example_positions(chi_squared: np.ndarray) -> dict[str, tuple[int, int]]:
+    """Scan row and column where chi squared is typical (the median), best and worst.
 
     Parameters
     ----------
-    residuals : ndarray, shape (Ny, Nx)
-        One number for each scan position; NaN if it is not a candidate.
+    chi_squared : ndarray, shape (Ny, Nx)
+        Chi squared per pixel; NaN where the position is no candidate.
     """
-    ranked = np.argsort(residuals, axis=None, kind="stable")[: int(np.isfinite(residuals).sum())]
+    ranked = np.argsort(chi_squared, axis=None, kind="stable")[: int(np.isfinite(chi_squared).sum())]
     flat = {"typical": ranked[len(ranked) // 2], "best": ranked[0], "worst": ranked[-1]}
-    return {name: divmod(int(position), residuals.shape[1]) for name, position in flat.items()}
+    return {name: divmod(int(position), chi_squared.shape[1]) for name, position in flat.items()}
 
 
 def unsmoothed_latents(embedding: Embedding) -> np.ndarray:
@@ -35,13 +35,13 @@ def unsmoothed_latents(embedding: Embedding) -> np.ndarray:
     return embedding.maps if embedding.unsmoothed is None else embedding.unsmoothed
 
 
-def sampled_residuals(model: LatentModel, scan: Scan, embedding: Embedding) -> np.ndarray:
-    """Mean squared `residual` of about a thousand patterns from all parts of a scan, NaN elsewhere.
+def sample_chi_squared(model: LatentModel, scan: Scan, embedding: Embedding) -> np.ndarray:
+    """Chi squared per pixel of about a thousand patterns from all parts of a scan, NaN elsewhere; see `residual`.
 
     Parameters
     ----------
     model : LatentModel
-        Fits the scan.
+        Model for patterns of this shape.
     scan : Scan
         The data.
     embedding : Embedding
@@ -52,15 +52,15 @@ def sampled_residuals(model: LatentModel, scan: Scan, embedding: Embedding) -> n
     ndarray, shape (Ny, Nx)
     """
     latents = unsmoothed_latents(embedding).reshape(scan.n_positions, -1)
-    residuals = np.full(scan.n_positions, np.nan)
+    chi_squared = np.full(scan.n_positions, np.nan)
     stride = max(1, round(scan.n_positions / _MAX_CANDIDATES))
     for block in list(scan.blocks(32))[::stride]:
         for batch in np.array_split(block, -(-len(block) // _PATTERNS_PER_BATCH)):
             positions = batch if scan.scan_mask is None else batch[~scan.scan_mask.ravel()[batch]]
             if len(positions):
                 difference = residual(scan.read(positions), model.decode(latents[positions]))
-                residuals[positions] = np.nanmean(difference**2, axis=(1, 2))
-    return residuals.reshape(scan.scan_shape)
+                chi_squared[positions] = np.nanmean(difference**2, axis=(1, 2))
+    return chi_squared.reshape(scan.scan_shape)
 
 
 def residual(patterns: np.ndarray, reconstructed: np.ndarray) -> np.ndarray:

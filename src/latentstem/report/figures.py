@@ -29,7 +29,7 @@ __all__ = [
     "draw_virtual_images",
 ]
 
-MAX_MAPS = 16
+_MAX_MAPS = 16
 _PANEL_WIDTH = 2.3  # inches
 
 
@@ -67,7 +67,7 @@ def draw_latent_maps(
                 advice="Give one label per scan position.",
             )
     std = np.ma.masked_invalid(embedding.maps).std(axis=(0, 1)).filled(0)
-    latents = np.argsort(-std, kind="stable")[:MAX_MAPS]
+    latents = np.argsort(-std, kind="stable")[:_MAX_MAPS]
     n_panels = len(label_maps) + len(latents)
     columns = n_panels if n_panels <= 4 else min((4, 5, 6), key=lambda n: (-n_panels % n, n))
     height = _PANEL_WIDTH * relative_height(*embedding.axes)
@@ -105,7 +105,7 @@ def draw_examples(
     Parameters
     ----------
     model : LatentModel
-        Fits the scan.
+        Model for patterns of this shape.
     scan : Scan
         The data.
     embedding : Embedding
@@ -127,8 +127,8 @@ def draw_examples(
     if scan.pattern_mask is not None:
         patterns = np.where(scan.pattern_mask, 0, patterns)
     reconstructed = model.decode(unsmoothed_latents(embedding)[index])
-    expected = None if noise_free is None else noise_free[index]
-    return draw_reconstructions(patterns, reconstructed, positions, path, expected, scan.axes[2:])
+    noise_free = None if noise_free is None else noise_free[index]
+    return draw_reconstructions(patterns, reconstructed, positions, path, noise_free, scan.axes[2:])
 
 
 def draw_reconstructions(
@@ -217,10 +217,13 @@ def draw_curves(history: dict[str, list[float]], path: Path) -> Path:
     terms = [name.removeprefix("train/") for name in history if name.startswith("train/")]
     terms.remove("loss")
     for ax, names in zip(grid.flat, (["loss"], terms), strict=True):
-        for prefix, line, part in (("train", "-", "training"), ("val", "--", "held-out positions")):
+        for prefix, line, positions in (
+            ("train", "-", "training positions"),
+            ("val", "--", "held-out positions"),
+        ):
             for number, name in enumerate(names):
                 values = history.get(f"{prefix}/{name}", [])
-                label = part if name == "loss" else f"{name}, {part}"
+                label = positions if name == "loss" else f"{name}, {positions}"
                 ax.plot(seen[: len(values)], values[: len(seen)], line, color=f"C{number}", label=label)
         ax.set_xlabel("patterns seen")
         ax.legend(fontsize=7)
@@ -265,7 +268,7 @@ def draw_comparison(comparison: dict[str, Any], path: Path) -> Path:
 
 
 def draw_virtual_images(images: VirtualImageComparison, axes: tuple[Axis, Axis], path: Path) -> Path:
-    """Draw each virtual image recorded, reconstructed and their difference; then the map of residuals.
+    """Draw each virtual image recorded, reconstructed and their difference; then the map of chi squared per pixel.
 
     Parameters
     ----------
@@ -276,8 +279,7 @@ def draw_virtual_images(images: VirtualImageComparison, axes: tuple[Axis, Axis],
     path : Path
         Image file.
     """
-    ny, nx = images.residual.shape
-    height = 2.6 * float(np.clip(ny / nx, 0.35, 2.5))
+    height = 2.6 * relative_height(*axes)
     figure, grid = new_figure(len(images.recorded) + 1, 3, 3.4, height + 0.35)
     for row, (name, recorded) in enumerate(images.recorded.items()):
         reconstructed = images.reconstructed[name]
@@ -288,10 +290,10 @@ def draw_virtual_images(images: VirtualImageComparison, axes: tuple[Axis, Axis],
         draw_image(grid[row, 2], difference, axes, "RdBu_r", symmetric_norm(difference))
         for ax, title in zip(grid[row], (f"{name}, recorded", "reconstructed", "difference"), strict=True):
             ax.set_title(title, fontsize=9)
-    draw_image(grid[-1, 0], images.residual, axes, "magma", percentile_norm(images.residual))
-    grid[-1, 0].set_title("residual: χ² per pixel", fontsize=9)
+    draw_image(grid[-1, 0], images.chi_squared, axes, "magma", percentile_norm(images.chi_squared))
+    grid[-1, 0].set_title("χ² per pixel", fontsize=9)
     histogram = grid[-1, 1]
-    histogram.hist(images.residual[np.isfinite(images.residual)], bins=60, color="0.4", log=True)
+    histogram.hist(images.chi_squared[np.isfinite(images.chi_squared)], bins=60, color="0.4", log=True)
     histogram.axvline(1, color="C3", linewidth=1)
     histogram.set_xlabel("χ² per pixel (1: only noise is left)", fontsize=8)
     histogram.set_ylabel("scan positions", fontsize=8)

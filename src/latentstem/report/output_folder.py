@@ -14,7 +14,7 @@ import numpy as np
 from ..inference.series import embedding_of_series
 from ..scan.series import Series
 from ..util.whole_file import atomic_write
-from .examples import example_positions, sampled_residuals
+from .examples import example_positions, sample_chi_squared
 from .figures import draw_examples, draw_latent_maps
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def write_results(
     scan: Scan,
     folder: Path,
     *,
-    expectation: np.ndarray | None = None,
+    noise_free: np.ndarray | None = None,
     labels: Callable[[Embedding], dict[str, np.ndarray]] | None = None,
 ) -> Embedding:
     """Write model, latents, pictures and summary of a run into its output folder.
@@ -56,7 +56,7 @@ def write_results(
         The training scan, with its masks.
     folder : Path
         Output folder; created if it is missing.
-    expectation : ndarray, shape (Ny, Nx, H, W), optional
+    noise_free : ndarray, shape (Ny, Nx, H, W), optional
         The noise-free patterns, if they are known.
     labels : callable, optional
         Function from `Embedding` to label maps, drawn beside the latent maps.
@@ -69,7 +69,7 @@ def write_results(
     model.save(folder / "ae.ckpt")
     write_summary(model, scan, folder / "summary.json")
     if not isinstance(scan, Series):
-        return _write_latents(model, scan, folder, expectation, labels)
+        return _write_latents(model, scan, folder, noise_free, labels)
     folders = [folder / "scans" / name for name in file_names(scan)]
     pairs = zip(scan.scans, folders, strict=True)
     return embedding_of_series(scan, [_write_latents(model, *pair) for pair in pairs])
@@ -79,15 +79,15 @@ def _write_latents(
     model: LatentModel,
     scan: Scan,
     folder: Path,
-    expectation: np.ndarray | None = None,
+    noise_free: np.ndarray | None = None,
     labels: Callable[[Embedding], dict[str, np.ndarray]] | None = None,
 ) -> Embedding:
     """Write the latents of one scan, and the pictures."""
     embedding = model.embed(scan)
     embedding.save(folder / "latents.npz")
     draw_latent_maps(embedding, folder / "latent_maps.png", labels(embedding) if labels else None)
-    positions = example_positions(sampled_residuals(model, scan, embedding))
-    draw_examples(model, scan, embedding, positions, folder / "reconstructions.png", expectation)
+    positions = example_positions(sample_chi_squared(model, scan, embedding))
+    draw_examples(model, scan, embedding, positions, folder / "reconstructions.png", noise_free)
     return embedding
 
 

@@ -25,7 +25,6 @@ from ..scan.scan import Axis
 from ..util.whole_file import atomic_write
 
 __all__ = [
-    "colour_bar",
     "draw_image",
     "new_figure",
     "percentile_norm",
@@ -58,13 +57,13 @@ def draw_image(
     """Draw one panel; the one with the scale bar gets axis ticks instead if it is uncalibrated."""
     y, x = axes
     aspect = pixel_aspect(y, x)
-    elongated = not 0.3 < aspect * y.size / x.size < 3
+    is_elongated = not 0.3 < aspect * y.size / x.size < 3
     image = ax.imshow(
         values,
         cmap=matplotlib.colormaps[colours].with_extremes(bad=_EXCLUDED_GREY),
         norm=norm,
         interpolation="nearest",
-        aspect="auto" if elongated else aspect,
+        aspect="auto" if is_elongated else aspect,
     )
     ax.set_xticks([])
     ax.set_yticks([])
@@ -75,10 +74,10 @@ def draw_image(
             axis.set_major_locator(MaxNLocator(4, integer=True))
             axis.set_tick_params(labelsize=8)
     if with_colour_bar:
-        colour_bar(ax, image)
+        _draw_colour_bar(ax, image)
 
 
-def colour_bar(ax: Axes, image: AxesImage) -> None:
+def _draw_colour_bar(ax: Axes, image: AxesImage) -> None:
     """Draw a colour bar beside a panel."""
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.85, pad=0.02, aspect=18)
     bar.ax.tick_params(labelsize=7)

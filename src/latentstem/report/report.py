@@ -36,7 +36,7 @@ def evidence(
     scan_mask: Any = None,
     seed_agreement: bool = False,
 ) -> dict[str, Any]:
-    """Compare a model with PCA and NMF, and measure its bias in virtual images, without a ground truth.
+    """Compare a model with PCA and NMF, and measure its bias in virtual images, without noise-free patterns.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def evidence(
     Returns
     -------
     dict
-        Plain values. ``verdict``: a sentence; ``better``: whether the model is worth it; ``comparison``:
+        Plain values. ``verdict``: a sentence; ``better``: whether the model is better than PCA and NMF; ``comparison``:
         held-out likelihood (or error) of the model, PCA and NMF, see `compare_with_baselines`; ``bias``: of virtual
         images, total intensity and centre of mass, see `VirtualImageComparison.bias`; ``residual``: chi squared per
         pixel, mean, median and largest; ``seed_agreement``: see `latent_agreement`, or None.
@@ -91,27 +91,27 @@ def write_report(
         The HTML file.
     """
     path = local_path(path, StorageError)
-    measured = _Measurement.of(model, data, scan_shape, scan_mask, seed_agreement)
-    model.evidence = measured.evidence
+    measurement = _Measurement.of(model, data, scan_shape, scan_mask, seed_agreement)
+    model.evidence = measurement.evidence
     with tempfile.TemporaryDirectory(prefix="latentstem-") as folder:
         write_page(
             path,
             "report.html",
-            name=measured.scan.name,
+            name=measurement.scan.name,
             model=model,
-            evidence=measured.evidence,
-            scan=measured.scan,
-            quality=measured.quality,
-            images=measured.images,
+            evidence=measurement.evidence,
+            scan=measurement.scan,
+            quality=measurement.quality,
+            images=measurement.images,
             units=IMAGE_UNITS,
-            pictures=_draw(model, measured, Path(folder)),
+            pictures=_draw(model, measurement, Path(folder)),
         )
     return path
 
 
 @dataclass(frozen=True)
 class _Measurement:
-    """A model applied to a scan, and what was found."""
+    """What was measured when a model was applied to a scan."""
 
     scan: Scan
     quality: Quality
@@ -133,16 +133,16 @@ class _Measurement:
         embedding = _embed(model, scan)
         comparison = compare_with_baselines(model, scan, quality.counts)
         images = compare_virtual_images(model, scan, unsmoothed_latents(embedding), quality.counts)
-        residual = images.residual
+        chi_squared = images.chi_squared
         evidence = {
             "verdict": comparison["verdict"],
             "better": comparison["better"],
             "comparison": comparison,
             "bias": images.bias(),
             "residual": {
-                "mean": float(np.nanmean(residual)),
-                "median": float(np.nanmedian(residual)),
-                "largest": float(np.nanmax(residual)),
+                "mean": float(np.nanmean(chi_squared)),
+                "median": float(np.nanmedian(chi_squared)),
+                "largest": float(np.nanmax(chi_squared)),
             },
             "seed_agreement": _seed_agreement(model, scan) if seed_agreement else None,
         }
@@ -151,8 +151,10 @@ class _Measurement:
 
 def _seed_agreement(model: LatentModel, scan: Scan) -> dict[str, float]:
     update = {"seed": model.config.seed + 1, "devices": 1, "num_nodes": 1}
-    trained, _ = fit(scan, config=model.config.model_copy(update=update), progress=False)
-    latents = [_embed(m, scan).maps.reshape(scan.n_positions, -1) for m in (model, LatentModel(*trained))]
+    training_result, _ = fit(scan, config=model.config.model_copy(update=update), progress=False)
+    latents = [
+        _embed(m, scan).maps.reshape(scan.n_positions, -1) for m in (model, LatentModel(*training_result))
+    ]
     valid = np.isfinite(np.hstack(latents)).all(1)
     return latent_agreement(latents[0][valid], latents[1][valid])
 
@@ -162,13 +164,13 @@ def _embed(model: LatentModel, scan: Scan) -> Embedding:
     return embedding_of_series(scan, embedding) if isinstance(scan, Series) else embedding  # type: ignore[arg-type]
 
 
-def _draw(model: LatentModel, measured: _Measurement, folder: Path) -> dict[str, Path | None]:
+def _draw(model: LatentModel, measurement: _Measurement, folder: Path) -> dict[str, Path | None]:
     """Draw the figures of the report; by name, the files."""
-    scan, embedding, images = measured.scan, measured.embedding, measured.images
-    positions = example_positions(images.residual)
+    scan, embedding, images = measurement.scan, measurement.embedding, measurement.images
+    positions = example_positions(images.chi_squared)
     has_curves = bool(model.history.get("patterns_seen"))
     return {
-        "comparison": draw_comparison(measured.evidence["comparison"], folder / "comparison.png"),
+        "comparison": draw_comparison(measurement.evidence["comparison"], folder / "comparison.png"),
         "patterns": draw_examples(model, scan, embedding, positions, folder / "patterns.png"),
         "scan": draw_virtual_images(images, scan.axes[:2], folder / "scan.png"),
         "latents": draw_latent_maps(embedding, folder / "latents.png"),

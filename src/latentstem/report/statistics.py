@@ -50,8 +50,8 @@ def mean_and_error(values: np.ndarray, blocks: np.ndarray) -> dict[str, float]:
     blocks : ndarray of int, shape (n,)
         Block number of each position.
     """
-    keep = np.isfinite(values)
-    values, (_, blocks) = values[keep], np.unique(blocks[keep], return_inverse=True)
+    is_finite = np.isfinite(values)
+    values, (_, blocks) = values[is_finite], np.unique(blocks[is_finite], return_inverse=True)
     if not len(values):
         return {"mean": float("nan"), "standard_error": float("nan")}
     mean, count = float(values.mean()), int(blocks.max()) + 1

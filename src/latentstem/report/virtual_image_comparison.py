@@ -1,4 +1,4 @@
-"""Virtual images, centre of mass and total intensity of recorded and reconstructed patterns, and residuals."""
+"""Virtual images, centre of mass and total intensity of recorded and reconstructed patterns, and chi squared."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class VirtualImageComparison:
     recorded, reconstructed : dict of ndarray
         The images named in `IMAGE_UNITS`, of the recorded patterns and of their reconstructions, from the same
         used detector pixels. Images whose detector mask has no used pixel are omitted.
-    residual : ndarray
-        Chi squared per pixel: squared residual divided by its expected variance; 1 if only noise is left.
+    chi_squared : ndarray
+        Chi squared per pixel: mean squared residual of each pattern; 1 where only noise is left.
     direct_beam : (float, float, float)
-        Row, column and radius of the direct beam, as found in the mean pattern, in detector pixels.
+        Row, column and radius of the direct beam in the mean pattern, in detector pixels.
     """
 
     recorded: dict[str, np.ndarray]
     reconstructed: dict[str, np.ndarray]
-    residual: np.ndarray
+    chi_squared: np.ndarray
     direct_beam: tuple[float, float, float]
 
     @property
@@ -61,13 +61,16 @@ class VirtualImageComparison:
 
         ``in_standard_errors``: difference / standard error; ``mean_before``: mean of the recorded image.
         """
-        blocks = block_numbers(self.residual.shape).ravel()  # type: ignore[arg-type]
+        blocks = block_numbers(self.chi_squared.shape).ravel()  # type: ignore[arg-type]
         bias = {}
         for name, recorded in self.recorded.items():
             difference = mean_and_error((self.reconstructed[name] - recorded).ravel(), blocks)
             ratio = difference["mean"] / max(difference["standard_error"], 1e-30)
-            mean_before = float(np.nanmean(recorded))
-            bias[name] = {**difference, "in_standard_errors": ratio, "mean_before": mean_before}
+            bias[name] = {
+                **difference,
+                "in_standard_errors": ratio,
+                "mean_before": float(np.nanmean(recorded)),
+            }
         return bias
 
 
@@ -79,7 +82,7 @@ def compare_virtual_images(
     Parameters
     ----------
     model : LatentModel
-        Fits the scan.
+        Model for patterns of this shape.
     scan : Scan
         The data.
     latents : ndarray, shape (Ny, Nx, k)
@@ -104,7 +107,7 @@ def compare_virtual_images(
     floor = float(np.abs(mean).mean()) if counts else 0.0
     offset = min(0.0, float(mean[used].min()))
     images = {name: np.full((2, scan.n_positions), np.nan) for name in weights}
-    residual = np.full(scan.n_positions, np.nan)
+    chi_squared = np.full(scan.n_positions, np.nan)
     for positions in scan.blocks_of(included, _PATTERNS_PER_BATCH):
         recorded = values(scan.read(positions))
         reconstructed = _flat(autoencoder.decode(torch.from_numpy(latents[positions]))) * used
@@ -115,7 +118,7 @@ def compare_virtual_images(
         inverse = 1 / (expected + floor)
         squared_residual = (recorded - reconstructed)[:, used] ** 2
         norm = np.broadcast_to(expected * inverse, squared_residual.shape).sum(1)
-        residual[positions] = (squared_residual * inverse).sum(1) / norm
+        chi_squared[positions] = (squared_residual * inverse).sum(1) / norm
     maps = {name: values.reshape(2, *scan.scan_shape) for name, values in images.items()}
     for axis, name in enumerate(("centre of mass, row", "centre of mass, column")):
         maps[name] = maps[name] * detector.bin + detector.region[2 * axis] + (detector.bin - 1) / 2
@@ -123,7 +126,7 @@ def compare_virtual_images(
     return VirtualImageComparison(
         {name: recorded for name, (recorded, _) in maps.items()},
         {name: reconstructed for name, (_, reconstructed) in maps.items()},
-        residual.reshape(scan.scan_shape),
+        chi_squared.reshape(scan.scan_shape),
         (row + detector.region[0], column + detector.region[2], radius),
     )
 

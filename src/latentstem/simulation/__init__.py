@@ -1,4 +1,4 @@
-"""Simulated scans with known ground truth."""
+"""Simulated scans whose true specimen and noise-free patterns are known."""
 
 from .simulate import SimulatedScan, simulate
 

@@ -18,8 +18,8 @@ Array = NDArray[Any]
 PROBE_RADIUS = 0.1  # 1/angstrom: a convergence semi-angle of 2.5 mrad
 
 _WAVELENGTH = 0.02508  # angstrom
-_RELATIVISTIC = 1.391  # electron mass over rest mass
-_K_LIMIT = 1.9  # 1/angstrom: reflections beyond are left out
+_RELATIVISTIC_MASS = 1.391  # mass of the electrons over their rest mass
+_MAX_SCATTERING_VECTOR = 1.9  # 1/angstrom: longer reflections are left out
 _EDGE_HALF_WIDTH = 0.7  # pixels, of the soft edge of a disk
 _DIFFUSE_LENGTH = 300.0  # nm: mean free path
 _DIFFUSE_WIDTHS = ((0.6, 0.15), (0.4, 0.45))  # intensity fraction, sigma in 1/angstrom
@@ -31,7 +31,7 @@ class Phase(NamedTuple):
     """A cubic element; form factor (angstrom) as four Gaussians after Doyle and Turner (1968)."""
 
     lattice: float  # angstrom
-    face_centred: bool  # or else body-centred
+    face_centred: bool  # otherwise body-centred
     a: tuple[float, ...]
     b: tuple[float, ...]  # angstrom^2
     debye_waller: float  # B in angstrom^2
@@ -61,25 +61,28 @@ class Crystal(NamedTuple):
 VACUUM = Crystal(-1, np.zeros((0, 2)), np.zeros(0))
 
 
-def crystal(phase: int, zone: tuple[int, int, int]) -> Crystal:
-    """The allowed reflections of ``PHASES[phase]`` along `zone`; the shortest lies along x."""
+def make_crystal(phase: int, zone: tuple[int, int, int]) -> Crystal:
+    """The crystal of ``PHASES[phase]`` seen along `zone`, with its allowed reflections; the shortest lies along x."""
     material = PHASES[phase]
-    n = int(np.ceil(_K_LIMIT * material.lattice))
+    n = int(np.ceil(_MAX_SCATTERING_VECTOR * material.lattice))
     hkl = np.indices((2 * n + 1,) * 3).reshape(3, -1).T - n
     hkl = hkl[hkl @ np.array(zone) == 0]
     parity = hkl % 2
     allowed = np.ptp(parity, axis=1) == 0 if material.face_centred else parity.sum(axis=1) % 2 == 0
     length = np.linalg.norm(hkl, axis=1) / material.lattice
-    is_drawn = allowed & (length > 0) & (length <= _K_LIMIT)
+    is_drawn = allowed & (length > 0) & (length <= _MAX_SCATTERING_VECTOR)
     hkl, length = hkl[is_drawn], length[is_drawn]
     along_x = hkl[np.argmin(length)] / np.linalg.norm(hkl[np.argmin(length)])
     along_y = np.cross(zone, along_x) / np.linalg.norm(zone)
     reflections = hkl @ np.stack([along_y, along_x], axis=1) / material.lattice
 
-    s2 = (length[:, None] / 2) ** 2
-    form_factor = (np.array(material.a) * np.exp(-np.array(material.b) * s2)).sum(axis=1)
+    # form factors are tabulated over sin^2(theta) / wavelength^2 in 1/angstrom^2
+    sin2_over_wavelength2 = (length[:, None] / 2) ** 2
+    form_factor = (np.array(material.a) * np.exp(-np.array(material.b) * sin2_over_wavelength2)).sum(axis=1)
     structure_factor = (4 if material.face_centred else 2) * form_factor
-    structure_factor = structure_factor * _RELATIVISTIC * np.exp(-material.debye_waller * s2[:, 0])
+    structure_factor = (
+        structure_factor * _RELATIVISTIC_MASS * np.exp(-material.debye_waller * sin2_over_wavelength2[:, 0])
+    )
     extinction = np.pi * material.lattice**3 / (_WAVELENGTH * structure_factor)  # angstrom
     return Crystal(phase, reflections, 10 / extinction)
 
@@ -112,8 +115,8 @@ def draw_patterns(
     """
     pattern_shape = expectation.shape[1:]
     radius = PROBE_RADIUS / pixel_size + _EDGE_HALF_WIDTH
-    per_position = (len(crystal.reflections) + 1) * int(2 * radius + 2) ** 2 + expectation[0].size
-    step = max(1, _MAX_ELEMENTS // per_position)
+    elements_per_position = (len(crystal.reflections) + 1) * int(2 * radius + 2) ** 2 + expectation[0].size
+    step = max(1, _MAX_ELEMENTS // elements_per_position)
     for start in range(0, len(positions), step):
         chunk = positions[start : start + step]
         local = {name: values[chunk] for name, values in truth.items()}
@@ -154,16 +157,16 @@ def _draw_disks(positions: Array, fractions: Array, pattern_shape: tuple[int, ..
     padded = np.array(pattern_shape) + 4 * half  # so that a disk may lie across the detector's edge
     nearest = np.rint(positions).astype(np.int64)
     low, high = -half, np.array(pattern_shape) + half
-    drawn = (fractions > _MIN_INTENSITY_FRACTION) & np.all((nearest >= low) & (nearest < high), axis=2)
-    nearest, subpixel = nearest[drawn], (positions[drawn] - nearest[drawn]).astype(np.float32)
-    window = np.arange(-half, half + 1)
-    dy, dx = ((window.astype(np.float32) - subpixel[:, axis, None]) ** 2 for axis in (0, 1))
-    inside = np.clip((radius - np.sqrt(dy[:, :, None] + dx[:, None, :])) / (2 * _EDGE_HALF_WIDTH), 0, 1)
-    disk = inside * inside * (3 - 2 * inside)
-    disk *= (fractions[drawn] / disk.sum(axis=(1, 2)))[:, None, None]
-    row = np.nonzero(drawn)[0] * padded[0] + nearest[:, 0] + 2 * half
+    is_drawn = (fractions > _MIN_INTENSITY_FRACTION) & np.all((nearest >= low) & (nearest < high), axis=2)
+    nearest, subpixel = nearest[is_drawn], (positions[is_drawn] - nearest[is_drawn]).astype(np.float32)
+    offsets = np.arange(-half, half + 1)
+    dy, dx = ((offsets.astype(np.float32) - subpixel[:, axis, None]) ** 2 for axis in (0, 1))
+    coverage = np.clip((radius - np.sqrt(dy[:, :, None] + dx[:, None, :])) / (2 * _EDGE_HALF_WIDTH), 0, 1)
+    disk = coverage * coverage * (3 - 2 * coverage)
+    disk *= (fractions[is_drawn] / disk.sum(axis=(1, 2)))[:, None, None]
+    row = np.nonzero(is_drawn)[0] * padded[0] + nearest[:, 0] + 2 * half
     corner = row * padded[1] + nearest[:, 1] + 2 * half
-    index = corner[:, None, None] + window[:, None] * padded[1] + window
+    index = corner[:, None, None] + offsets[:, None] * padded[1] + offsets
     canvas = np.bincount(index.ravel(), disk.ravel(), minlength=len(positions) * padded.prod())
     return canvas.reshape(-1, *padded)[:, 2 * half : -2 * half, 2 * half : -2 * half]
 

@@ -1,4 +1,4 @@
-"""Simulated 4D-STEM scans with known ground truth, for tests, demonstrations and benchmarks."""
+"""Simulated 4D-STEM scans with known specimen and noise-free patterns, for tests, demonstrations and benchmarks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..errors import ArgumentError
 from ..io.arrays import as_pattern_source
 from ..scan.scan import Scan, default_axes
 from .diffraction import PROBE_RADIUS, VACUUM, Array, draw_patterns
-from .specimen import add_defects, boundary, random_field, scan_coordinates, specimen, vacuum_mask
+from .specimen import add_defects, boundary_map, make_specimen, random_field, scan_coordinates, vacuum_mask
 
 __all__ = ["SimulatedScan", "simulate"]
 
 STRUCTURES = ("polycrystal", "single crystal", "linear")
-_K_MAX = 1.3  # 1/angstrom, from the centre to the nearer edge of the detector
+_DETECTOR_HALF_WIDTH = 1.3  # 1/angstrom, from the centre to the nearer edge of the detector
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class SimulatedScan:
     counts : ndarray (Ny, Nx, H, W), uint16 or uint32
         Detected electrons: Poisson counts of `expectation`, with hot pixels.
     expectation : ndarray (Ny, Nx, H, W), float32
-        The clean patterns in electrons per pixel, without hot pixels.
+        The noise-free patterns in electrons per pixel, without hot pixels.
     truth : dict of ndarray (Ny, Nx)
         ``grain`` and ``phase`` (int, -1 in vacuum), ``rotation`` (rad), ``strain_xx``, ``strain_yy``,
         ``strain_xy``, ``tilt_x``, ``tilt_y`` (mrad), ``thickness`` (nm), ``descan_y``, ``descan_x`` (detector
@@ -37,9 +37,9 @@ class SimulatedScan:
         ``structure="linear"`` adds ``abundance_0``, ``abundance_1`` and ``abundance_2``; there, ``grain`` is
         the most abundant one.
     pattern_mask : ndarray (H, W), bool
-        True = excluded: beam stop and hot pixels.
+        True excludes: beam stop and hot pixels.
     scan_mask : ndarray (Ny, Nx), bool
-        True = excluded: vacuum.
+        True excludes: vacuum.
     n_parameters : int
         Number p of continuous parameters that vary between patterns (outside vacuum). The Cramer-Rao floor of
         single patterns is a mean ``sum((sqrt(estimate) - sqrt(expectation))**2)`` of ``p / 4``.
@@ -101,7 +101,7 @@ def simulate(
     scan_step: float = 2.0,
     seed: int = 0,
 ) -> SimulatedScan:
-    """Simulate a 4D-STEM scan with known ground truth.
+    """Simulate a 4D-STEM scan whose specimen and noise-free patterns are known.
 
     For equal seed and shapes the specimen is the same whatever the dose, descan, beam stop, vacuum, hot pixels or
     defects.
@@ -150,10 +150,10 @@ def simulate(
     """
     arguments = _validate(locals())
     scan_shape, pattern_shape = arguments["scan_shape"], arguments["pattern_shape"]
-    pixel_size = 2 * _K_MAX / min(pattern_shape)
+    pixel_size = 2 * _DETECTOR_HALF_WIDTH / min(pattern_shape)
     rng = _generators(seed)
 
-    truth, crystals, crystal_map = specimen(rng["specimen"], arguments)
+    truth, crystals, crystal_map = make_specimen(rng["specimen"], arguments)
     scan_mask = vacuum_mask(rng["vacuum"], scan_shape, vacuum)
     crystal_map[scan_mask] = -1
     for name, values in truth.items():
@@ -161,7 +161,7 @@ def simulate(
     for name in ("descan_y", "descan_x"):
         shift = descan * random_field(rng["descan"], scan_coordinates(scan_shape), 2.0)
         truth[name] = shift.reshape(scan_shape).astype(np.float32)
-    truth["boundary"] = boundary(truth["grain"])
+    truth["boundary"] = boundary_map(truth["grain"])
     truth["defect"] = add_defects(rng["defects"], truth, crystals, crystal_map, defects)
 
     flat = {name: values.ravel() for name, values in truth.items()}
@@ -182,11 +182,11 @@ def simulate(
 
     pattern_mask = _beam_stop(pattern_shape, pixel_size) if beam_stop else np.zeros(pattern_shape, bool)
     expectation[..., pattern_mask] = 0
-    hot = rng["detector"].permutation(np.flatnonzero(~pattern_mask))[:hot_pixels]
-    levels = rng["detector"].uniform(3, 10, hot_pixels) * max(10.0, float(expectation.max()))
-    pattern_mask.ravel()[hot] = True
+    hot_indices = rng["detector"].permutation(np.flatnonzero(~pattern_mask))[:hot_pixels]
+    hot_means = rng["detector"].uniform(3, 10, hot_pixels) * max(10.0, float(expectation.max()))
+    pattern_mask.ravel()[hot_indices] = True
     return SimulatedScan(
-        counts=_detect(rng["noise"], expectation, hot, levels),
+        counts=_record_counts(rng["noise"], expectation, hot_indices, hot_means),
         expectation=expectation,
         truth=truth,
         pattern_mask=pattern_mask,
@@ -270,12 +270,14 @@ def _beam_stop(pattern_shape: tuple[int, int], pixel_size: float) -> Array:
     return disk | arm
 
 
-def _detect(rng: np.random.Generator, expectation: Array, hot: Array, levels: Array) -> Array:
-    """Poisson counts (Ny, Nx, H, W) of `expectation`, and of mean `levels` at the detector pixels `hot`."""
-    highest = max(expectation.max(), levels.max(initial=0))
+def _record_counts(
+    rng: np.random.Generator, expectation: Array, hot_indices: Array, hot_means: Array
+) -> Array:
+    """Poisson counts (Ny, Nx, H, W) of `expectation`, and of mean `hot_means` at the flat detector pixels `hot_indices`."""
+    highest = max(expectation.max(), hot_means.max(initial=0))
     dtype = np.uint16 if highest + 10 * np.sqrt(highest) + 20 < 2**16 else np.uint32
     counts = np.empty(expectation.shape, dtype)
-    for row, clean in zip(counts, expectation, strict=True):
-        row[...] = rng.poisson(clean)
-        row.reshape(len(row), -1)[:, hot] = rng.poisson(levels, (len(row), len(hot)))
+    for row, expected_row in zip(counts, expectation, strict=True):
+        row[...] = rng.poisson(expected_row)
+        row.reshape(len(row), -1)[:, hot_indices] = rng.poisson(hot_means, (len(row), len(hot_indices)))
     return counts

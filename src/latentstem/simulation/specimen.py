@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
-from .diffraction import PHASES, ZONES, Array, Crystal, crystal
+from .diffraction import PHASES, ZONES, Array, Crystal, make_crystal
 
-# Largest tilt off the zone axis per component, in mrad.
-_GRAIN_TILT = 8.0
-_BEND = 16.0
+# largest tilt off the zone axis per component, in mrad: of a grain, and of the bent single crystal
+_MAX_GRAIN_TILT = 8.0
+_MAX_BEND_TILT = 16.0
 
 
 def scan_coordinates(scan_shape: tuple[int, int]) -> Array:
@@ -43,7 +43,7 @@ def _grains(rng: np.random.Generator, scan_shape: tuple[int, int], n_grains: int
     return grain
 
 
-def specimen(
+def make_specimen(
     rng: np.random.Generator, arguments: dict[str, Any]
 ) -> tuple[dict[str, Array], list[Crystal], Array]:
     """A specimen without vacuum.
@@ -53,41 +53,43 @@ def specimen(
     scan_shape, strain = arguments["scan_shape"], arguments["strain"]
     low, high = arguments["thickness"]
     coordinates = scan_coordinates(scan_shape)
-    names = ("rotation", "strain_xx", "strain_yy", "strain_xy", "tilt_x", "tilt_y", "thickness")
+    lattice_names = ("rotation", "strain_xx", "strain_yy", "strain_xy")
+    grain_names = ("tilt_x", "tilt_y", "thickness")  # each grain has its mean value of these
+    names = (*lattice_names, *grain_names)
     truth = {name: np.zeros(len(coordinates), np.float32) for name in names}
     if arguments["structure"] == "linear":
-        crystals = [crystal(0, (0, 0, 1)), crystal(1, (0, 1, 1)), crystal(0, (1, 1, 2))]
-        weights = np.exp(1.5 * np.stack([random_field(rng, coordinates, 0.6) for _ in crystals]))
-        weights /= weights.sum(axis=0)
-        grain = weights.argmax(axis=0)
-        truth |= {f"abundance_{i}": w.astype(np.float32) for i, w in enumerate(weights)}
+        crystals = [make_crystal(0, (0, 0, 1)), make_crystal(1, (0, 1, 1)), make_crystal(0, (1, 1, 2))]
+        abundances = np.exp(1.5 * np.stack([random_field(rng, coordinates, 0.6) for _ in crystals]))
+        abundances /= abundances.sum(axis=0)
+        grain = abundances.argmax(axis=0)
+        truth |= {f"abundance_{i}": abundance.astype(np.float32) for i, abundance in enumerate(abundances)}
         truth["thickness"] += np.float32((low + high) / 2)
     else:
-        single = arguments["structure"] == "single crystal"
-        n = 1 if single else arguments["n_grains"]
+        is_single_crystal = arguments["structure"] == "single crystal"
+        n = 1 if is_single_crystal else arguments["n_grains"]
         grain = _grains(rng, scan_shape, n)
-        # fraction of each property that varies within a grain; the rest is constant per grain
-        within_grain_fraction = 1.0 if single else 0.4
+        # fraction of the range of each property within one grain; the rest is a constant of the grain
+        within_grain_fraction = 1.0 if is_single_crystal else 0.4
         orientations = [
             (phase, zone) for zones in zip(*ZONES, strict=True) for phase, zone in enumerate(zones)
         ]
-        order = [0] if single else rng.permutation(n)
-        crystals = [crystal(*orientations[i % len(orientations)]) for i in order]
+        order = [0] if is_single_crystal else rng.permutation(n)
+        crystals = [make_crystal(*orientations[i % len(orientations)]) for i in order]
         rotations = (rng.permutation(n) + rng.uniform(0.3, 0.7, n)) / n * np.pi / 3  # all different
         scale = np.sqrt(len(coordinates) / n) / max(scan_shape)
         for i in range(n):
             inside = grain == i
             fields = {name: random_field(rng, coordinates[inside], scale) for name in names}
             grain_offset = rng.uniform(-1, 1, 3) * (1 - within_grain_fraction)
-            for name in names[:4]:
+            for name in lattice_names:
                 truth[name][inside] = strain * fields[name]
-            for name, offset in zip(names[4:], grain_offset, strict=True):
+            for name, offset in zip(grain_names, grain_offset, strict=True):
                 truth[name][inside] = offset + within_grain_fraction * fields[name]
             truth["rotation"][inside] += rotations[i]
         for name in ("tilt_x", "tilt_y"):
-            truth[name] *= _BEND if single else _GRAIN_TILT
+            truth[name] *= _MAX_BEND_TILT if is_single_crystal else _MAX_GRAIN_TILT
         truth["thickness"] = ((low + high + (high - low) * truth["thickness"]) / 2).astype(np.float32)
-    truth |= {"grain": grain, "phase": np.array([each.phase for each in crystals])[grain]}
+    truth |= {"grain": grain, "phase": np.array([crystal.phase for crystal in crystals])[grain]}
     maps = {name: values.reshape(scan_shape) for name, values in truth.items()}
     return maps, crystals, maps["grain"].copy()
 
@@ -104,32 +106,32 @@ def vacuum_mask(rng: np.random.Generator, scan_shape: tuple[int, int], fraction:
     return mask.reshape(scan_shape)
 
 
-def boundary(grain: Array) -> Array:
+def boundary_map(grain: Array) -> Array:
     """True (Ny, Nx) where the 3x3 neighbourhood contains another grain or vacuum."""
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(grain, 1, mode="edge"), (3, 3))
-    mixed: Array = windows.min(axis=(2, 3)) != windows.max(axis=(2, 3))
-    return mixed
+    is_boundary: Array = windows.min(axis=(2, 3)) != windows.max(axis=(2, 3))
+    return is_boundary
 
 
 def add_defects(
     rng: np.random.Generator, truth: dict[str, Array], crystals: list[Crystal], crystal_map: Array, n: int
 ) -> Array:
     """Give `n` positions inside grains the other phase (in place); True (Ny, Nx) at those."""
-    inside = np.flatnonzero(~truth["boundary"] & (truth["grain"] >= 0))
-    if n > len(inside):
+    candidates = np.flatnonzero(~truth["boundary"] & (truth["grain"] >= 0))
+    if n > len(candidates):
         raise ArgumentError(
             "defects",
-            expected=f"at most {len(inside)}, the scan positions inside grains",
+            expected=f"at most {len(candidates)}, the scan positions inside grains",
             received=str(n),
             advice="Ask for fewer defects or grains, or for a larger scan.",
         )
-    chosen = rng.permutation(inside)[:n]
-    for position in zip(*np.unravel_index(chosen, crystal_map.shape), strict=True):
+    defect_positions = rng.permutation(candidates)[:n]
+    for position in zip(*np.unravel_index(defect_positions, crystal_map.shape), strict=True):
         phase = len(PHASES) - 1 - truth["phase"][position]
-        crystals.append(crystal(phase, ZONES[phase][rng.integers(len(ZONES[phase]))]))
+        crystals.append(make_crystal(phase, ZONES[phase][rng.integers(len(ZONES[phase]))]))
         crystal_map[position] = len(crystals) - 1
         truth["phase"][position] = phase
         truth["rotation"][position] = rng.uniform(0, np.pi / 3)
     defect = np.zeros(crystal_map.shape, bool)
-    defect.ravel()[chosen] = True
+    defect.ravel()[defect_positions] = True
     return defect

@@ -15,7 +15,7 @@ from latentstem.io.output_files import latent_suffixes, pattern_suffixes
 from napari_latentstem.layers.latent_layers import show_embedding
 from napari_latentstem.layers.progress_dialog import run_with_progress
 from napari_latentstem.layers.reader import get_reader
-from napari_latentstem.layers.sessions import KEY, sessions_of
+from napari_latentstem.layers.sessions import SESSION_KEY, sessions_of
 from napari_latentstem.layers.writer import (
     export_latents,
     export_reconstructions,
@@ -95,7 +95,7 @@ def test_the_sample_opens(make_napari_viewer):
     (layer,) = viewer.open_sample("latentstem", "polycrystal")
     assert layer.data.shape == (64, 64)
     assert tuple(layer.scale) == (2, 2)
-    assert layer.metadata[KEY].scan.axes[2].units == "1/angstrom"
+    assert layer.metadata[SESSION_KEY].scan.axes[2].units == "1/angstrom"
     assert layer.contrast_limits[0] < layer.contrast_limits[1]
 
 
@@ -192,7 +192,7 @@ def test_each_kind_of_file_is_written_and_opens_again(
     qtbot.waitUntil(lambda: widget.message.text() == f"Written: {path}", timeout=60_000)
     widget.close()
     (layer,) = viewer.open(path, plugin="latentstem")
-    scan = layer.metadata[KEY].scan
+    scan = layer.metadata[SESSION_KEY].scan
     np.testing.assert_array_equal(
         scan.read(np.arange(256)).reshape(16, 16, 32, 32), session.model.reconstruct(calibrated)
     )

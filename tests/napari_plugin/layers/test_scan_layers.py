@@ -10,7 +10,7 @@ import pytest
 from latentstem import Embedding
 from latentstem.errors import ArgumentError
 from napari_latentstem.layers import latent_layers, scan_layers
-from napari_latentstem.layers.sessions import KEY
+from napari_latentstem.layers.sessions import SESSION_KEY
 from napari_latentstem.model import map_contrast
 from napari_latentstem.model.session import Session
 
@@ -34,7 +34,7 @@ def test_layers_lie_where_the_scan_does(make_napari_viewer, calibrated):
     assert tuple(layer.world_to_data((14, 29))) == (2, 3)
     assert [str(unit) for unit in layer.units] == ["nanometer"] * 2
     assert layer.axis_labels == ("y", "x")
-    assert layer.metadata == {KEY: session, scan_layers.KIND: "kind"}
+    assert layer.metadata == {SESSION_KEY: session, scan_layers.KIND_KEY: "kind"}
 
 
 @pytest.mark.parametrize(

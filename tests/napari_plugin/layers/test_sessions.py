@@ -11,7 +11,7 @@ import weakref
 import numpy as np
 
 from napari_latentstem.layers.scan_layers import scan_kwargs
-from napari_latentstem.layers.sessions import KEY, Sessions, sessions_of
+from napari_latentstem.layers.sessions import SESSION_KEY, Sessions, sessions_of
 from napari_latentstem.model.session import Session
 
 
@@ -83,12 +83,12 @@ def test_proxies_of_a_viewer_are_the_viewer(make_napari_viewer):
 def test_a_duplicated_layer_shows_the_same_scan(make_napari_viewer, calibrated, open_in):
     viewer = make_napari_viewer()
     session = open_in(viewer, calibrated)
-    assert copy.deepcopy(viewer.layers[0].metadata)[KEY] is session
+    assert copy.deepcopy(viewer.layers[0].metadata)[SESSION_KEY] is session
 
 
 def test_layers_of_others_belong_to_no_scan(make_napari_viewer):
     viewer = make_napari_viewer()
-    layer = viewer.add_image(np.zeros((4, 4)), metadata={KEY: "something else"})
+    layer = viewer.add_image(np.zeros((4, 4)), metadata={SESSION_KEY: "something else"})
     assert Sessions.of_layer(layer) is None
     assert Sessions.of_layer(None) is None
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_latentstem.model import latent_scatter
-from napari_latentstem.model.latent_scatter import SELECTED, cluster_colours, draw_scatter
+from napari_latentstem.model.latent_scatter import SELECTED_COLOUR, cluster_colours, draw_scatter
 
 VIEW, SHAPE = (0.0, 1.0, 0.0, 1.0), (10, 20)
 
@@ -48,7 +48,7 @@ def test_what_is_not_selected_is_dimmed(points):
     image = draw_scatter(xy, VIEW, SHAPE, "points", labels, selected)
     assert image[9, 10, 3] == image[9, 18, 3] == 255
     assert 0 < image[0, 2, 3] < 100
-    np.testing.assert_array_equal(image[9, 18, :3], SELECTED)  # of no cluster
+    np.testing.assert_array_equal(image[9, 18, :3], SELECTED_COLOUR)  # of no cluster
     np.testing.assert_array_equal(image[9, 10, :3], cluster_colours(2)[2])
     nothing = draw_scatter(xy, VIEW, SHAPE, "points", labels, np.zeros(5, bool))
     np.testing.assert_array_equal(nothing, draw_scatter(xy, VIEW, SHAPE, "points", labels))
@@ -58,13 +58,13 @@ def test_selected_points_lie_above_the_others():
     xy = np.full((500, 2), 0.5, np.float32)
     selected = np.zeros(500, bool)
     selected[123] = True
-    assert (draw_scatter(xy, VIEW, SHAPE, "points", None, selected)[5, 10] == [*SELECTED, 255]).all()
+    assert (draw_scatter(xy, VIEW, SHAPE, "points", None, selected)[5, 10] == [*SELECTED_COLOUR, 255]).all()
 
 
 @pytest.fixture
 def fine(monkeypatch):
     """Bins of one pixel, however few points there are."""
-    monkeypatch.setattr(latent_scatter, "_MAX_BIN", 1)
+    monkeypatch.setattr(latent_scatter, "_MAX_BIN_SIZE", 1)
 
 
 def test_few_points_are_counted_in_coarser_bins(points):
@@ -91,7 +91,7 @@ def test_density_marks_pixels_whose_points_are_mostly_selected(points):
     def hue(row, column):
         return image[row, column, :3] / image[row, column, :3].max()
 
-    wanted = np.array(SELECTED) / max(SELECTED)
+    wanted = np.array(SELECTED_COLOUR) / max(SELECTED_COLOUR)
     np.testing.assert_allclose(hue(0, 2), wanted, atol=0.02)  # one of two
     np.testing.assert_allclose(hue(9, 10), wanted, atol=0.02)
     assert np.abs(hue(0, 18) - wanted).max() > 0.1

@@ -130,9 +130,9 @@ def test_the_lasso_takes_what_lies_inside(blobs):
     xy = blobs[0][:, :2]
     square = np.array([[5, -9], [14, -9], [14, 5], [5, 5]], float)
     wanted = (xy[:, 0] > 5) & (xy[:, 0] < 14) & (xy[:, 1] > -9) & (xy[:, 1] < 5)
-    np.testing.assert_array_equal(space.inside(xy, square), wanted)
+    np.testing.assert_array_equal(space.in_polygon(xy, square), wanted)
     assert wanted.any()
-    assert not space.inside(xy, square[:2]).any()
+    assert not space.in_polygon(xy, square[:2]).any()
 
 
 @pytest.mark.parametrize("method", clustering.CLUSTERINGS)

@@ -37,7 +37,7 @@ def final(*arguments):
 @pytest.mark.parametrize("position", [(0, 0), (5, 7), (11, 9)])
 def test_a_position_shows_what_the_library_reconstructs(scan, model, reconstructed, position):
     seen = patterns.patterns_at(latentstem.as_scan(scan), position, model)
-    np.testing.assert_array_equal(seen.raw[0], scan[position])
+    np.testing.assert_array_equal(seen.recorded[0], scan[position])
     np.testing.assert_allclose(seen.reconstruction[0], reconstructed[position], rtol=1e-4, atol=1e-5)
     wanted = residual(scan[position][None], reconstructed[position][None])
     np.testing.assert_allclose(seen.residual, wanted, rtol=1e-2, atol=1e-3)
@@ -70,7 +70,7 @@ def test_an_excluded_position_shows_its_pattern_alone(scan, model):
     mask = np.zeros((12, 10), bool)
     mask[3, 4] = True
     seen = patterns.patterns_at(latentstem.as_scan(scan, scan_mask=mask), (3, 4), model)
-    np.testing.assert_array_equal(seen.raw[0], scan[3, 4])
+    np.testing.assert_array_equal(seen.recorded[0], scan[3, 4])
     assert seen.reconstruction is None
     assert seen.residual is None
 
@@ -83,15 +83,15 @@ def test_means_over_groups_leave_out_what_is_excluded(scan, model):
     seen = final(latentstem.as_scan(scan, scan_mask=mask), groups, model)
     kept = model.reconstruct(scan, scan_mask=mask)
     assert seen.n.tolist() == seen.size.tolist() == [30, 25]
-    np.testing.assert_allclose(seen.raw[0], scan[1:4].mean((0, 1)), rtol=1e-5)
-    np.testing.assert_allclose(seen.raw[1], scan[4:9, ::2].mean((0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(seen.recorded[0], scan[1:4].mean((0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(seen.recorded[1], scan[4:9, ::2].mean((0, 1)), rtol=1e-5)
     np.testing.assert_allclose(seen.reconstruction[1], kept[4:9, ::2].mean((0, 1)), rtol=1e-3, atol=1e-5)
 
 
 def test_means_grow_over_the_whole_scan(scan):
     steps = list(patterns.mean_patterns(latentstem.as_scan(scan), np.ones((12, 10), bool)))
     assert [int(step.n[0]) for step in steps] in ([64, 120], [56, 120])
-    np.testing.assert_allclose(steps[-1].raw[0], scan.mean((0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(steps[-1].recorded[0], scan.mean((0, 1)), rtol=1e-5)
     assert steps[-1].reconstruction is None
 
 
@@ -132,14 +132,14 @@ def test_a_few_electrons_are_seen_on_an_empty_detector():
     raw[0, 3, 3] = 1.0
     seen = patterns.Patterns(raw, None, np.array([1]), np.array([1]))
     assert pattern_display.contrast_limits(seen)[0] == (0.0, 1.0)
-    flat = replace(seen, raw=np.zeros((1, 40, 40)))
+    flat = replace(seen, recorded=np.zeros((1, 40, 40)))
     assert pattern_display.contrast_limits(flat)[0] == (0.0, 1.0)
 
 
 def test_scales_share_their_ends_and_lift_the_dark():
     values = np.array([[-1.0, 0.0, 1.0, 4.0, 9.0, np.nan]])
     linear, root, log = (
-        pattern_display.normalised(values, (0.0, 4.0), scale)[0] for scale in pattern_display.SCALES
+        pattern_display.normalise(values, (0.0, 4.0), scale)[0] for scale in pattern_display.SCALES
     )
     for shown in (linear, root, log):
         assert shown[[0, 1, 3, 4]].tolist() == [0.0, 0.0, 1.0, 1.0]

@@ -9,7 +9,7 @@ from qtpy.QtCore import QPointF, Qt
 from latentstem import Embedding
 from napari_latentstem.layers.sessions import sessions_of
 from napari_latentstem.model import latent_space as space
-from napari_latentstem.model.latent_scatter import SELECTED
+from napari_latentstem.model.latent_scatter import SELECTED_COLOUR
 from napari_latentstem.widgets.latent_space_widget import LatentSpaceWidget
 
 
@@ -107,7 +107,7 @@ def test_an_outline_in_the_cloud_is_a_mask_on_the_map_with_its_mean_pattern(open
     assert viewer.layers.selection.active is viewer.layers["scan"]
     assert dock.about.text() == "160 of 256 positions (62%) selected"
     (picture,) = dock.mean_patterns.pictures
-    assert (picture.title, picture.caption, picture.frame) == ("selection", "160 patterns", SELECTED)
+    assert (picture.title, picture.caption, picture.frame) == ("selection", "160 patterns", SELECTED_COLOUR)
     mean = calibrated.read(np.flatnonzero(right_half())).mean(0)
     brightest = np.unravel_index(mean.argmax(), mean.shape)
     assert picture._image.pixelColor(int(brightest[1]), int(brightest[0])).red() == 255

@@ -55,11 +55,11 @@ def test_with_a_model_latents_are_ranked_by_what_they_draw(maps_widget, latents,
         class config:
             latent_dim = 4
 
-    def carried(model, embedding):
+    def by_decoding(model, embedding):
         asked.append((model, embedding))
         return np.array([0.1, 0.2, 0.6, 0.1])
 
-    monkeypatch.setattr("napari_latentstem.widgets.latent_map_list.by_decoding", carried)
+    monkeypatch.setattr("napari_latentstem.widgets.latent_map_list.by_decoding", by_decoding)
     session.model = Model()
     session.embedding = latents
     qtbot.wait_until(lambda: listed(widget) == [2, 1, 0, 3])

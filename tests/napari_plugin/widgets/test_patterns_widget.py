@@ -226,7 +226,7 @@ def test_brightness_and_what_is_under_the_mouse(opened, qtbot):
     assert dock.pictures[0].caption != dock.pictures[1].caption
     dock.pictures[0].hovered.emit(16, 20)
     assert dock.description.text().startswith(f"row 16, column 20: {dock.images()[0][16, 20]:.4g}; |k| = ")
-    dock.pictures[0].left.emit()
+    dock.pictures[0].unhovered.emit()
     assert dock.description.text().startswith("row 0, column 0 (")
 
 
