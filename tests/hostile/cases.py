@@ -134,7 +134,7 @@ def _all_verbs(case: Case, data: Any, known: dict[str, np.ndarray]) -> None:
 def _judge(case: Case, data: Any, model: Any, maps: np.ndarray, patterns: np.ndarray) -> None:
     """Are latents and reconstructions there where they should be, in the data's units?"""
     scan = latentstem.as_scan(data, case.scan_shape, scan_mask=case.scan_mask)
-    excluded = np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
+    excluded = scan.excluded
     for name, values in (("latents", maps), ("reconstructions", patterns)):
         finite = np.isfinite(values.reshape(*scan.scan_shape, -1))
         if not finite[~excluded].all():

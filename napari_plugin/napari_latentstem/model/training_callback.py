@@ -102,7 +102,7 @@ def _coarse_latent_maps(
 ) -> np.ndarray:
     """Latents (Ny, Nx, k) of about `n_positions` scan positions; see `Validated`."""
     ny, nx = scan.scan_shape
-    excluded = np.zeros((ny, nx), bool) if scan.scan_mask is None else scan.scan_mask
+    excluded = scan.excluded
     device = autoencoder.preprocessing.scale.device
     if scan.source.array is None:  # streamed from disk: read whole storage blocks
         step = 1

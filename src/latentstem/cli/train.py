@@ -9,6 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from ..config import PRESETS, TrainingConfig
+from ..functions import train_autoencoder
+from ..util.folders import is_inside, keep_earlier_results
+from ..util.whole_file import require_writable_folder
 from .arguments import Data, OutputDir, ScanMask, ScanShape
 from .inputs import open_data
 from .messages import echo_stderr, friendly_errors
@@ -55,11 +58,8 @@ def train(
     with friendly_errors(interrupted=lambda: _resume_hint(last_checkpoint)):
         input_scan = open_data(data, scan, scan_mask, pattern_mask)
 
-        from ..functions import train_autoencoder
         from ..report.output_folder import RESULT_FILES, write_results
         from ..training.process_group import is_rank_zero
-        from ..util.folders import is_inside, keep_earlier_results
-        from ..util.whole_file import require_writable_folder
 
         explicit_arguments = explicit_options(training_arguments)
         config = TrainingConfig.from_arguments(preset, **explicit_arguments)
@@ -91,8 +91,6 @@ def train(
 
 def _moved_checkpoint(path: Path | None, folder: Path, earlier_folder: Path | None) -> Path | None:
     """Path of a checkpoint now: it has been moved if it was among the earlier results in the output folder."""
-    from ..util.folders import is_inside
-
     if path is None or earlier_folder is None or path.exists() or not is_inside(path, folder):
         return path
     return earlier_folder / path.resolve().relative_to(folder.resolve())

@@ -183,7 +183,7 @@ def reconstruct(
         path = write_reconstruction(model.autoencoder, scan, out, **options, template=signal)
         return _open_result(path, signal)
     if signal._lazy and client is None:
-        excluded = np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
+        excluded = scan.excluded
         data = reconstruct_dask(model.autoencoder, signal.data.reshape(scan.source.shape), excluded)
     else:
         data = reconstruct_scan(model.autoencoder, scan, client=client, progress=progress)

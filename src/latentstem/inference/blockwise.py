@@ -15,7 +15,6 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..nn.autoencoder import Autoencoder
-from ..nn.scan_sample import excluded_positions
 from ..scan.scan import Block, Scan
 from .block_predictor import BATCH_SIZE, BlockPredictor
 from .cluster import TaskRunner, cluster_executor
@@ -49,7 +48,7 @@ def predict_blocks(
     progress : bool
         Show a progress bar.
     """
-    excluded = excluded_positions(scan)
+    excluded = scan.excluded
     description = "reconstructing" if len(predictor.result_shape) == 2 else "embedding"
     pattern_bytes = max(4, scan.dtype.itemsize) * int(np.prod(scan.pattern_shape))
     max_patterns = int(np.clip(_MAX_BLOCK_BYTES // pattern_bytes, 1, BATCH_SIZE))

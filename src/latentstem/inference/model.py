@@ -15,7 +15,6 @@ from ..io.checkpoint import read_checkpoint, write_checkpoint
 from ..io.open import as_scan
 from ..nn.autoencoder import Autoencoder
 from ..nn.preprocessing import patterns_to_tensor
-from ..nn.scan_sample import excluded_positions
 from ..scan.scan import Scan
 from ..training.summary import Summary
 from ..util.argument_checks import reject_unknown_kwargs
@@ -248,7 +247,7 @@ class LatentModel:
 
     def _warn_if_intensities_differ(self, scan: Scan) -> None:
         """Warn if the mean intensity is ten times that of the training scan, or a tenth."""
-        included = np.flatnonzero(~excluded_positions(scan))
+        included = np.flatnonzero(~scan.excluded)
         sample = included[np.linspace(0, len(included) - 1, min(64, len(included))).astype(int)]
         values = self.autoencoder.values(patterns_to_tensor(scan.read(sample)))
         mean = float(values.sum((1, 2)).mean())

@@ -9,7 +9,6 @@ from ..nn.autoencoder import Autoencoder
 from ..nn.batches import PatternBatch
 from ..nn.neighbourhood import NeighbourPositions
 from ..nn.preprocessing import patterns_to_tensor
-from ..nn.scan_sample import excluded_positions
 from ..nn.scan_scores import ScanScores
 from ..scan.scan import Scan
 
@@ -34,7 +33,7 @@ def reconstruct_positions(
     -------
     recorded, reconstructed : ndarray, shape (n, H, W)
     """
-    components, excluded = autoencoder.principal_components, excluded_positions(scan)
+    components, excluded = autoencoder.principal_components, scan.excluded
     is_valid, neighbours = NeighbourPositions(excluded, components.radius)(positions)
     needed = np.union1d(positions, neighbours[is_valid])
     patterns = scan.read(needed)

@@ -13,7 +13,7 @@ from .detector import Detector
 from .neighbourhood import NeighbourPositions
 from .preprocessing import patterns_to_tensor
 
-__all__ = ["excluded_positions", "sample_values", "sample_with_neighbour_means"]
+__all__ = ["sample_values", "sample_with_neighbour_means"]
 
 _MAX_SAMPLE_PATTERNS = 4096
 _MAX_SAMPLE_VALUES = 2**26  # limit on sampled detector values (at least 16 patterns are used)
@@ -21,11 +21,6 @@ _MAX_BATCH_VALUES = 2**23  # detector values that are read together
 _MEAN_RADIUS = 2  # radius of the neighbour means, in scan positions
 _MAX_READ_PATTERNS = 1024  # patterns of a block and of its neighbours that are read together
 _MAX_READ_VALUES = 2**25  # detector values of these
-
-
-def excluded_positions(scan: Scan) -> np.ndarray:
-    """Mask (Ny, Nx) of the excluded scan positions."""
-    return np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
 
 
 def sample_values(scan: Scan, positions: np.ndarray, detector: Detector, seed: int = 0) -> Iterator[Tensor]:
@@ -66,7 +61,7 @@ def sample_with_neighbour_means(
     -------
     patterns, neighbour_means : Tensor, shape (n, h, w), float32
     """
-    neighbours_of = NeighbourPositions(excluded_positions(scan), _MEAN_RADIUS)
+    neighbours_of = NeighbourPositions(scan.excluded, _MEAN_RADIUS)
     patterns, means = (torch.empty(len(positions), *detector.shape, dtype=torch.float32) for _ in range(2))
     n_read = min(_MAX_READ_PATTERNS, _MAX_READ_VALUES // int(np.prod(scan.pattern_shape)))
     for block in scan.blocks_of(positions, max(1, n_read // (1 + neighbours_of.count))):

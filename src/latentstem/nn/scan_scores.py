@@ -13,7 +13,6 @@ from .detector import Detector
 from .neighbourhood import NeighbourPositions
 from .preprocessing import patterns_to_tensor
 from .principal_components import N_COMPARED, PrincipalComponents
-from .scan_sample import excluded_positions
 
 __all__ = ["ScanScores"]
 
@@ -48,7 +47,7 @@ class ScanScores:
         for block, patterns in read_blocks(scan, positions):
             index = torch.from_numpy(block)
             scores[index], variances[index] = components(detector(patterns_to_tensor(patterns)))
-        return cls(components, scores, variances, excluded_positions(scan))
+        return cls(components, scores, variances, scan.excluded)
 
     def __call__(self, positions: np.ndarray) -> ScoreBatch:
         """Scores at flat scan positions, with those of their similar neighbours."""

@@ -93,7 +93,7 @@ def compare_virtual_images(
     autoencoder = model.autoencoder
     detector = autoencoder.preprocessing.detector
     used = (detector.used > 0).numpy().ravel()
-    included = np.arange(scan.n_positions) if scan.scan_mask is None else np.flatnonzero(~scan.scan_mask)
+    included = np.flatnonzero(~scan.excluded)
     sample = included[np.linspace(0, len(included) - 1, min(len(included), _MAX_SAMPLE)).astype(int)]
     latents = latents.reshape(scan.n_positions, -1)
 

@@ -160,6 +160,11 @@ class Scan:
         return self.scan_shape[0] * self.scan_shape[1]
 
     @property
+    def excluded(self) -> np.ndarray:
+        """Excluded scan positions, shape (Ny, Nx), bool: the scan mask, or all False."""
+        return np.zeros(self.scan_shape, bool) if self.scan_mask is None else self.scan_mask
+
+    @property
     def nbytes(self) -> int:
         """Size of all patterns in bytes."""
         return self.n_positions * int(np.prod(self.pattern_shape)) * self.dtype.itemsize

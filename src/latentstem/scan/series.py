@@ -207,7 +207,7 @@ def make_series(
     canvas = CanvasSource(scans)
     excluded = np.ones(canvas.shape[:2], bool)  # the gaps stay excluded
     for scan_index, scan in enumerate(scans):
-        mask = np.zeros(scan.scan_shape, bool) if scan.scan_mask is None else scan.scan_mask
+        mask = scan.excluded
         excluded.ravel()[canvas.to_canvas(scan_index, np.arange(scan.n_positions))] = mask.ravel()
     pattern_masks = [scan.pattern_mask for scan in scans if scan.pattern_mask is not None]
     rows, columns = Axis("row", canvas.shape[0]), Axis("column", canvas.shape[1])

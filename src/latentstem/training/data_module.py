@@ -17,7 +17,6 @@ from ..errors import MaskError
 from ..io.arrays import as_pattern_source
 from ..nn.batches import PatternBatch
 from ..nn.preprocessing import patterns_to_tensor
-from ..nn.scan_sample import excluded_positions
 from ..nn.scan_scores import ScanScores
 from ..scan.passes import read_blocks
 from ..scan.scan import Scan
@@ -59,7 +58,7 @@ def split_positions(scan: Scan, fraction: float, seed: int) -> tuple[np.ndarray,
     """
     if isinstance(scan, Series):
         return _split_series(scan, fraction, seed)
-    (ny, nx), included = scan.scan_shape, ~excluded_positions(scan)
+    (ny, nx), included = scan.scan_shape, ~scan.excluded
     total = int(included.sum())
     if total < 2:
         raise MaskError(
@@ -86,7 +85,7 @@ def _split_series(series: Series, fraction: float, seed: int) -> tuple[np.ndarra
     training: list[np.ndarray] = []
     validation: list[np.ndarray] = []
     for number, scan in enumerate(series.scans):
-        included = np.flatnonzero(~excluded_positions(scan))
+        included = np.flatnonzero(~scan.excluded)
         parts = included, included[:0]
         if len(included) > 1 or len(series.scans) == 1:
             parts = split_positions(scan, fraction, seed + number)
