@@ -45,11 +45,13 @@ def opened(make_napari_viewer, qtbot, calibrated, open_in, embedding):
 
 
 def settle(qtbot, dock):
-    """Wait until everything that was asked for is shown."""
-    qtbot.wait(10)
-    for _ in range(2):  # what has come may lead to more
-        qtbot.waitUntil(lambda: not dock.working, timeout=20000)
-        qtbot.wait(10)
+    """Wait until everything that was asked for is shown, in a window that has its final size."""
+    size = None
+    while size != dock.scatter.view.size():  # a window that is shown on a busy machine is laid out late
+        size = dock.scatter.view.size()
+        for _ in range(2):  # what has come may lead to more
+            qtbot.waitUntil(lambda: not dock.working, timeout=20000)
+            qtbot.wait(20)
 
 
 def layer(viewer, kind):
