@@ -25,9 +25,7 @@ SCAN: dict[str, Any] = {"scan_shape": (64, 64), "pattern_shape": (64, 64), "dose
 TRAINING: dict[str, Any] = {"latent_dim": 16}
 
 
-def run_demo(
-    folder: Path, *, seed: int = 0, progress: bool = True, report: Callable[[str], object] = print
-) -> float:
+def run_demo(folder: Path, *, seed: int = 0, report: Callable[[str], object] = print) -> float:
     """Simulate a scan, train on it, and write data, model, pictures and a report.
 
     Parameters
@@ -36,8 +34,6 @@ def run_demo(
         Output folder. Results of an earlier run are moved to ``earlier-1`` (2, 3 ...) in it.
     seed : int
         Seed of specimen, noise and training.
-    progress : bool
-        Show a progress bar and the summary.
     report : callable
         Prints a message; called if there are results of an earlier run.
 
@@ -54,7 +50,7 @@ def run_demo(
     folder.mkdir(parents=True, exist_ok=True)
     with keep_earlier_results(folder, (*RESULT_FILES, "scan.npz"), report):
         _save_scan(simulated, folder / "scan.npz")
-        model = train_autoencoder(scan, output_dir=folder, progress=progress, seed=seed, **TRAINING)
+        model = train_autoencoder(scan, output_dir=folder, seed=seed, **TRAINING)
     agreement = []
 
     def grain_maps(embedding: Embedding) -> dict[str, np.ndarray]:
@@ -62,7 +58,7 @@ def run_demo(
         agreement.append(index)
         return {"true grains": simulated.truth["grain"], "found in the latents": labels}
 
-    write_results(model, scan, folder, noise_free=simulated.expectation, labels=grain_maps)
+    write_results(model, scan, folder, noise_free=simulated.expectation, label_maps=grain_maps)
     write_page(
         folder / "report.html",
         "demo.html",

@@ -18,20 +18,9 @@ __all__ = ["reconstruct_positions"]
 def reconstruct_positions(
     autoencoder: Autoencoder, scan: Scan, positions: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Recorded and reconstructed patterns; only these and the neighbours that the model needs are read.
+    """Recorded and reconstructed patterns (n, H, W) at flat scan positions (n,) that are not excluded.
 
-    Parameters
-    ----------
-    autoencoder : Autoencoder
-        Trained on patterns of this shape.
-    scan : Scan
-        With its masks.
-    positions : ndarray of int, shape (n,)
-        Flat scan positions that are not excluded.
-
-    Returns
-    -------
-    recorded, reconstructed : ndarray, shape (n, H, W)
+    Only these patterns and the neighbours that the model needs are read.
     """
     components, excluded = autoencoder.principal_components, scan.excluded
     is_valid, neighbours = NeighbourPositions(excluded, components.radius)(positions)

@@ -22,7 +22,7 @@ from ..util.whole_file import atomic_write
 from .block_predictor import BlockPredictor
 from .blockwise import predict, predict_blocks
 
-__all__ = ["reconstruct", "require_memory", "write_reconstruction"]
+__all__ = ["reconstruct", "write_reconstruction"]
 
 log = logging.getLogger("latentstem")
 
@@ -36,16 +36,13 @@ def reconstruct(
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
-    client: Any = None,
-    progress: bool = False,
+    **options: Any,
 ) -> Any:
-    """Reconstruct a scan that fits the model; see `LatentModel.reconstruct`."""
+    """Reconstruct a scan that fits the model; see `LatentModel.reconstruct`. Options are `client` and `progress`."""
     if out is not None:
-        options = {"overwrite": overwrite, "client": client, "progress": progress}
-        return open_patterns(write_reconstruction(autoencoder, scan, out, **options))
-    require_memory(_result_bytes(scan))
-    predictor = BlockPredictor(autoencoder, decode=True, source=scan.source)
-    return predict(predictor, scan, client=client, progress=progress)
+        return open_patterns(write_reconstruction(autoencoder, scan, out, overwrite=overwrite, **options))
+    _require_memory(_result_bytes(scan))
+    return predict(BlockPredictor(autoencoder, decode=True, source=scan.source), scan, **options)
 
 
 def write_reconstruction(
@@ -60,23 +57,13 @@ def write_reconstruction(
 ) -> Path:
     """Write the reconstructions of a scan to a file block by block; the file appears when it is complete.
 
-    Parameters
-    ----------
-    autoencoder, scan, out, overwrite, client, progress
-        See `LatentModel.reconstruct`; the scan must fit the model.
-    template : Signal2D or DataCube, optional
-        See `write_patterns`.
-
-    Returns
-    -------
-    Path
-        Path of the file.
+    Parameters are those of `LatentModel.reconstruct`, and the `template` of `write_patterns`; the scan must fit the model.
     """
-    path = local_path(out, StorageError).expanduser()
+    path, nbytes = local_path(out, StorageError).expanduser(), _result_bytes(scan)
     check_output(path, pattern_suffixes(), overwrite, [scan])
-    require_disk_space(path, _result_bytes(scan))
-    if _result_bytes(scan) > _MIN_BYTES_REPORTED:
-        message = f"{path} will take {format_bytes(_result_bytes(scan))} on the disk, less where the format compresses."
+    require_disk_space(path, nbytes)
+    if nbytes > _MIN_BYTES_REPORTED:
+        message = f"{path} will take {format_bytes(nbytes)} on the disk, less where the format compresses."
         print(message) if progress else log.info(message)
     predictor = BlockPredictor(autoencoder, decode=True, source=scan.source)
     chunk: tuple[int, int] | None = chunk_scan_shape(path, scan.scan_shape, scan.pattern_shape)
@@ -90,14 +77,8 @@ def write_reconstruction(
     return path
 
 
-def require_memory(nbytes: int) -> None:
-    """Raise if the result does not fit into free memory.
-
-    Raises
-    ------
-    ArgumentError
-        If it needs more than 80% of the free memory.
-    """
+def _require_memory(nbytes: int) -> None:
+    """Raise `ArgumentError` if the result needs more than 80% of the free memory."""
     free = psutil.virtual_memory().available
     if nbytes > _MAX_MEMORY_FRACTION * free:
         raise ArgumentError(
