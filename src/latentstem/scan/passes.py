@@ -30,23 +30,14 @@ class ScanPass(Protocol):
 def read_blocks(
     scan: Scan, positions: np.ndarray | None = None, max_patterns: int = _BLOCK_PATTERNS
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Read a scan once, in storage order.
+    """Read a scan once, in storage order: yield flat scan positions (n,) and their patterns (n, H, W), block by block.
 
     Parameters
     ----------
-    scan : Scan
-        The scan to read.
     positions : ndarray of int, optional
         Flat scan positions to read; by default all that are not excluded.
     max_patterns : int
         Patterns per block, at most; large patterns make smaller blocks.
-
-    Yields
-    ------
-    positions : ndarray of int, shape (n,)
-        Flat scan positions.
-    patterns : ndarray, shape (n, H, W)
-        Their patterns, in the dtype of the scan.
     """
     positions = scan.included if positions is None else positions
     max_patterns = max(1, min(max_patterns, _BLOCK_VALUES // int(np.prod(scan.pattern_shape))))
@@ -59,10 +50,7 @@ def iterate_passes(
 ) -> Iterator[float]:
     """Let several passes process the included positions of a scan, which is read once; see `read_blocks`.
 
-    Yields
-    ------
-    float
-        Fraction of the positions that has been processed, after each block.
+    Yields the fraction of the positions that has been processed, after each block.
     """
     n_processed, n_positions = 0, len(scan.included)
     for positions, patterns in read_blocks(scan, max_patterns=max_patterns):

@@ -87,10 +87,6 @@ class Quality:
     saturated: int
     regions: tuple[Region, ...] = ()
 
-    def suggested_pattern_mask(self) -> np.ndarray:
-        """Pattern mask (H, W), bool, that excludes the hot and dead detector pixels."""
-        return self.hot | self.dead
-
     def lines(self) -> list[str]:
         """The quality as text: first the data, then what may have to be excluded."""
         (ny, nx), (height, width) = self.scan_shape, self.pattern_shape
@@ -229,14 +225,6 @@ class QualityPass(ScanPass):
 
 def measure_quality(scan: Scan) -> Quality:
     """Measure the quality of a scan in one pass; masks are respected.
-
-    Parameters
-    ----------
-    scan : Scan
-
-    Returns
-    -------
-    Quality
 
     Raises
     ------

@@ -22,14 +22,7 @@ _N_SAMPLE_BLOCKS = 8  # blocks whose mean pattern locates the direct beam
 
 
 class VirtualImages(ScanPass):
-    """Sums of each pattern over detector masks.
-
-    Parameters
-    ----------
-    scan : Scan
-    masks : dict of str to ndarray, shape (H, W), bool
-        True where a detector pixel counts.
-    """
+    """Sums of each pattern over detector masks (H, W), which are True where a detector pixel counts."""
 
     def __init__(self, scan: Scan, masks: dict[str, np.ndarray]) -> None:
         self._names, self._shape = tuple(masks), scan.scan_shape
@@ -50,19 +43,13 @@ class VirtualImages(ScanPass):
 def virtual_images(scan: Scan, interval: float = 0.3) -> Iterator[tuple[float, dict[str, np.ndarray]]]:
     """Compute virtual images in one pass in storage order, yielding partial results.
 
-    Parameters
-    ----------
-    scan : Scan
-        Excluded detector pixels do not count.
-    interval : float
-        Least time between two results, in seconds.
-
     Yields
     ------
     (float, dict of str to ndarray, shape (Ny, Nx), float32)
         Fraction of the scan read so far, and an image for each of `VIRTUAL_IMAGES`, NaN where it has not been computed
-        yet and at excluded scan positions. ``bright field`` is the sum within `BRIGHT_FIELD_RADII` radii of the direct
-        beam, ``dark field`` the rest. The last fraction is 1.
+        yet and at excluded scan positions. Excluded detector pixels do not count. ``bright field`` is the sum within
+        `BRIGHT_FIELD_RADII` radii of the direct beam, ``dark field`` the rest. The last fraction is 1. At least
+        `interval` seconds lie between two results.
     """
     blocks = list(scan.blocks(_PATTERNS_PER_BLOCK))
     sample_blocks = np.unique(np.linspace(0, len(blocks) - 1, _N_SAMPLE_BLOCKS).astype(int))
@@ -78,19 +65,7 @@ def virtual_images(scan: Scan, interval: float = 0.3) -> Iterator[tuple[float, d
 
 
 def detector_masks(is_used: np.ndarray, beam: tuple[float, float, float]) -> dict[str, np.ndarray]:
-    """The detector masks of `VIRTUAL_IMAGES`.
-
-    Parameters
-    ----------
-    is_used : ndarray, shape (h, w), bool
-        True for pixels that are not excluded.
-    beam : (float, float, float)
-        Row, column and radius of the direct beam, as `direct_beam` gives them.
-
-    Returns
-    -------
-    dict of str to ndarray, shape (h, w), bool
-    """
+    """The detector masks (h, w) of `VIRTUAL_IMAGES`; `is_used`: False for excluded pixels; `beam`: see `direct_beam`."""
     y, x = np.ogrid[: is_used.shape[0], : is_used.shape[1]]
     disk = np.hypot(y - beam[0], x - beam[1]) <= BRIGHT_FIELD_RADII * beam[2]
     return dict(zip(VIRTUAL_IMAGES, (is_used, is_used & disk, is_used & ~disk), strict=True))
