@@ -208,8 +208,8 @@ class TrainingConfig(BaseModel):
             For an unknown preset, a misspelt argument (the message names the closest) or a value out of
             range.
         """
-        fields = cls.model_fields
-        names = [("preset", preset, PRESETS), *(("training argument", name, fields) for name in arguments)]
+        names: list[tuple[str, Any, dict[str, Any]]] = [("preset", preset, PRESETS)]
+        names += [("training argument", name, cls.model_fields) for name in arguments]
         for kind, name, known_names in names:
             if not isinstance(name, str) or name not in known_names:
                 raise ArgumentError(

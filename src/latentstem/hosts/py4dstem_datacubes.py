@@ -33,18 +33,10 @@ def scan_from_datacube(datacube: Any, scan_shape: tuple[int, int] | None = None)
     Parameters
     ----------
     datacube : DataCube
-        Its data may be an array in memory, a memory map, an h5py dataset or a dask array.
+        Its data may be an array in memory, a memory map, an h5py dataset or a dask array. Another object of py4DSTEM is an
+        `UnsupportedDataError`.
     scan_shape : (int, int), optional
         Scan rows and columns (Rx, Ry) where the datacube holds one row of patterns.
-
-    Returns
-    -------
-    Scan
-
-    Raises
-    ------
-    UnsupportedDataError
-        If `datacube` is another object of py4DSTEM.
     """
     from py4DSTEM.datacube.datacube import DataCube
 

@@ -98,8 +98,8 @@ class BlockPredictor:
         """
         network, components = self.autoencoder.network, self.autoencoder.principal_components
         flat = torch.from_numpy(np.ascontiguousarray(scores)).flatten(0, 1)
-        scores, variances = flat[:, : network.n_components], flat[:, network.n_components :]
-        all_scores = ScanScores(components, scores, variances, excluded)
+        block_scores, variances = flat[:, : network.n_components], flat[:, network.n_components :]
+        all_scores = ScanScores(components, block_scores, variances, excluded)
         return self._predict_batches(excluded, self.halo, lambda i: network.encode_scores(all_scores(i)))
 
     def predict_from_patterns(self, patterns: np.ndarray | Block, excluded: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Reconstruct a scan, in memory or into a file."""
+"""Reconstruct a scan, in memory or into a file, or some of its positions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from typing import Any
 
 import numpy as np
 import psutil
+import torch
 
 from ..errors import ArgumentError, StorageError
 from ..io.output_files import check_output, pattern_suffixes
 from ..io.pattern_files import chunk_scan_shape, open_patterns, write_patterns
 from ..nn.autoencoder import Autoencoder
+from ..nn.batches import PatternBatch
+from ..nn.neighbourhood import NeighbourPositions
+from ..nn.preprocessing import patterns_to_tensor
+from ..nn.scan_scores import ScanScores
 from ..scan.scan import Scan
 from ..util.disk import require_disk_space
 from ..util.formatting import format_bytes
@@ -22,7 +27,7 @@ from ..util.whole_file import atomic_write
 from .block_predictor import BlockPredictor
 from .blockwise import predict, predict_blocks
 
-__all__ = ["reconstruct", "write_reconstruction"]
+__all__ = ["reconstruct", "reconstruct_positions", "write_reconstruction"]
 
 log = logging.getLogger("latentstem")
 
@@ -75,6 +80,34 @@ def write_reconstruction(
     ):
         write_patterns(blocks, scan, temporary, template)
     return path
+
+
+def reconstruct_positions(
+    autoencoder: Autoencoder, scan: Scan, positions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Recorded and reconstructed patterns (n, H, W) at flat scan positions (n,) that are not excluded.
+
+    Only these patterns and the neighbours that the model needs are read.
+    """
+    components, excluded = autoencoder.principal_components, scan.excluded
+    is_valid, neighbours = NeighbourPositions(excluded, components.radius)(positions)
+    needed = np.union1d(positions, neighbours[is_valid])
+    patterns = scan.read(needed)
+    scores, variances = (
+        _scatter(values, needed, scan.n_positions)
+        for values in components(autoencoder.values(patterns_to_tensor(patterns)))
+    )
+    recorded = patterns[np.searchsorted(needed, positions)]
+    score_batch = ScanScores(components, scores, variances, excluded)(positions)
+    batch = PatternBatch(patterns_to_tensor(recorded), score_batch)
+    return recorded, autoencoder.decode_patterns(autoencoder.encode_batch(batch)).numpy()
+
+
+def _scatter(values: torch.Tensor, positions: np.ndarray, n_positions: int) -> torch.Tensor:
+    """Put values (n, q) at their positions into an array (n_positions, q) whose other rows take no memory."""
+    scattered = np.zeros((n_positions, values.shape[1]), np.float32)
+    scattered[positions] = values.numpy()
+    return torch.from_numpy(scattered)
 
 
 def _require_memory(nbytes: int) -> None:

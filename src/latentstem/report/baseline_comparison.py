@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from scipy import ndimage, stats
 
+from ..inference.model import LatentModel
 from ..nn.autoencoder import Autoencoder
 from ..nn.batches import ScoreBatch
 from ..nn.preprocessing import patterns_to_tensor
@@ -28,9 +29,6 @@ from .baselines import (
     thin,
 )
 from .statistics import block_numbers, mean_and_error, ratio_and_error
-
-if TYPE_CHECKING:
-    from ..inference.model import LatentModel
 
 __all__ = ["compare_with_baselines"]
 

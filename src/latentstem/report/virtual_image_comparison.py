@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from ..inference.model import LatentModel
 from ..nn.preprocessing import patterns_to_tensor
 from ..scan.scan import Scan
 from ..scan.virtual_images import BRIGHT_FIELD_RADII, detector_masks, direct_beam
 from .baselines import noise_variance
 from .statistics import block_numbers, mean_and_error
-
-if TYPE_CHECKING:
-    from ..inference.model import LatentModel
 
 __all__ = ["IMAGE_UNITS", "VirtualImageComparison", "compare_virtual_images"]
 

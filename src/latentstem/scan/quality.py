@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DataValueError
 from .outliers import hot_and_dead_pixels, outlying_patterns
-from .passes import ScanPass, run_passes
+from .passes import read_blocks
 from .scan import Scan
 from .validation import check_range
 
@@ -116,7 +116,7 @@ class Quality:
         return lines
 
 
-class QualityPass(ScanPass):
+class QualityPass:
     """Running statistics of the patterns of a scan, per detector pixel and per scan position."""
 
     def __init__(self, scan: Scan) -> None:
@@ -231,9 +231,10 @@ def measure_quality(scan: Scan) -> Quality:
     DataValueError
         If there are NaN or infinite values, if all values are equal, or if single precision cannot represent them.
     """
-    quality: Quality
-    (quality,) = run_passes(scan, QualityPass(scan))
-    return quality
+    statistics = QualityPass(scan)
+    for positions, patterns in read_blocks(scan):
+        statistics.process(positions, patterns)
+    return statistics.result()
 
 
 def _count_saturated(statistics: QualityPass, hot: np.ndarray) -> int:
