@@ -38,9 +38,7 @@ SIZES = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
 NMF_SIZES = (4, 8, 16, 32)
 _FLOOR_FRACTIONS = (0.01, 0.03, 0.1, 0.3)  # of the mean pattern, see `clip`
 _NMF_ITERATIONS = 50
-_MAX_NOISE_LINES = (
-    64  # scan rows (or columns, if these are longer) from which the noise variance is estimated
-)
+_MAX_NOISE_LINES = 64  # scan rows, or columns if these are longer, that give the noise variance
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,18 +65,7 @@ class Decomposition:
     def reconstruct(self, patterns: np.ndarray, components: int | None = None) -> np.ndarray:
         """Reconstruct patterns (n, p) from the first `components` factors."""
         weighted, factors = patterns / self.weight, self.factors[:components]
-        if self.nonnegative:
-            from sklearn.decomposition import non_negative_factorization
-
-            weighted, size = np.maximum(weighted, 0, dtype=np.float32), len(factors)
-            options = {"init": "custom", "update_H": False, "max_iter": _NMF_ITERATIONS}
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the number of iterations is fixed on purpose
-                coefficients = non_negative_factorization(weighted, H=factors, n_components=size, **options)[
-                    0
-                ]
-        else:
-            coefficients = weighted @ factors.T
+        coefficients = _nmf_coefficients(weighted, factors) if self.nonnegative else weighted @ factors.T
         return (coefficients @ factors) * self.weight
 
 
@@ -87,8 +74,6 @@ def svd(patterns: np.ndarray, components: int, *, poisson: bool = False) -> Deco
 
     Parameters
     ----------
-    patterns : ndarray, shape (n, p), float32
-        What to fit.
     components : int
         Number of factors k; cut down to what n and p allow.
     poisson : bool
@@ -115,6 +100,19 @@ def nmf(patterns: np.ndarray, components: int, *, poisson: bool = False) -> Deco
         model.fit(weighted)
     name = "NMF, Poisson-weighted" if poisson else "NMF"
     return Decomposition(name, model.components_.astype(np.float32), weight, nonnegative=True)
+
+
+def _nmf_coefficients(patterns: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    from sklearn.decomposition import non_negative_factorization
+
+    patterns = np.maximum(patterns, 0, dtype=np.float32)
+    options = {"init": "custom", "update_H": False, "max_iter": _NMF_ITERATIONS}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the number of iterations is fixed on purpose
+        coefficients, _, _ = non_negative_factorization(
+            patterns, H=factors, n_components=len(factors), **options
+        )
+    return coefficients
 
 
 def thin(
