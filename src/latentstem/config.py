@@ -150,17 +150,14 @@ class TrainingConfig(BaseModel):
     @field_validator("max_time", mode="before")
     @classmethod
     def _to_lightning_string(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            try:
+        try:
+            if isinstance(value, dict):
                 value = timedelta(**value)
-            except (TypeError, OverflowError) as error:
-                raise ValueError(str(error)) from None
-        if isinstance(value, str):
-            days, hours, minutes, seconds = map(int, value.split(":"))
-            try:
+            elif isinstance(value, str):
+                days, hours, minutes, seconds = map(int, value.split(":"))
                 value = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-            except OverflowError as error:
-                raise ValueError(str(error)) from None
+        except (TypeError, OverflowError) as error:
+            raise ValueError(str(error)) from None
         if isinstance(value, timedelta):
             total = int(value.total_seconds())
             if total < 1:
@@ -211,20 +208,15 @@ class TrainingConfig(BaseModel):
             For an unknown preset, a misspelt argument (the message names the closest) or a value out of
             range.
         """
-        if not isinstance(preset, str) or preset not in PRESETS:
-            raise ArgumentError(
-                "unknown preset",
-                expected=f"one of {', '.join(PRESETS)}",
-                received=repr(preset),
-                advice=suggest(str(preset), PRESETS, _SEE_HELP),
-            )
-        for name in arguments:
-            if name not in cls.model_fields:
+        names: list[tuple[str, Any, dict[str, Any]]] = [("preset", preset, PRESETS)]
+        names += [("training argument", name, cls.model_fields) for name in arguments]
+        for kind, name, known_names in names:
+            if not isinstance(name, str) or name not in known_names:
                 raise ArgumentError(
-                    "unknown training argument",
-                    expected=f"one of {', '.join(cls.model_fields)}",
+                    f"unknown {kind}",
+                    expected=f"one of {', '.join(known_names)}",
                     received=repr(name),
-                    advice=suggest(name, cls.model_fields, _SEE_HELP),
+                    advice=suggest(str(name), known_names, _SEE_HELP),
                 )
         try:
             return cls(**{**PRESETS[preset], **arguments})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 
@@ -35,11 +36,7 @@ class ArgumentText(str):
         return _fill(self.template, self.arguments, spelling)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _make_argument_text, (self.template, self.arguments)
-
-
-def _make_argument_text(template: str, arguments: dict[str, Any]) -> ArgumentText:
-    return ArgumentText(template, **arguments)
+        return partial(ArgumentText, self.template, **self.arguments), ()
 
 
 def _fill(template: str, arguments: dict[str, Any], spelling: Callable[[str, Any], str]) -> str:
@@ -82,14 +79,10 @@ class LatentSTEMError(Exception):
 
     def with_fields(self, **fields: Any) -> LatentSTEMError:
         """A copy of the error with other values of these parameters or data."""
-        return _make_error(type(self), {**vars(self), **fields})
+        return type(self)(**{**vars(self), **fields})
 
     def __reduce__(self) -> tuple[object, ...]:  # keyword-only arguments do not survive default pickling
-        return _make_error, (type(self), dict(vars(self)))
-
-
-def _make_error(error_class: type[LatentSTEMError], fields: dict[str, Any]) -> LatentSTEMError:
-    return error_class(**fields)
+        return partial(type(self), **vars(self)), ()
 
 
 class ArgumentError(LatentSTEMError, ValueError):

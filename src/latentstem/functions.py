@@ -76,7 +76,7 @@ def train_autoencoder(
     resume_from : str or Path, optional
         Checkpoint (``checkpoints/last.ckpt``) of a run to continue exactly where it stopped: on the same machine with
         as many threads, it ends with the same latents as a run without interruption. Exceptions: `max_time`, which
-        begins anew and changes the learning-rate schedule, and a scan in chunks that fits into memory in only one of
+        starts again and changes the learning-rate schedule, and a scan in chunks that fits into memory in only one of
         the two runs.
     baselines : bool
         Compare with PCA and NMF after training, and keep the result as ``model.evidence``; see `report.evidence`.

@@ -46,7 +46,7 @@ def test_first_components_are_those_of_a_smaller_fit(mixtures):
 def test_nmf_shares_are_not_negative(mixtures):
     fitted = nmf(mixtures, 4)
     assert (fitted.factors >= 0).all()
-    assert (fitted.coefficients(np.random.default_rng(1).normal(size=(5, PIXELS))) >= 0).all()
+    assert (fitted.reconstruct(np.random.default_rng(1).normal(size=(5, PIXELS))) >= 0).all()
 
 
 @pytest.mark.parametrize("poisson", [False, True])

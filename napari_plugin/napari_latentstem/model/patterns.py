@@ -111,7 +111,7 @@ def mean_patterns(scan: Scan, groups: np.ndarray, model: LatentModel | None = No
     if model is not None and model.pattern_shape != scan.pattern_shape:
         model.open_matching_scan(scan, None, None)  # raises
     if model is not None:
-        from latentstem.inference.reconstruct_positions import reconstruct_positions  # imports torch
+        from latentstem.inference.reconstruction import reconstruct_positions  # imports torch
     group_numbers = np.asarray(groups).ravel().astype(np.int64)
     if scan.scan_mask is not None:
         group_numbers = np.where(scan.scan_mask.ravel(), 0, group_numbers)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +13,7 @@ from .inputs import open_data
 from .messages import friendly_errors
 
 if TYPE_CHECKING:
+    from ..inference.model import LatentModel
     from ..scan.scan import Scan
 
 __all__ = ["embed", "reconstruct"]
@@ -36,26 +38,15 @@ def embed(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the latent maps of a scan."""
-    written_paths: list[Path] = []
-    with friendly_errors(interrupted=lambda: _written_files_message(written_paths)):
+
+    def write(latent_model: LatentModel, single_scan: Scan, path: Path, client: Any) -> str:
         from ..hosts.latent_files import save_latents
-        from ..inference.cluster import connect_scheduler
-        from ..io.output_files import latent_suffixes
 
-        input_scan = open_data(data, scan, scan_mask)
-        inputs = [*data, model, *(scan_mask or ())]
-        outputs = _output_paths(input_scan, output, latent_suffixes(), overwrite, inputs)
+        embedding = latent_model.embed(single_scan, smooth=smooth, client=client, progress=True)
+        save_latents(embedding, path)
+        return "{} latents at {} x {} scan positions".format(embedding.latent_dim, *single_scan.scan_shape)
 
-        from ..inference.model import load
-
-        latent_model = load(model)
-        with connect_scheduler(scheduler) as client:
-            for path, single_scan in outputs:
-                embedding = latent_model.embed(single_scan, smooth=smooth, client=client, progress=True)
-                save_latents(embedding, path)
-                written_paths.append(path)
-                latents, positions = embedding.latent_dim, _format_shape(single_scan.scan_shape)
-                typer.echo(f"{path}: {latents} latents at {positions} scan positions")
+    _write_for_each_scan(write, "latents", data, model, output, scan, scan_mask, scheduler, overwrite)
 
 
 def reconstruct(
@@ -68,29 +59,46 @@ def reconstruct(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the denoised diffraction patterns of a scan, block by block."""
+
+    def write(latent_model: LatentModel, single_scan: Scan, path: Path, client: Any) -> str:
+        latent_model.reconstruct(single_scan, out=path, overwrite=overwrite, client=client, progress=True)
+        return "{} x {} patterns of {} x {} pixels".format(
+            *single_scan.scan_shape, *single_scan.pattern_shape
+        )
+
+    _write_for_each_scan(write, "patterns", data, model, output, scan, scan_mask, scheduler, overwrite)
+
+
+def _write_for_each_scan(
+    write: Callable[[LatentModel, Scan, Path, Any], str],
+    content: Literal["latents", "patterns"],
+    data: list[Path],
+    model: Path,
+    output: Path,
+    scan: tuple[int, int] | None,
+    scan_mask: list[Path] | None,
+    scheduler: str | None,
+    overwrite: bool,
+) -> None:
+    """Let `write` write a file for each scan, and print what it returns; all files are checked first."""
     written_paths: list[Path] = []
     with friendly_errors(interrupted=lambda: _written_files_message(written_paths)):
         from ..inference.cluster import connect_scheduler
-        from ..io.output_files import pattern_suffixes
+        from ..io.output_files import latent_suffixes, pattern_suffixes
 
         input_scan = open_data(data, scan, scan_mask)
+        suffixes = latent_suffixes() if content == "latents" else pattern_suffixes()
         inputs = [*data, model, *(scan_mask or ())]
-        outputs = _output_paths(input_scan, output, pattern_suffixes(), overwrite, inputs)
+        outputs = _output_paths(input_scan, output, suffixes, overwrite, inputs)
 
         from ..inference.model import load
 
         latent_model = load(model)
         with connect_scheduler(scheduler) as client:
             for path, single_scan in outputs:
-                latent_model.reconstruct(
-                    single_scan, out=path, overwrite=overwrite, client=client, progress=True
-                )
+                text = write(latent_model, single_scan, path, client)
                 written_paths.append(path)
-                patterns, pixels = (
-                    _format_shape(single_scan.scan_shape),
-                    _format_shape(single_scan.pattern_shape),
-                )
-                typer.echo(f"{path}: {patterns} patterns of {pixels} pixels")
+                typer.echo(f"{path}: {text}")
 
 
 def _output_paths(
@@ -115,7 +123,3 @@ def _written_files_message(written_paths: list[Path]) -> str:
     if not written_paths:
         return "Nothing was written."
     return f"Written completely: {', '.join(map(str, written_paths))}. The rest was not written."
-
-
-def _format_shape(shape: tuple[int, int]) -> str:
-    return f"{shape[0]} x {shape[1]}"

@@ -25,26 +25,11 @@ SCAN: dict[str, Any] = {"scan_shape": (64, 64), "pattern_shape": (64, 64), "dose
 TRAINING: dict[str, Any] = {"latent_dim": 16}
 
 
-def run_demo(
-    folder: Path, *, seed: int = 0, progress: bool = True, report: Callable[[str], object] = print
-) -> float:
+def run_demo(folder: Path, *, seed: int = 0, report: Callable[[str], object] = print) -> float:
     """Simulate a scan, train on it, and write data, model, pictures and a report.
 
-    Parameters
-    ----------
-    folder : Path
-        Output folder. Results of an earlier run are moved to ``earlier-1`` (2, 3 ...) in it.
-    seed : int
-        Seed of specimen, noise and training.
-    progress : bool
-        Show a progress bar and the summary.
-    report : callable
-        Prints a message; called if there are results of an earlier run.
-
-    Returns
-    -------
-    float
-        Adjusted Rand index of true and found grains: 1 is perfect, 0 is chance.
+    Results of an earlier run are moved to ``earlier-1`` (2, 3 ...) in the folder, and `report` gets a message about it.
+    The result is the adjusted Rand index of true and found grains: 1 is perfect, 0 is chance.
     """
     from ..functions import train_autoencoder
     from ..scan.quality import measure_quality
@@ -54,7 +39,7 @@ def run_demo(
     folder.mkdir(parents=True, exist_ok=True)
     with keep_earlier_results(folder, (*RESULT_FILES, "scan.npz"), report):
         _save_scan(simulated, folder / "scan.npz")
-        model = train_autoencoder(scan, output_dir=folder, progress=progress, seed=seed, **TRAINING)
+        model = train_autoencoder(scan, output_dir=folder, seed=seed, **TRAINING)
     agreement = []
 
     def grain_maps(embedding: Embedding) -> dict[str, np.ndarray]:
@@ -62,7 +47,7 @@ def run_demo(
         agreement.append(index)
         return {"true grains": simulated.truth["grain"], "found in the latents": labels}
 
-    write_results(model, scan, folder, noise_free=simulated.expectation, labels=grain_maps)
+    write_results(model, scan, folder, noise_free=simulated.expectation, label_maps=grain_maps)
     write_page(
         folder / "report.html",
         "demo.html",
@@ -78,13 +63,8 @@ def run_demo(
 def find_grains(embedding: Embedding, truth: np.ndarray) -> tuple[np.ndarray, float]:
     """Grains found by HDBSCAN in the latents, and their agreement with the true grains.
 
-    Parameters
-    ----------
-    embedding : Embedding
-        Latents, maps of shape (Ny, Nx, k).
-    truth : ndarray of int, shape (Ny, Nx)
-        Number of each position's true grain. It only numbers the found grains: each gets the number of the true one
-        that it overlaps most.
+    The numbers of the true grains, `truth` (Ny, Nx), only number the found ones: each gets the number of the true one that
+    it overlaps most.
 
     Returns
     -------
@@ -101,17 +81,13 @@ def find_grains(embedding: Embedding, truth: np.ndarray) -> tuple[np.ndarray, fl
     # not standardised: distances between latents are those between patterns
     latents = embedding.maps.reshape(-1, embedding.latent_dim)
     labels = HDBSCAN(min_cluster_size=20, copy=True).fit_predict(latents.astype(np.float64))
-    number_by_cluster, in_cluster = {}, labels >= 0
+    numbers, in_cluster = truth.max() + 1 + np.arange(labels.max() + 1), labels >= 0
     if in_cluster.any():
         overlap = contingency_matrix(truth.ravel()[in_cluster], labels[in_cluster])
-        grain_number, cluster_number = linear_sum_assignment(-overlap)
-        number_by_cluster = dict(
-            zip(cluster_number, np.unique(truth.ravel()[in_cluster])[grain_number], strict=True)
-        )
-    numbers = [
-        -1 if label < 0 else number_by_cluster.get(label, int(truth.max()) + 1 + label) for label in labels
-    ]
-    return np.array(numbers).reshape(truth.shape), float(adjusted_rand_score(truth.ravel(), labels))
+        grains, clusters = linear_sum_assignment(-overlap)
+        numbers[clusters] = np.unique(truth.ravel()[in_cluster])[grains]
+    numbers = np.append(numbers, -1)[labels]  # label -1, in no cluster, takes the last
+    return numbers.reshape(truth.shape), float(adjusted_rand_score(truth.ravel(), labels))
 
 
 def _save_scan(simulated: SimulatedScan, path: Path) -> None:

@@ -95,17 +95,10 @@ def embed(
     ----------
     model : LatentModel or path
         A trained model, or its checkpoint.
-    scan_shape : (int, int), optional
-        Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
-    navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
-        True excludes the scan position; its latents are NaN. For a series, of shape (T, Ny, Nx).
-    smooth : int, optional
-        Radius of smoothing in scan positions, over neighbours with close latents only. Default: the model's `context`.
-        0: no smoothing.
-    client : distributed.Client, optional
-        Compute on the workers of this cluster.
-    progress : bool
-        Show a progress bar.
+    scan_shape, navigation_mask
+        As for ``signal.train_autoencoder``. Latents of excluded scan positions are NaN.
+    smooth, client, progress
+        See :meth:`latentstem.LatentModel.embed`.
 
     Returns
     -------
@@ -118,15 +111,10 @@ def embed(
     mask = _mask_array(navigation_mask)
     options = {"smooth": smooth, "client": client, "progress": progress}
     embedding = embed_data(signal, model, scan_shape=scan_shape, scan_mask=mask, **options)
-    navigation = signal.axes_manager.navigation_axes[::-1]
-    if isinstance(embedding, list):
-        series = [axis.get_axis_dictionary() for axis in navigation]
-        return LatentMaps.from_series(embedding, series, get_title(signal))
-    if len(navigation) == 2:
-        y, x = (axis.get_axis_dictionary() for axis in navigation)
-    else:
-        y, x = (axis.as_dict() for axis in embedding.axes)
-    return LatentMaps.from_embedding(embedding, (y, x), get_title(signal))
+    axes = [axis.get_axis_dictionary() for axis in signal.axes_manager.navigation_axes[::-1]]
+    if len(axes) == 1:  # a stack of patterns
+        axes = [axis.as_dict() for axis in embedding.axes]
+    return LatentMaps.from_embedding(embedding, axes, get_title(signal))
 
 
 @reject_unknown_kwargs(aliases=_ARGUMENT_ALIASES)
@@ -147,20 +135,11 @@ def reconstruct(
     ----------
     model : LatentModel or path
         A trained model, or its checkpoint.
-    scan_shape : (int, int), optional
-        Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
-    navigation_mask : array of bool, shape (Ny, Nx), or signal of that shape, optional
-        True excludes the scan position; its pattern is NaN. For a series, of shape (T, Ny, Nx).
-    out : path, optional
-        File to write block by block, never whole in memory: ``.zspy`` or ``.hspy``, or ``.npy``, ``.npz``, ``.h5``
-        (py4DSTEM), which do not keep the metadata.
-    overwrite : bool
-        Replace an existing file. The file that this signal is read from is never replaced.
-    client : distributed.Client, optional
-        Compute on the workers of this cluster. For a lazy signal only with `out`; without `out` the result is a lazy signal,
-        computed by the active dask scheduler.
-    progress : bool
-        Show a progress bar; a lazy signal shows its own when it is computed.
+    scan_shape, navigation_mask
+        As for ``signal.train_autoencoder``. Patterns at excluded scan positions are NaN.
+    out, overwrite, client, progress
+        See :meth:`latentstem.LatentModel.reconstruct`. Only ``.zspy`` and ``.hspy`` keep the metadata. Without `out`, a
+        lazy signal gives a lazy signal, which the active dask scheduler computes.
 
     Returns
     -------
@@ -174,7 +153,13 @@ def reconstruct(
 
     mask, model = _mask_array(navigation_mask), as_model(model)
     if is_series_signal(signal):
-        _refuse_series_output(signal, out)
+        if out is not None:
+            raise ArgumentError(
+                "out cannot be given for a series",
+                expected="the signal of one scan, where out is given",
+                received=repr(signal),
+                advice="Reconstruct one scan after the other: signal.inav[:, :, i].reconstruct(model, out=...).",
+            )
         data = _reconstruct_series(signal, model, mask, client, progress)
         return signal._deepcopy_with_new_data(data)
     scan = model.open_matching_scan(signal, scan_shape, mask)
@@ -183,8 +168,7 @@ def reconstruct(
         path = write_reconstruction(model.autoencoder, scan, out, **options, template=signal)
         return _open_result(path, signal)
     if signal._lazy and client is None:
-        excluded = scan.excluded
-        data = reconstruct_dask(model.autoencoder, signal.data.reshape(scan.source.shape), excluded)
+        data = reconstruct_dask(model.autoencoder, signal.data.reshape(scan.source.shape), scan.excluded)
     else:
         data = reconstruct_scan(model.autoencoder, scan, client=client, progress=progress)
     return signal._deepcopy_with_new_data(data.reshape(signal.data.shape))
@@ -208,16 +192,6 @@ def _open_result(path: Path, template: Any) -> Any:
         return load(str(path), lazy=True)
     signal = template._deepcopy_with_new_data(lazy_patterns(path).reshape(template.data.shape))
     return signal if signal._lazy else signal.as_lazy()
-
-
-def _refuse_series_output(signal: Any, out: Any) -> None:
-    if out is not None:
-        raise ArgumentError(
-            "out cannot be given for a series",
-            expected="the signal of one scan, where out is given",
-            received=repr(signal),
-            advice="Reconstruct one scan after the other: signal.inav[:, :, i].reconstruct(model, out=...).",
-        )
 
 
 def _reconstruct_series(signal: Any, model: Any, mask: Any, client: Any, progress: bool) -> Any:

@@ -145,6 +145,5 @@ def save_latents(embedding: Embedding, path: Path) -> None:
     """Write latent maps as a `LatentMaps` signal."""
     from .latent_maps import LatentMaps
 
-    y, x = (axis.as_dict() for axis in embedding.axes)
     name = str(embedding.provenance.get("applied_to", {}).get("name", ""))
-    LatentMaps.from_embedding(embedding, (y, x), name).save(path)
+    LatentMaps.from_embedding(embedding, [axis.as_dict() for axis in embedding.axes], name).save(path)

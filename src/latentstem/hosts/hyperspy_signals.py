@@ -30,18 +30,13 @@ def scan_from_signal(signal: Any, scan_shape: tuple[int, int] | None = None) -> 
     scan_shape : (int, int), optional
         Scan rows and columns (Ny, Nx) of a signal with one navigation axis.
 
-    Returns
-    -------
-    Scan
-
     Raises
     ------
-    ScanDimensionError
-        If there are not two navigation and two signal axes.
-    UnsupportedDataError
-        For a ragged signal or a non-uniform axis.
+    ScanDimensionError, UnsupportedDataError
+        For other axes, and for a ragged signal or a non-uniform axis.
     """
     manager = signal.axes_manager
+    dimensions = manager.navigation_dimension, manager.signal_dimension
     if is_series_signal(signal):
         return _series_of_signal(signal)
     if signal.ragged:
@@ -51,15 +46,13 @@ def scan_from_signal(signal: Any, scan_shape: tuple[int, int] | None = None) -> 
             received=repr(signal),
             advice="Stack patterns of one shape into a signals.Signal2D.",
         )
-    if (manager.navigation_dimension, manager.signal_dimension) not in (
-        ((2, 2), (1, 2)) if scan_shape else ((2, 2),)
-    ):
-        raise axes_error(manager.navigation_dimension, manager.signal_dimension, repr(signal))
+    if dimensions not in (((2, 2), (1, 2)) if scan_shape else ((2, 2),)):
+        raise axes_error(*dimensions, repr(signal))
     if not manager.axes_are_aligned_with_data:
         raise ScanDimensionError(
             "the navigation axes are not the first axes of the data array",
             expected=EXPECTED_AXES + " in this order",
-            received=describe_axes(manager.navigation_dimension, manager.signal_dimension, repr(signal)),
+            received=describe_axes(*dimensions, repr(signal)),
             advice="Align them with signal.transpose(navigation_axes=(0, 1), signal_axes=(2, 3)).",
         )
     stored_axes = (*manager.navigation_axes[::-1], *manager.signal_axes[::-1])

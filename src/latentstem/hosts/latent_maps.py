@@ -43,57 +43,33 @@ class LatentMaps(Signal2D):
 
     @classmethod
     def from_embedding(
-        cls, embedding: Embedding, axes: tuple[dict[str, Any], dict[str, Any]], title: str = ""
+        cls, embedding: Embedding | list[Embedding], axes: list[dict[str, Any]], title: str = ""
     ) -> LatentMaps:
-        """The latent maps of an `Embedding` as a signal.
+        """The latent maps of a scan, or of the scans of a series, as one signal.
 
         Parameters
         ----------
-        embedding : Embedding
-            Maps of shape (Ny, Nx, k).
-        axes : tuple of two dict
-            The two scan axes, rows first, as ``get_axis_dictionary()`` of a HyperSpy axis gives them.
+        embedding : Embedding or list of Embedding
+            Maps of shape (Ny, Nx, k), of a series one for each scan.
+        axes : list of dict
+            The two scan axes, rows first, as ``get_axis_dictionary()`` of a HyperSpy axis gives them; of a series, the
+            axis along it comes first.
         title : str
             Title of the embedded signal.
         """
-        latent = {"name": "latent", "size": embedding.latent_dim, "navigate": True}
+        embeddings = embedding if isinstance(embedding, list) else [embedding]
+        *series_axes, y, x = axes
+        data = np.stack([np.moveaxis(part.maps, -1, 0) for part in embeddings])
+        navigation_axes = [*series_axes, {"name": "latent", "size": data.shape[1]}]
         maps = cls(
-            np.ascontiguousarray(np.moveaxis(embedding.maps, -1, 0)),
-            axes=[latent, *({**axis, "navigate": False} for axis in axes)],
+            data if series_axes else data[0],
+            axes=[{**a, "navigate": True} for a in navigation_axes]
+            + [{**a, "navigate": False} for a in (y, x)],
         )
         maps.metadata.General.title = f"Latent maps of {title}" if title else "Latent maps"
-        maps.metadata.set_item("LatentSTEM.provenance", json.dumps(embedding.provenance))
-        return maps
-
-    @classmethod
-    def from_series(
-        cls, embeddings: list[Embedding], axes: list[dict[str, Any]], title: str = ""
-    ) -> LatentMaps:
-        """The latent maps of the scans of a series as one signal, shape (T, k, Ny, Nx).
-
-        Parameters
-        ----------
-        embeddings : list of Embedding
-            Maps of one shape (Ny, Nx, k).
-        axes : list of dict
-            The axis along the series, then the two scan axes, rows first.
-        title : str
-            Title of the embedded signal.
-        """
-        series_axis, y, x = axes
-        parts = [cls.from_embedding(embedding, (y, x), title) for embedding in embeddings]
-        latent = {"name": "latent", "size": embeddings[0].latent_dim, "navigate": True}
-        maps = cls(
-            np.stack([part.data for part in parts]),
-            axes=[
-                {**series_axis, "navigate": True},
-                latent,
-                *({**axis, "navigate": False} for axis in (y, x)),
-            ],
-            metadata=parts[0].metadata.as_dictionary(),
-        )
-        applied_to = [embedding.provenance.get("applied_to") for embedding in embeddings]
-        provenance = {**embeddings[0].provenance, "applied_to": applied_to}
+        provenance = dict(embeddings[0].provenance)
+        if series_axes:
+            provenance["applied_to"] = [part.provenance.get("applied_to") for part in embeddings]
         maps.metadata.set_item("LatentSTEM.provenance", json.dumps(provenance))
         return maps
 

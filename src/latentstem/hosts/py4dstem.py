@@ -88,17 +88,10 @@ def embed(
         A trained model, or its checkpoint.
     name : str
         Name of their node in the tree; latents that have this name already are replaced.
-    scan_shape : (int, int), optional
-        Scan rows and columns (Rx, Ry) where the datacube holds one row of patterns.
-    scan_mask : array of bool, shape (Rx, Ry), optional
-        True excludes the scan position; its latents are NaN.
-    smooth : int, optional
-        Radius of smoothing in scan positions, over neighbours with close latents only. Default: the model's `context`.
-        0: no smoothing.
-    client : distributed.Client, optional
-        Compute on the workers of this cluster.
-    progress : bool
-        Show a progress bar.
+    scan_shape, scan_mask
+        As for ``datacube.train_autoencoder``. Latents of excluded scan positions are NaN.
+    smooth, client, progress
+        See :meth:`latentstem.LatentModel.embed`.
 
     Returns
     -------
@@ -139,19 +132,10 @@ def reconstruct(
     ----------
     model : LatentModel or path
         A trained model, or its checkpoint.
-    scan_shape : (int, int), optional
-        Scan rows and columns (Rx, Ry) where the datacube holds one row of patterns.
-    scan_mask : array of bool, shape (Rx, Ry), optional
-        True excludes the scan position; its pattern is NaN.
-    out : path, optional
-        File to write block by block, never whole in memory: ``.h5`` for py4DSTEM, or ``.npy``, ``.npz``, ``.hspy``,
-        ``.zspy``.
-    overwrite : bool
-        Replace an existing file. The file that this datacube is read from is never replaced.
-    client : distributed.Client, optional
-        Compute on the workers of this cluster.
-    progress : bool
-        Show a progress bar.
+    scan_shape, scan_mask
+        As for ``datacube.train_autoencoder``. Patterns at excluded scan positions are NaN.
+    out, overwrite, client, progress
+        See :meth:`latentstem.LatentModel.reconstruct`.
 
     Returns
     -------
@@ -171,21 +155,19 @@ def reconstruct(
         options = {"overwrite": overwrite, "client": client, "progress": progress}
         path = write_reconstruction(model.autoencoder, scan, out, **options, template=datacube)
         data = lazy_patterns(path) if path.suffix.lower() == ".zspy" else open_patterns(path)
-    return datacube_like(
-        datacube, data.reshape(datacube.data.shape) if isinstance(data, np.ndarray) else data
-    )
+    if isinstance(data, np.ndarray):
+        data = data.reshape(datacube.data.shape)
+    return datacube_like(datacube, data)
 
 
 def _check_node_name(datacube: Any, name: str) -> None:
     """Check that the node name is free or holds latents."""
-    is_valid = isinstance(name, str) and bool(name) and "/" not in name
-    existing_node = datacube.tree(name) if is_valid and name in datacube.treekeys else None
-    if not is_valid or (existing_node is not None and METADATA_NAME not in existing_node.metadata):
-        reason = (
-            "not a valid node name"
-            if existing_node is None
-            else f"which is already a {type(existing_node).__name__}"
-        )
+    reason = ""
+    if not isinstance(name, str) or not name or "/" in name:
+        reason = "not a valid node name"
+    elif name in datacube.treekeys and METADATA_NAME not in datacube.tree(name).metadata:
+        reason = f"which is already a {type(datacube.tree(name)).__name__}"
+    if reason:
         raise ArgumentError(
             "name of the latents",
             expected="a name that is free in the datacube's tree, without slashes",

@@ -33,18 +33,10 @@ def scan_from_datacube(datacube: Any, scan_shape: tuple[int, int] | None = None)
     Parameters
     ----------
     datacube : DataCube
-        Its data may be an array in memory, a memory map, an h5py dataset or a dask array.
+        Its data may be an array in memory, a memory map, an h5py dataset or a dask array. Another object of py4DSTEM is an
+        `UnsupportedDataError`.
     scan_shape : (int, int), optional
         Scan rows and columns (Rx, Ry) where the datacube holds one row of patterns.
-
-    Returns
-    -------
-    Scan
-
-    Raises
-    ------
-    UnsupportedDataError
-        If `datacube` is another object of py4DSTEM.
     """
     from py4DSTEM.datacube.datacube import DataCube
 
@@ -58,13 +50,13 @@ def scan_from_datacube(datacube: Any, scan_shape: tuple[int, int] | None = None)
     check_file_open(datacube.data)
     source = as_pattern_source(datacube.data, scan_shape)
     calibration = datacube.calibration
-    r_size, r_units = calibration.get_R_pixel_size(), calibration.get_R_pixel_units()
-    q_size, q_units = calibration.get_Q_pixel_size(), calibration.get_Q_pixel_units()
+    scan_step = calibration.get_R_pixel_size(), calibration.get_R_pixel_units()
+    pixel = calibration.get_Q_pixel_size(), calibration.get_Q_pixel_units()
     rx, ry, qx, qy = default_axes(source.shape)
     if source.shape == datacube.data.shape:
-        rx, ry = _calibrated_axis("Rx", rx, r_size, r_units), _calibrated_axis("Ry", ry, r_size, r_units)
-    qx, qy = _calibrated_axis("Qx", qx, q_size, q_units), _calibrated_axis("Qy", qy, q_size, q_units)
-    return Scan(source, (rx, ry, qx, qy), name=datacube.name)
+        rx, ry = _calibrated_axis("Rx", rx, *scan_step), _calibrated_axis("Ry", ry, *scan_step)
+    axes = (rx, ry, _calibrated_axis("Qx", qx, *pixel), _calibrated_axis("Qy", qy, *pixel))
+    return Scan(source, axes, name=datacube.name)
 
 
 def datacube_like(datacube: Any, data: Any) -> Any:
@@ -77,28 +69,11 @@ def datacube_like(datacube: Any, data: Any) -> Any:
 
 
 def latents_node(embedding: Embedding, name: str, units: str) -> Array:
-    """Latent maps as a node of a tree.
-
-    Parameters
-    ----------
-    embedding : Embedding
-        Maps of shape (Rx, Ry, k).
-    name : str
-        Name of the node in the tree.
-    units : str
-        Units of the scan axes, as py4DSTEM writes them.
-
-    Returns
-    -------
-    emdfile.Array, shape (k, Rx, Ry), float32
-    """
+    """Latent maps as a node of a tree, shape (k, Rx, Ry), float32; `units` of the scan axes as py4DSTEM writes them."""
     latents = Array(
         np.ascontiguousarray(np.moveaxis(embedding.maps, -1, 0)),
         name=name,
-        dims=[
-            np.arange(embedding.latent_dim),
-            *(np.arange(axis.size) * axis.scale for axis in embedding.axes),
-        ],
+        dims=[np.arange(embedding.latent_dim), *(np.arange(a.size) * a.scale for a in embedding.axes)],
         dim_names=["latent", "Rx", "Ry"],
         dim_units=["", units, units],
     )

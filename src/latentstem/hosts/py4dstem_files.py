@@ -21,20 +21,7 @@ __all__ = ["create_pattern_file", "open_pattern_file", "save_latents", "scan_fro
 
 #: the spelling of diffraction units in py4DSTEM, and the factor to them
 _PY4DSTEM_UNITS = {"1/angstrom": ("A^-1", 1.0), "1/nm": ("A^-1", 0.1), "mrad": ("mrad", 1.0)}
-_PY4DSTEM_SUFFIXES = {
-    ".h5",
-    ".hdf5",
-    ".emd",
-    ".py4dstem",
-    ".dm",
-    ".dm3",
-    ".dm4",
-    ".raw",
-    ".mrc",
-    ".gtg",
-    ".bin",
-    ".mib",
-}
+_PY4DSTEM_SUFFIXES = set(".h5 .hdf5 .emd .py4dstem .dm .dm3 .dm4 .raw .mrc .gtg .bin .mib".split())
 
 
 def scan_from_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan | None:

@@ -27,7 +27,8 @@ class BlockPredictor:
     A network that uses principal components needs the scores of a block's neighbours, but not their patterns. So the
     scores of the whole scan are computed first, in one pass over the data, and the predictions from the scores.
 
-    The patterns of a block are given as an array (ny, nx, H, W), or as a `Block` of `source`.
+    The patterns of a block are given as an array (ny, nx, H, W), or as a `Block` of `source`. Results have shape
+    (ny, nx, ...), float32.
 
     Parameters
     ----------
@@ -79,11 +80,11 @@ class BlockPredictor:
         """Scores of patterns, and the variances of their noise, shape (ny, nx, q + v), float32."""
         patterns = self._as_array(patterns)
         autoencoder, flat = self.autoencoder, patterns.reshape(-1, *patterns.shape[2:])
-        batches = (patterns_to_tensor(flat[i : i + BATCH_SIZE]) for i in range(0, len(flat), BATCH_SIZE))
-        scores = torch.cat(
-            [torch.cat(autoencoder.principal_components(autoencoder.values(batch)), 1) for batch in batches]
-        )
-        return scores.numpy().reshape(*patterns.shape[:2], -1)
+        scores = []
+        for start in range(0, len(flat), BATCH_SIZE):
+            values = autoencoder.values(patterns_to_tensor(flat[start : start + BATCH_SIZE]))
+            scores.append(torch.cat(autoencoder.principal_components(values), 1))
+        return torch.cat(scores).numpy().reshape(*patterns.shape[:2], -1)
 
     def predict_from_scores(self, scores: np.ndarray, excluded: np.ndarray) -> np.ndarray:
         """Latents or reconstructions of a block from the scores of the block and of its halo.
@@ -94,32 +95,17 @@ class BlockPredictor:
             Output of `compute_scores`.
         excluded : ndarray, shape (ny + 2 halo, nx + 2 halo), bool
             Positions whose result is NaN and which are not used as neighbours, among them those outside the scan.
-
-        Returns
-        -------
-        ndarray, shape (ny, nx, ...), float32
         """
         network, components = self.autoencoder.network, self.autoencoder.principal_components
         flat = torch.from_numpy(np.ascontiguousarray(scores)).flatten(0, 1)
-        all_scores = ScanScores(
-            components, flat[:, : network.n_components], flat[:, network.n_components :], excluded
-        )
-        return self._predict_batches(
-            excluded, self.halo, lambda positions: network.encode_scores(all_scores(positions))
-        )
+        block_scores, variances = flat[:, : network.n_components], flat[:, network.n_components :]
+        all_scores = ScanScores(components, block_scores, variances, excluded)
+        return self._predict_batches(excluded, self.halo, lambda i: network.encode_scores(all_scores(i)))
 
     def predict_from_patterns(self, patterns: np.ndarray | Block, excluded: np.ndarray) -> np.ndarray:
         """Latents or reconstructions of a block from its patterns, for networks that do not use scores.
 
-        Parameters
-        ----------
-        patterns : ndarray, shape (ny, nx, H, W), or Block
-        excluded : ndarray, shape (ny, nx), bool
-            Positions whose result is NaN.
-
-        Returns
-        -------
-        ndarray, shape (ny, nx, ...), float32
+        The result is NaN at `excluded` positions (ny, nx).
         """
         patterns = self._as_array(patterns)
         autoencoder, flat = self.autoencoder, patterns.reshape(-1, *patterns.shape[2:])

@@ -6,7 +6,7 @@ halo.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 from uuid import uuid4
@@ -38,15 +38,11 @@ def predict_blocks(
     ----------
     predictor : BlockPredictor
         Its source is the scan's.
-    scan : Scan
-        With its masks.
     chunk : (int, int), optional
         Scan rows and columns of one storage chunk of the output file; (1, 1) gives blocks in the order of the scan.
         Without it, blocks come in the order of the input.
     client : distributed.Client, optional
         Compute on the workers of this cluster; see `latentstem.inference.cluster`.
-    progress : bool
-        Show a progress bar.
     """
     excluded = scan.excluded
     description = "reconstructing" if len(predictor.result_shape) == 2 else "embedding"
@@ -59,7 +55,11 @@ def predict_blocks(
         if not predictor.uses_scores:
             if chunk not in (None, (1, 1)):
                 # in the order of the input, so that its chunks are read about once
-                blocks = sorted(blocks, key=_storage_order_key(input_chunk))
+                cy, cx = input_chunk
+                blocks = sorted(
+                    blocks,
+                    key=lambda b: (b.rows.start // cy, b.columns.start // cx, b.rows.start, b.columns.start),
+                )
             results = run_tasks(("predict_from_patterns", (block, excluded[block])) for block in blocks)
             yield from _with_progress_bar(blocks, results, description if progress else "")
             return
@@ -91,17 +91,7 @@ def reconstruct_dask(autoencoder: Autoencoder, patterns: Any, excluded: np.ndarr
 
     The halo of a block has scores, not patterns. The model is in dask's task graph once.
 
-    Parameters
-    ----------
-    autoencoder : Autoencoder
-        A trained autoencoder, for patterns of this shape.
-    patterns : dask array, shape (Ny, Nx, H, W)
-    excluded : ndarray, shape (Ny, Nx), bool
-        Excluded scan positions: their result is NaN, and they are not used as neighbours.
-
-    Returns
-    -------
-    dask array, shape (Ny, Nx, H, W), float32
+    Patterns and result are dask arrays of shape (Ny, Nx, H, W), the result float32 and NaN at excluded scan positions.
     """
     import dask.array as da
     from dask.array.overlap import overlap
@@ -115,13 +105,8 @@ def reconstruct_dask(autoencoder: Autoencoder, patterns: Any, excluded: np.ndarr
     patterns = patterns.rechunk(("auto", "auto", -1, -1))
     mask = da.from_array(excluded, chunks=patterns.chunks[:2])
     if not predictor.uses_scores:
-        return da.map_blocks(
-            _predict_patterns,
-            patterns,
-            mask[..., None, None],
-            **arguments,
-            meta=np.empty((0,) * 4, np.float32),
-        )
+        meta = np.empty((0,) * 4, np.float32)
+        return da.map_blocks(_predict_patterns, patterns, mask[..., None, None], **arguments, meta=meta)
     scores = patterns.map_blocks(
         _score_block, **arguments, drop_axis=[2, 3], new_axis=[2],
         chunks=(*patterns.chunks[:2], predictor.score_length), meta=np.empty((0,) * 3, np.float32),
@@ -171,16 +156,6 @@ def split_into_blocks(scan_shape: tuple[int, int], chunk: tuple[int, int], max_p
                 for x in range(left, right, width)
             ]
     return blocks
-
-
-def _storage_order_key(chunk: tuple[int, int]) -> Callable[[Block], tuple[int, ...]]:
-    """Sort key: the storage chunk in which a block starts."""
-
-    def key(block: Block) -> tuple[int, ...]:
-        y, x = block.rows.start, block.columns.start
-        return y // chunk[0], x // chunk[1], y, x
-
-    return key
 
 
 def _with_progress_bar(

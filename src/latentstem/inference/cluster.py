@@ -98,15 +98,7 @@ def cluster_executor(predictor: BlockPredictor, client: Any) -> Iterator[TaskRun
 
 @contextmanager
 def connect_scheduler(address: str | None) -> Iterator[Any]:
-    """A client of the scheduler at this address; None without an address.
-
-    Raises
-    ------
-    ArgumentError
-        If distributed is not installed.
-    ClusterError
-        If there is no scheduler at this address.
-    """
+    """A client of the scheduler at this address; None without an address. Raises `ClusterError` if there is no scheduler."""
     if address is None:
         yield None
         return

@@ -75,10 +75,6 @@ class Embedding:
         radius : int
             In scan positions; 0: no smoothing. See `latentstem.inference.smoothing.smooth_maps`.
 
-        Returns
-        -------
-        Embedding
-
         Raises
         ------
         ArgumentError
@@ -90,7 +86,7 @@ class Embedding:
                 "these latents are already smoothed",
                 expected="unsmoothed latents, or an embedding that still has them",
                 received=f"latents smoothed with radius {self.provenance['smooth']}, read without the unsmoothed ones",
-                advice="Embed the scan anew: model.embed(data, smooth=...).",
+                advice="Embed the scan again: model.embed(data, smooth=...).",
             )
         maps = smooth_maps(self.unsmoothed, radius)
         return replace(self, maps=maps, provenance={**self.provenance, "smooth": radius})
@@ -122,13 +118,7 @@ class Embedding:
 
     @classmethod
     def load(cls, path: str | Path) -> Embedding:
-        """Read an embedding that `save` has written.
-
-        Raises
-        ------
-        FileError
-            If the file is missing, damaged, or contains something else.
-        """
+        """Read an embedding that `save` has written; a `FileError` if the file is missing, damaged or something else."""
         try:
             file = local_path(path)
             with zipfile.ZipFile(file) as archive:
@@ -146,5 +136,5 @@ class Embedding:
                 f"cannot read latent maps from {path}",
                 expected="an .npz file written by Embedding.save",
                 received=format_exception(error),
-                advice="Write it anew with latentstem.embed(data, model).save(path).",
+                advice="Write it again with latentstem.embed(data, model).save(path).",
             ) from error

@@ -15,31 +15,17 @@ __all__ = ["by_decoding", "by_variance"]
 _N_SAMPLE_POSITIONS = 32
 
 
-def by_decoding(model: LatentModel, embedding: Embedding, seed: int = 0) -> np.ndarray:
-    """Share of each latent in the differences between decoded patterns.
+def by_decoding(model: LatentModel, embedding: Embedding) -> np.ndarray:
+    """Share of each latent in the differences between decoded patterns, shape (k,); all 0 if no latent changes them.
 
     Each latent in turn is set to its median; its importance is the mean squared change of the square root of the
     decoded intensity, over a sample of scan positions. (The Poisson variance of a square root is nearly constant,
     Anscombe, Biometrika 35, 246, 1948.)
-
-    Parameters
-    ----------
-    model : LatentModel
-        The model that gave the latents.
-    embedding : Embedding
-        Latents of a scan.
-    seed : int
-        Seed of the sample.
-
-    Returns
-    -------
-    ndarray, shape (k,), float64
-        Sums to 1; all 0 if no latent changes the patterns.
     """
     latents = _valid_latents(embedding)
     median = np.median(latents, axis=0)
     if len(latents) > _N_SAMPLE_POSITIONS:
-        sample = np.random.default_rng(seed).choice(len(latents), _N_SAMPLE_POSITIONS, replace=False)
+        sample = np.random.default_rng(0).choice(len(latents), _N_SAMPLE_POSITIONS, replace=False)
         latents = latents[sample]
     decoded = _signed_sqrt(model.decode(latents))
     changes = np.zeros(embedding.latent_dim)

@@ -1,4 +1,4 @@
-"""Reconstruct a scan, in memory or into a file."""
+"""Reconstruct a scan, in memory or into a file, or some of its positions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from typing import Any
 
 import numpy as np
 import psutil
+import torch
 
 from ..errors import ArgumentError, StorageError
 from ..io.output_files import check_output, pattern_suffixes
 from ..io.pattern_files import chunk_scan_shape, open_patterns, write_patterns
 from ..nn.autoencoder import Autoencoder
+from ..nn.batches import PatternBatch
+from ..nn.neighbourhood import NeighbourPositions
+from ..nn.preprocessing import patterns_to_tensor
+from ..nn.scan_scores import ScanScores
 from ..scan.scan import Scan
 from ..util.disk import require_disk_space
 from ..util.formatting import format_bytes
@@ -22,7 +27,7 @@ from ..util.whole_file import atomic_write
 from .block_predictor import BlockPredictor
 from .blockwise import predict, predict_blocks
 
-__all__ = ["reconstruct", "require_memory", "write_reconstruction"]
+__all__ = ["reconstruct", "reconstruct_positions", "write_reconstruction"]
 
 log = logging.getLogger("latentstem")
 
@@ -36,16 +41,13 @@ def reconstruct(
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
-    client: Any = None,
-    progress: bool = False,
+    **options: Any,
 ) -> Any:
-    """Reconstruct a scan that fits the model; see `LatentModel.reconstruct`."""
+    """Reconstruct a scan that fits the model; see `LatentModel.reconstruct`. Options are `client` and `progress`."""
     if out is not None:
-        options = {"overwrite": overwrite, "client": client, "progress": progress}
-        return open_patterns(write_reconstruction(autoencoder, scan, out, **options))
-    require_memory(_result_bytes(scan))
-    predictor = BlockPredictor(autoencoder, decode=True, source=scan.source)
-    return predict(predictor, scan, client=client, progress=progress)
+        return open_patterns(write_reconstruction(autoencoder, scan, out, overwrite=overwrite, **options))
+    _require_memory(_result_bytes(scan))
+    return predict(BlockPredictor(autoencoder, decode=True, source=scan.source), scan, **options)
 
 
 def write_reconstruction(
@@ -60,23 +62,13 @@ def write_reconstruction(
 ) -> Path:
     """Write the reconstructions of a scan to a file block by block; the file appears when it is complete.
 
-    Parameters
-    ----------
-    autoencoder, scan, out, overwrite, client, progress
-        See `LatentModel.reconstruct`; the scan must fit the model.
-    template : Signal2D or DataCube, optional
-        See `write_patterns`.
-
-    Returns
-    -------
-    Path
-        Path of the file.
+    Parameters are those of `LatentModel.reconstruct`, and the `template` of `write_patterns`; the scan must fit the model.
     """
-    path = local_path(out, StorageError).expanduser()
+    path, nbytes = local_path(out, StorageError).expanduser(), _result_bytes(scan)
     check_output(path, pattern_suffixes(), overwrite, [scan])
-    require_disk_space(path, _result_bytes(scan))
-    if _result_bytes(scan) > _MIN_BYTES_REPORTED:
-        message = f"{path} will take {format_bytes(_result_bytes(scan))} on the disk, less where the format compresses."
+    require_disk_space(path, nbytes)
+    if nbytes > _MIN_BYTES_REPORTED:
+        message = f"{path} will take {format_bytes(nbytes)} on the disk, less where the format compresses."
         print(message) if progress else log.info(message)
     predictor = BlockPredictor(autoencoder, decode=True, source=scan.source)
     chunk: tuple[int, int] | None = chunk_scan_shape(path, scan.scan_shape, scan.pattern_shape)
@@ -90,14 +82,36 @@ def write_reconstruction(
     return path
 
 
-def require_memory(nbytes: int) -> None:
-    """Raise if the result does not fit into free memory.
+def reconstruct_positions(
+    autoencoder: Autoencoder, scan: Scan, positions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Recorded and reconstructed patterns (n, H, W) at flat scan positions (n,) that are not excluded.
 
-    Raises
-    ------
-    ArgumentError
-        If it needs more than 80% of the free memory.
+    Only these patterns and the neighbours that the model needs are read.
     """
+    components, excluded = autoencoder.principal_components, scan.excluded
+    is_valid, neighbours = NeighbourPositions(excluded, components.radius)(positions)
+    needed = np.union1d(positions, neighbours[is_valid])
+    patterns = scan.read(needed)
+    scores, variances = (
+        _scatter(values, needed, scan.n_positions)
+        for values in components(autoencoder.values(patterns_to_tensor(patterns)))
+    )
+    recorded = patterns[np.searchsorted(needed, positions)]
+    score_batch = ScanScores(components, scores, variances, excluded)(positions)
+    batch = PatternBatch(patterns_to_tensor(recorded), score_batch)
+    return recorded, autoencoder.decode_patterns(autoencoder.encode_batch(batch)).numpy()
+
+
+def _scatter(values: torch.Tensor, positions: np.ndarray, n_positions: int) -> torch.Tensor:
+    """Put values (n, q) at their positions into an array (n_positions, q) whose other rows take no memory."""
+    scattered = np.zeros((n_positions, values.shape[1]), np.float32)
+    scattered[positions] = values.numpy()
+    return torch.from_numpy(scattered)
+
+
+def _require_memory(nbytes: int) -> None:
+    """Raise `ArgumentError` if the result needs more than 80% of the free memory."""
     free = psutil.virtual_memory().available
     if nbytes > _MAX_MEMORY_FRACTION * free:
         raise ArgumentError(

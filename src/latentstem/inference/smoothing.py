@@ -56,13 +56,7 @@ def smooth_maps(maps: np.ndarray, radius: int) -> np.ndarray:
 
 
 def check_radius(radius: Any) -> int:
-    """Check the argument `smooth`, the radius of the neighbourhood to smooth over.
-
-    Raises
-    ------
-    ArgumentError
-        If it is not an integer from 0 to `MAX_RADIUS`.
-    """
+    """The argument `smooth` as an integer; an `ArgumentError` if it is not a radius from 0 to `MAX_RADIUS`."""
     is_integer = isinstance(radius, (int, np.integer)) and not isinstance(radius, bool)
     if not is_integer or not 0 <= radius <= MAX_RADIUS:
         raise ArgumentError(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from scipy import ndimage, stats
 
+from ..inference.model import LatentModel
 from ..nn.autoencoder import Autoencoder
 from ..nn.batches import ScoreBatch
 from ..nn.preprocessing import patterns_to_tensor
@@ -29,9 +30,6 @@ from .baselines import (
 )
 from .statistics import block_numbers, mean_and_error, ratio_and_error
 
-if TYPE_CHECKING:
-    from ..inference.model import LatentModel
-
 __all__ = ["compare_with_baselines"]
 
 _MAX_ERROR_RATIO = 0.8  # of the errors of model and best baseline; above it the verdict is "use the baseline"
@@ -45,17 +43,9 @@ _Fits = dict[str, tuple[Callable[[int], Decomposition], list[int]]]
 def compare_with_baselines(model: LatentModel, scan: Scan, counts: bool) -> dict[str, Any]:
     """Score the model, PCA and NMF on the held-out half of thinned patterns, at held-out scan positions.
 
-    Each method gets one half of each pattern (for non-counts: added noise, see `thin`) and is scored against the
-    other. The baselines are fitted to the training positions.
-
-    Parameters
-    ----------
-    model : LatentModel
-        On its training scan, the positions held out from training are used; on another scan, all of them.
-    scan : Scan
-        The data, with the scan mask of training.
-    counts : bool
-        Whether the data are counts.
+    Each method gets one half of each pattern (if they are not `counts`: added noise, see `thin`) and is scored against
+    the other. The baselines are fitted to the training positions. On the model's training scan (with the same scan mask),
+    the positions held out from training are used; on another scan, all of them.
 
     Returns
     -------
@@ -98,20 +88,20 @@ def compare_with_baselines(model: LatentModel, scan: Scan, counts: bool) -> dict
     by_components: dict[str, dict[int, float]] = {}
     for name, (fit, sizes) in fits.items():
         predictions = {n: predict(fit(n), patterns, n) for n in sizes}
-        by_components[name] = {n: _mean_loss(predictions[n], patterns.target, variance) for n in sizes}
+        by_components[name] = {
+            n: float(loss(predictions[n], patterns.target, variance).mean()) for n in sizes
+        }
         for n in (_best_size(by_components[name]), min(size, sizes[-1])):
             predicted[name, n] = predictions[n]
     baseline = min(by_components, key=lambda name: min(by_components[name].values()))
     model_key, baseline_key = ("autoencoder", size), (baseline, _best_size(by_components[baseline]))
     noise = variance
     if noise is None:  # the mean prediction of the compared methods
-        noise = np.mean([predicted[model_key], predicted[baseline_key]], 0) + 0.01 * float(
-            mean_pattern.mean()
-        )
-    losses = {key: loss(values, patterns.target, variance) for key, values in predicted.items()}
-    errors = {
-        key: squared_error(values, patterns.target, variance, noise) for key, values in predicted.items()
-    }
+        noise = np.mean([predicted[model_key], predicted[baseline_key]], 0)
+        noise = noise + 0.01 * float(mean_pattern.mean())
+    target = patterns.target
+    losses = {key: loss(values, target, variance) for key, values in predicted.items()}
+    errors = {key: squared_error(values, target, variance, noise) for key, values in predicted.items()}
 
     def means(*key: Any) -> dict[str, float]:
         loss_and_error = {"loss": float(losses[key].mean()), "error": float(errors[key].mean())}
@@ -237,10 +227,6 @@ def _verdict(result: dict[str, Any]) -> dict[str, Any]:
     if np.isfinite(ratio["mean"]):
         gain = f"its error is {ratio['mean']:.2f} ± {ratio['standard_error']:.2f} of {kind}'s"
     return {"better": True, "verdict": f"Better than PCA and NMF: {gain} ({details})."}
-
-
-def _mean_loss(predicted: np.ndarray, target: np.ndarray, variance: np.ndarray | None) -> float:
-    return float(loss(predicted, target, variance).mean())
 
 
 def _best_size(losses: dict[int, float]) -> int:

@@ -8,9 +8,8 @@ Patterns are flat here, shape (n, p): n scan positions, p detector pixels.
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +38,7 @@ SIZES = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
 NMF_SIZES = (4, 8, 16, 32)
 _FLOOR_FRACTIONS = (0.01, 0.03, 0.1, 0.3)  # of the mean pattern, see `clip`
 _NMF_ITERATIONS = 50
+_MAX_NOISE_LINES = 64  # scan rows, or columns if these are longer, that give the noise variance
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,62 +62,57 @@ class Decomposition:
     weight: np.ndarray
     nonnegative: bool = False
 
-    def coefficients(self, patterns: np.ndarray, components: int | None = None) -> np.ndarray:
-        """Coefficients (n, k) of patterns (n, p), float32."""
-        weighted, factors = patterns / self.weight, self.factors[:components]
-        if not self.nonnegative:
-            return weighted @ factors.T
-        from sklearn.decomposition import non_negative_factorization
-
-        with _ignore_convergence_warnings():
-            return non_negative_factorization(
-                np.maximum(weighted, 0, dtype=np.float32),
-                H=factors,
-                n_components=len(factors),
-                init="custom",
-                update_H=False,
-                max_iter=_NMF_ITERATIONS,
-            )[0]
-
     def reconstruct(self, patterns: np.ndarray, components: int | None = None) -> np.ndarray:
         """Reconstruct patterns (n, p) from the first `components` factors."""
-        return (self.coefficients(patterns, components) @ self.factors[:components]) * self.weight
+        weighted, factors = patterns / self.weight, self.factors[:components]
+        coefficients = _nmf_coefficients(weighted, factors) if self.nonnegative else weighted @ factors.T
+        return (coefficients @ factors) * self.weight
 
 
-def svd(patterns: np.ndarray, components: int, *, poisson: bool = False, seed: int = 0) -> Decomposition:
+def svd(patterns: np.ndarray, components: int, *, poisson: bool = False) -> Decomposition:
     """Randomised singular value decomposition of patterns, without centring, like HyperSpy.
 
     Parameters
     ----------
-    patterns : ndarray, shape (n, p), float32
-        What to fit.
     components : int
         Number of factors k; cut down to what n and p allow.
     poisson : bool
         Divide by the square roots of the mean pattern and of each pattern's total first, so that Poisson noise
         becomes uniform (Keenan and Kotula, Surf. Interface Anal. 36, 203, 2004).
-    seed : int
-        Seed of the random projection.
     """
     weight, scale = _poisson_weights(patterns, poisson)
     weighted = torch.from_numpy(patterns / weight / scale)
-    factors = randomised_svd(weighted, min(components, *patterns.shape), seed).T.contiguous().numpy()
+    factors = randomised_svd(weighted, min(components, *patterns.shape), seed=0).T.contiguous().numpy()
     name = "PCA (SVD), Poisson-weighted" if poisson else "PCA (SVD)"
     return Decomposition(name, factors.astype(np.float32), weight)
 
 
-def nmf(patterns: np.ndarray, components: int, *, poisson: bool = False, seed: int = 0) -> Decomposition:
+def nmf(patterns: np.ndarray, components: int, *, poisson: bool = False) -> Decomposition:
     """Non-negative matrix factorisation of patterns; parameters as for `svd`. Negative values count as 0."""
     from sklearn.decomposition import NMF
 
     weight, scale = _poisson_weights(patterns, poisson)
     weighted = np.maximum(patterns / weight / scale, 0, dtype=np.float32)
     weighted /= weighted.mean() or 1.0
-    model = NMF(min(components, *patterns.shape), init="nndsvda", max_iter=_NMF_ITERATIONS, random_state=seed)
-    with _ignore_convergence_warnings():
+    model = NMF(min(components, *patterns.shape), init="nndsvda", max_iter=_NMF_ITERATIONS, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the number of iterations is fixed on purpose
         model.fit(weighted)
     name = "NMF, Poisson-weighted" if poisson else "NMF"
     return Decomposition(name, model.components_.astype(np.float32), weight, nonnegative=True)
+
+
+def _nmf_coefficients(patterns: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    from sklearn.decomposition import non_negative_factorization
+
+    patterns = np.maximum(patterns, 0, dtype=np.float32)
+    options = {"init": "custom", "update_H": False, "max_iter": _NMF_ITERATIONS}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the number of iterations is fixed on purpose
+        coefficients, _, _ = non_negative_factorization(
+            patterns, H=factors, n_components=len(factors), **options
+        )
+    return coefficients
 
 
 def thin(
@@ -135,8 +130,6 @@ def thin(
         Recorded patterns.
     variance : ndarray, shape (p,), or None
         Variance of the noise of each pixel; None for counts.
-    rng : Generator
-        Source of randomness.
 
     Returns
     -------
@@ -151,8 +144,8 @@ def thin(
     return (patterns + noise).astype(np.float32), (patterns - noise).astype(np.float32)
 
 
-def noise_variance(scan: Scan, to_values: Callable[[np.ndarray], np.ndarray], rows: int = 64) -> np.ndarray:
-    """Noise variance of each pixel, from differences between patterns and the mean of their two neighbours.
+def noise_variance(scan: Scan, to_values: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Noise variance (p,) of each pixel, from differences between patterns and the mean of their two neighbours.
 
     Only the half of the positions with the smallest differences is used, which excludes grain boundaries. Positions for
     one half of the pixels are selected with the other half, to avoid selection bias.
@@ -163,20 +156,14 @@ def noise_variance(scan: Scan, to_values: Callable[[np.ndarray], np.ndarray], ro
         Data that are not counts.
     to_values : callable
         Stored patterns (n, H, W) to values (n, p).
-    rows : int
-        Maximum number of scan rows (or columns, if these are longer) to use.
-
-    Returns
-    -------
-    ndarray, shape (p,), float64, positive
     """
-    (ny, nx), excluded = scan.scan_shape, scan.scan_mask
+    (ny, nx), excluded = scan.scan_shape, scan.excluded.ravel()
     lines = np.arange(ny * nx).reshape(ny, nx)
     if nx < ny:
         lines = lines.T
     squares_by_line = []
-    for line in lines[np.linspace(0, len(lines) - 1, min(rows, len(lines))).astype(int)]:
-        positions = line if excluded is None else line[~excluded.ravel()[line]]
+    for line in lines[np.linspace(0, len(lines) - 1, min(_MAX_NOISE_LINES, len(lines))).astype(int)]:
+        positions = line[~excluded[line]]
         if len(positions) >= 3:
             values = to_values(scan.read(positions))
             squares_by_line.append((values[1:-1] - (values[:-2] + values[2:]) / 2) ** 2 / 1.5)
@@ -243,10 +230,6 @@ def squared_error(
         As for `loss`.
     noise : ndarray, shape (n, p) or (p,)
         Variance of the noise of the recorded pattern, by which errors are divided; it must not come from `target`.
-
-    Returns
-    -------
-    ndarray, shape (n,)
     """
     target_variance = 2 * (target if variance is None else variance)
     return np.mean(((predicted - target) ** 2 - target_variance) / noise, 1, dtype=np.float64)
@@ -259,11 +242,3 @@ def _poisson_weights(patterns: np.ndarray, poisson: bool) -> tuple[np.ndarray, n
     pixels, totals = patterns.mean(0), patterns.sum(1, keepdims=True)
     pixels, totals = (np.maximum(v, 1e-6 * max(float(v.max()), 1e-30)) for v in (pixels, totals))
     return np.sqrt(pixels).astype(np.float32), np.sqrt(totals / totals.mean()).astype(np.float32)
-
-
-@contextlib.contextmanager
-def _ignore_convergence_warnings() -> Iterator[None]:
-    """The number of iterations is fixed on purpose, so convergence warnings are ignored."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

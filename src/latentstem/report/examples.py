@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..scan.passes import read_blocks
+
 if TYPE_CHECKING:
     from ..inference.embedding import Embedding
     from ..inference.model import LatentModel
@@ -18,13 +20,7 @@ _PATTERNS_PER_BATCH = 256
 
 
 def example_positions(chi_squared: np.ndarray) -> dict[str, tuple[int, int]]:
-    """Scan row and column where chi squared is typical (the median), best and worst.
-
-    Parameters
-    ----------
-    chi_squared : ndarray, shape (Ny, Nx)
-        Chi squared per pixel; NaN where the position is no candidate.
-    """
+    """Scan row and column where chi squared (Ny, Nx) is typical (the median), best and worst; NaN is no candidate."""
     ranked = np.argsort(chi_squared, axis=None, kind="stable")[: int(np.isfinite(chi_squared).sum())]
     flat = {"typical": ranked[len(ranked) // 2], "best": ranked[0], "worst": ranked[-1]}
     return {name: divmod(int(position), chi_squared.shape[1]) for name, position in flat.items()}
@@ -36,30 +32,15 @@ def unsmoothed_latents(embedding: Embedding) -> np.ndarray:
 
 
 def sample_chi_squared(model: LatentModel, scan: Scan, embedding: Embedding) -> np.ndarray:
-    """Chi squared per pixel of about a thousand patterns from all parts of a scan, NaN elsewhere; see `residual`.
-
-    Parameters
-    ----------
-    model : LatentModel
-        Model for patterns of this shape.
-    scan : Scan
-        The data.
-    embedding : Embedding
-        Latents of the scan.
-
-    Returns
-    -------
-    ndarray, shape (Ny, Nx)
-    """
+    """Chi squared per pixel (Ny, Nx) of about a thousand patterns from all parts of a scan, else NaN; see `residual`."""
     latents = unsmoothed_latents(embedding).reshape(scan.n_positions, -1)
     chi_squared = np.full(scan.n_positions, np.nan)
     stride = max(1, round(scan.n_positions / _MAX_CANDIDATES))
-    for block in list(scan.blocks(32))[::stride]:
-        for batch in np.array_split(block, -(-len(block) // _PATTERNS_PER_BATCH)):
-            positions = batch if scan.scan_mask is None else batch[~scan.scan_mask.ravel()[batch]]
-            if len(positions):
-                difference = residual(scan.read(positions), model.decode(latents[positions]))
-                chi_squared[positions] = np.nanmean(difference**2, axis=(1, 2))
+    sample = np.concatenate(list(scan.blocks(32))[::stride])
+    sample = sample[~scan.excluded.ravel()[sample]]
+    for positions, patterns in read_blocks(scan, sample, _PATTERNS_PER_BATCH):
+        difference = residual(patterns, model.decode(latents[positions]))
+        chi_squared[positions] = np.nanmean(difference**2, axis=(1, 2))
     return chi_squared.reshape(scan.scan_shape)
 
 
@@ -67,16 +48,8 @@ def residual(patterns: np.ndarray, reconstructed: np.ndarray) -> np.ndarray:
     """Residual divided by the square root of the reconstruction.
 
     For counts the unit is the standard deviation of the Poisson noise. The divisor is at least the square root of a
-    tenth of the pattern's mean, so that single electrons in dark regions do not dominate.
-
-    Parameters
-    ----------
-    patterns, reconstructed : ndarray, shape (n, H, W)
-
-    Returns
-    -------
-    ndarray, shape (n, H, W), float64
-        NaN where the reconstruction is exactly 0: excluded pixels.
+    tenth of the pattern's mean, so that single electrons in dark regions do not dominate. All arrays have shape (n, H, W);
+    the result is NaN where the reconstruction is exactly 0: excluded pixels.
     """
     expected = np.asarray(reconstructed, dtype=np.float64)
     floor = 0.1 * np.abs(expected).mean((1, 2), keepdims=True)

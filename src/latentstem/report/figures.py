@@ -1,4 +1,4 @@
-"""Figures of results and reports, as image files."""
+"""Figures of results and reports, as image files. The suffix of a path selects the format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.colors import Normalize, PowerNorm
 
-from ..errors import ArgumentError
 from ..inference.embedding import Embedding
 from ..scan.scan import Axis
 from .examples import residual, unsmoothed_latents
@@ -36,36 +35,14 @@ _PANEL_WIDTH = 2.3  # inches
 def draw_latent_maps(
     embedding: Embedding, path: str | Path, label_maps: Mapping[str, np.ndarray] | None = None
 ) -> Path:
-    """Draw the maps of the latents with the largest variance, in order of variance.
+    """Draw the maps of the latents with the largest variance, at most 16, in order of variance.
 
     Parameters
     ----------
-    embedding : Embedding
-        Maps of shape (Ny, Nx, k); at most 16 of them are drawn.
-    path : str or Path
-        Image file; the suffix selects the format.
     label_maps : mapping of str to ndarray of int, shape (Ny, Nx), optional
         Label maps to draw first, such as known grains, by title. Negative labels are left blank.
-
-    Returns
-    -------
-    Path
-        The image file.
-
-    Raises
-    ------
-    ArgumentError
-        If a label map has another shape than the latent maps.
     """
-    label_maps = dict(label_maps or {})
-    for title, labels in label_maps.items():
-        if labels.shape != embedding.maps.shape[:2]:
-            raise ArgumentError(
-                f"the map {title!r} does not fit the latent maps",
-                expected=f"shape {embedding.maps.shape[:2]}",
-                received=f"shape {labels.shape}",
-                advice="Give one label per scan position.",
-            )
+    label_maps = label_maps or {}
     std = np.ma.masked_invalid(embedding.maps).std(axis=(0, 1)).filled(0)
     latents = np.argsort(-std, kind="stable")[:_MAX_MAPS]
     n_panels = len(label_maps) + len(latents)
@@ -102,25 +79,7 @@ def draw_examples(
 ) -> Path:
     """Draw the patterns at some scan positions with their reconstructions; see `draw_reconstructions`.
 
-    Parameters
-    ----------
-    model : LatentModel
-        Model for patterns of this shape.
-    scan : Scan
-        The data.
-    embedding : Embedding
-        Latents of the scan.
-    positions : mapping of str to (int, int)
-        Scan row and column of each pattern, by what it is an example of.
-    path : Path
-        Image file.
-    noise_free : ndarray, shape (Ny, Nx, H, W), optional
-        Noise-free patterns of the scan, if they are known.
-
-    Returns
-    -------
-    Path
-        The image file.
+    `noise_free` are the noise-free patterns of the scan, shape (Ny, Nx, H, W), if they are known.
     """
     index = tuple(np.array(list(positions.values())).T)
     patterns = scan.read(np.ravel_multi_index(index, scan.scan_shape))
@@ -150,44 +109,21 @@ def draw_reconstructions(
         Recorded and reconstructed patterns (0 at excluded pixels).
     positions : mapping of str to (int, int)
         Scan row and column of each pattern, by what it is an example of ("typical", "worst").
-    path : str or Path
-        Image file; the suffix selects the format.
     noise_free : ndarray, shape (n, H, W), optional
         The noise-free patterns, if they are known.
     axes : (Axis, Axis), optional
         The two diffraction axes.
-
-    Returns
-    -------
-    Path
-        The image file.
-
-    Raises
-    ------
-    ArgumentError
-        If the stacks do not have one pattern of the same shape for each position.
     """
     stacks = {"recorded": patterns, "reconstruction": reconstructed}
     if noise_free is not None:
         stacks["noise-free"] = noise_free
-    shapes = {name: np.shape(stack) for name, stack in stacks.items()}
-    if np.ndim(patterns) != 3 or set(shapes.values()) != {(len(positions), *np.shape(patterns)[1:])}:
-        raise ArgumentError(
-            "patterns and reconstructions have different shapes",
-            expected=f"one stack (n, H, W) of each kind, n = {len(positions)} as there are positions",
-            received=", ".join(f"{name} {shape}" for name, shape in shapes.items()),
-            advice="Read the same scan positions of the scan and of its reconstruction.",
-        )
-    height, width = np.shape(patterns)[1:]
-    axes = axes or (Axis("ky", height), Axis("kx", width))
+    axes = axes or (Axis("ky", patterns.shape[1]), Axis("kx", patterns.shape[2]))
     panel_height = _PANEL_WIDTH * relative_height(*axes)
     figure, grid = new_figure(len(positions), len(stacks) + 1, _PANEL_WIDTH + 0.35, panel_height + 0.35)
     residuals = residual(patterns, reconstructed)
     norm = symmetric_norm(residuals, 99.5)
     for row, (label, position) in enumerate(positions.items()):
-        predicted = np.concatenate(
-            [stack[row].ravel() for name, stack in stacks.items() if name != "recorded"]
-        )
+        predicted = np.stack([stack[row] for name, stack in stacks.items() if name != "recorded"])
         low, high = min(0.0, float(predicted.min())), float(np.percentile(predicted, 99.5))
         intensity_norm = PowerNorm(0.5, low, high if high > low else low + 1, clip=True)
         for column, stack in enumerate(stacks.values()):
@@ -203,24 +139,14 @@ def draw_reconstructions(
 
 
 def draw_curves(history: dict[str, list[float]], path: Path) -> Path:
-    """Draw losses, and the terms of the objective, over the patterns seen.
-
-    Parameters
-    ----------
-    history : dict
-        `LatentModel.history`.
-    path : Path
-        Image file.
-    """
+    """Draw losses, and the terms of the objective, over the patterns seen; `history` is that of a `LatentModel`."""
     figure, grid = new_figure(1, 2, 4.5, 3.0)
     seen = history.get("patterns_seen", [])
     terms = [name.removeprefix("train/") for name in history if name.startswith("train/")]
     terms.remove("loss")
     for ax, names in zip(grid.flat, (["loss"], terms), strict=True):
-        for prefix, line, positions in (
-            ("train", "-", "training positions"),
-            ("val", "--", "held-out positions"),
-        ):
+        kinds = ("train", "-", "training positions"), ("val", "--", "held-out positions")
+        for prefix, line, positions in kinds:
             for number, name in enumerate(names):
                 values = history.get(f"{prefix}/{name}", [])
                 label = positions if name == "loss" else f"{name}, {positions}"
@@ -234,15 +160,7 @@ def draw_curves(history: dict[str, list[float]], path: Path) -> Path:
 
 
 def draw_comparison(comparison: dict[str, Any], path: Path) -> Path:
-    """Draw the held-out loss over the number of components, for the model and the baselines.
-
-    Parameters
-    ----------
-    comparison : dict
-        Result of `baseline_comparison.compare_with_baselines`.
-    path : Path
-        Image file.
-    """
+    """Draw the held-out loss over the number of components; see `baseline_comparison.compare_with_baselines`."""
     figure, grid = new_figure(1, 1, 6.0, 3.4)
     ax, methods = grid[0, 0], comparison["methods"]
     for name, method in methods.items():
@@ -268,17 +186,7 @@ def draw_comparison(comparison: dict[str, Any], path: Path) -> Path:
 
 
 def draw_virtual_images(images: VirtualImageComparison, axes: tuple[Axis, Axis], path: Path) -> Path:
-    """Draw each virtual image recorded, reconstructed and their difference; then the map of chi squared per pixel.
-
-    Parameters
-    ----------
-    images : VirtualImageComparison
-        The images.
-    axes : (Axis, Axis)
-        The two scan axes.
-    path : Path
-        Image file.
-    """
+    """Draw each virtual image recorded, reconstructed and their difference; then the map of chi squared per pixel."""
     height = 2.6 * relative_height(*axes)
     figure, grid = new_figure(len(images.recorded) + 1, 3, 3.4, height + 0.35)
     for row, (name, recorded) in enumerate(images.recorded.items()):

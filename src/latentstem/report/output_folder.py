@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..inference.series import embedding_of_series
 from ..scan.series import Series
 from ..util.whole_file import atomic_write
 from .examples import example_positions, sample_chi_squared
@@ -44,51 +43,33 @@ def write_results(
     folder: Path,
     *,
     noise_free: np.ndarray | None = None,
-    labels: Callable[[Embedding], dict[str, np.ndarray]] | None = None,
-) -> Embedding:
-    """Write model, latents, pictures and summary of a run into its output folder.
+    label_maps: Callable[[Embedding], dict[str, np.ndarray]] | None = None,
+) -> None:
+    """Write model, latents, pictures and summary of a run into its output folder, which is created if it is missing.
 
     Parameters
     ----------
-    model : LatentModel
-        The trained model.
-    scan : Scan
-        The training scan, with its masks.
-    folder : Path
-        Output folder; created if it is missing.
+    model, scan
+        The trained model, and the training scan with its masks.
     noise_free : ndarray, shape (Ny, Nx, H, W), optional
         The noise-free patterns, if they are known.
-    labels : callable, optional
+    label_maps : callable, optional
         Function from `Embedding` to label maps, drawn beside the latent maps.
-
-    Returns
-    -------
-    Embedding
-        The latents of the scan; of a series, those of all scans together.
     """
     model.save(folder / "ae.ckpt")
-    write_summary(model, scan, folder / "summary.json")
-    if not isinstance(scan, Series):
-        return _write_latents(model, scan, folder, noise_free, labels)
-    folders = [folder / "scans" / name for name in file_names(scan)]
-    pairs = zip(scan.scans, folders, strict=True)
-    return embedding_of_series(scan, [_write_latents(model, *pair) for pair in pairs])
-
-
-def _write_latents(
-    model: LatentModel,
-    scan: Scan,
-    folder: Path,
-    noise_free: np.ndarray | None = None,
-    labels: Callable[[Embedding], dict[str, np.ndarray]] | None = None,
-) -> Embedding:
-    """Write the latents of one scan, and the pictures."""
-    embedding = model.embed(scan)
-    embedding.save(folder / "latents.npz")
-    draw_latent_maps(embedding, folder / "latent_maps.png", labels(embedding) if labels else None)
-    positions = example_positions(sample_chi_squared(model, scan, embedding))
-    draw_examples(model, scan, embedding, positions, folder / "reconstructions.png", noise_free)
-    return embedding
+    _write_summary(model, scan, folder / "summary.json")
+    scans = {folder: scan}
+    if isinstance(scan, Series):
+        scans = {
+            folder / "scans" / name: part for name, part in zip(file_names(scan), scan.scans, strict=True)
+        }
+    for subfolder, part in scans.items():
+        embedding = model.embed(part)
+        embedding.save(subfolder / "latents.npz")
+        labels = label_maps(embedding) if label_maps else None
+        draw_latent_maps(embedding, subfolder / "latent_maps.png", labels)
+        positions = example_positions(sample_chi_squared(model, part, embedding))
+        draw_examples(model, part, embedding, positions, subfolder / "reconstructions.png", noise_free)
 
 
 def file_names(series: Series) -> list[str]:
@@ -100,7 +81,7 @@ def file_names(series: Series) -> list[str]:
     ]
 
 
-def write_summary(model: LatentModel, scan: Scan, path: Path) -> None:
+def _write_summary(model: LatentModel, scan: Scan, path: Path) -> None:
     """Figures, verdicts, advice, choices, configuration, scans and versions as JSON, null for NaN."""
     content = {**model.summary.as_dict(), **model.describe(), "scan": scan.signature(), **scan.metadata}
     content["figures"] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from ..errors import StorageError
 from ..inference.embedding import Embedding
 from ..inference.model import LatentModel
 from ..inference.series import embedding_of_series
-from ..scan.quality import Quality, measure_quality
+from ..scan.quality import measure_quality
 from ..scan.scan import Scan
 from ..scan.series import Series
 from ..training.fit import fit
@@ -23,7 +22,7 @@ from .examples import example_positions, unsmoothed_latents
 from .figures import draw_comparison, draw_curves, draw_examples, draw_latent_maps, draw_virtual_images
 from .html import write_page
 from .statistics import latent_agreement
-from .virtual_image_comparison import IMAGE_UNITS, VirtualImageComparison, compare_virtual_images
+from .virtual_image_comparison import IMAGE_UNITS, compare_virtual_images
 
 __all__ = ["evidence", "write_report"]
 
@@ -64,7 +63,8 @@ def evidence(
     ModelMismatchError
         If the model is for patterns of another shape.
     """
-    return _Measurement.of(model, data, scan_shape, scan_mask, seed_agreement).evidence
+    evidence: dict[str, Any] = _measure(model, data, scan_shape, scan_mask, seed_agreement)["evidence"]
+    return evidence
 
 
 def write_report(
@@ -85,68 +85,43 @@ def write_report(
     path : str or Path
         The HTML file.
 
-    Returns
-    -------
-    Path
-        The HTML file.
     """
     path = local_path(path, StorageError)
-    measurement = _Measurement.of(model, data, scan_shape, scan_mask, seed_agreement)
-    model.evidence = measurement.evidence
+    contents = _measure(model, data, scan_shape, scan_mask, seed_agreement)
+    model.evidence = contents["evidence"]
     with tempfile.TemporaryDirectory(prefix="latentstem-") as folder:
-        write_page(
-            path,
-            "report.html",
-            name=measurement.scan.name,
-            model=model,
-            evidence=measurement.evidence,
-            scan=measurement.scan,
-            quality=measurement.quality,
-            images=measurement.images,
-            units=IMAGE_UNITS,
-            pictures=_draw(model, measurement, Path(folder)),
-        )
+        pictures, name = _draw(contents, Path(folder)), contents["scan"].name
+        write_page(path, "report.html", name=name, units=IMAGE_UNITS, pictures=pictures, **contents)
     return path
 
 
-@dataclass(frozen=True)
-class _Measurement:
-    """What was measured when a model was applied to a scan."""
-
-    scan: Scan
-    quality: Quality
-    embedding: Embedding
-    images: VirtualImageComparison
-    evidence: dict[str, Any]
-
-    @classmethod
-    def of(
-        cls, model: LatentModel, data: Any, scan_shape: Any, scan_mask: Any, seed_agreement: bool
-    ) -> _Measurement:
-        scan = model.open_matching_scan(data, scan_shape, scan_mask)
-        detector = model.autoencoder.preprocessing.detector
-        unused = (detector.to_detector(detector.used[None])[0] == 0).numpy()
-        scan = scan.with_masks(
-            pattern_mask=unused if scan.pattern_mask is None else unused | scan.pattern_mask
-        )
-        quality = measure_quality(scan)
-        embedding = _embed(model, scan)
-        comparison = compare_with_baselines(model, scan, quality.counts)
-        images = compare_virtual_images(model, scan, unsmoothed_latents(embedding), quality.counts)
-        chi_squared = images.chi_squared
-        evidence = {
-            "verdict": comparison["verdict"],
-            "better": comparison["better"],
-            "comparison": comparison,
-            "bias": images.bias(),
-            "residual": {
-                "mean": float(np.nanmean(chi_squared)),
-                "median": float(np.nanmedian(chi_squared)),
-                "largest": float(np.nanmax(chi_squared)),
-            },
-            "seed_agreement": _seed_agreement(model, scan) if seed_agreement else None,
-        }
-        return cls(scan, quality, embedding, images, evidence)
+def _measure(
+    model: LatentModel, data: Any, scan_shape: Any, scan_mask: Any, seed_agreement: bool
+) -> dict[str, Any]:
+    """The contents of a report on a model that is applied to a scan, as the template names them."""
+    scan = model.open_matching_scan(data, scan_shape, scan_mask)
+    detector = model.autoencoder.preprocessing.detector
+    unused = (detector.to_detector(detector.used[None])[0] == 0).numpy()
+    scan = scan.with_masks(pattern_mask=unused if scan.pattern_mask is None else unused | scan.pattern_mask)
+    quality = measure_quality(scan)
+    embedding = _embed(model, scan)
+    comparison = compare_with_baselines(model, scan, quality.counts)
+    images = compare_virtual_images(model, scan, unsmoothed_latents(embedding), quality.counts)
+    chi_squared = images.chi_squared
+    evidence = {
+        "verdict": comparison["verdict"],
+        "better": comparison["better"],
+        "comparison": comparison,
+        "bias": images.bias(),
+        "residual": {
+            "mean": float(np.nanmean(chi_squared)),
+            "median": float(np.nanmedian(chi_squared)),
+            "largest": float(np.nanmax(chi_squared)),
+        },
+        "seed_agreement": _seed_agreement(model, scan) if seed_agreement else None,
+    }
+    measured = {"quality": quality, "embedding": embedding, "images": images, "evidence": evidence}
+    return {"model": model, "scan": scan, **measured}
 
 
 def _seed_agreement(model: LatentModel, scan: Scan) -> dict[str, float]:
@@ -164,13 +139,14 @@ def _embed(model: LatentModel, scan: Scan) -> Embedding:
     return embedding_of_series(scan, embedding) if isinstance(scan, Series) else embedding  # type: ignore[arg-type]
 
 
-def _draw(model: LatentModel, measurement: _Measurement, folder: Path) -> dict[str, Path | None]:
+def _draw(contents: dict[str, Any], folder: Path) -> dict[str, Path | None]:
     """Draw the figures of the report; by name, the files."""
-    scan, embedding, images = measurement.scan, measurement.embedding, measurement.images
+    names = ("model", "evidence", "scan", "embedding", "images")
+    model, evidence, scan, embedding, images = (contents[name] for name in names)
     positions = example_positions(images.chi_squared)
     has_curves = bool(model.history.get("patterns_seen"))
     return {
-        "comparison": draw_comparison(measurement.evidence["comparison"], folder / "comparison.png"),
+        "comparison": draw_comparison(evidence["comparison"], folder / "comparison.png"),
         "patterns": draw_examples(model, scan, embedding, positions, folder / "patterns.png"),
         "scan": draw_virtual_images(images, scan.axes[:2], folder / "scan.png"),
         "latents": draw_latent_maps(embedding, folder / "latents.png"),

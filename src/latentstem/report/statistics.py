@@ -6,6 +6,8 @@ import numpy as np
 
 __all__ = ["block_numbers", "latent_agreement", "mean_and_error", "ratio_and_error"]
 
+_BLOCKS_PER_SIDE = 8  # along each scan axis
+
 
 def latent_agreement(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     """Agreement between the latents of two models.
@@ -43,12 +45,7 @@ def latent_agreement(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
 def mean_and_error(values: np.ndarray, blocks: np.ndarray) -> dict[str, float]:
     """Mean over scan positions and its standard error, computed from blocks because neighbours are correlated.
 
-    Parameters
-    ----------
-    values : ndarray, shape (n,)
-        One value for each scan position; NaN is ignored.
-    blocks : ndarray of int, shape (n,)
-        Block number of each position.
+    `values` (n,) has one value for each scan position, `blocks` (n,) its block number; NaN is ignored.
     """
     is_finite = np.isfinite(values)
     values, (_, blocks) = values[is_finite], np.unique(blocks[is_finite], return_inverse=True)
@@ -60,10 +57,10 @@ def mean_and_error(values: np.ndarray, blocks: np.ndarray) -> dict[str, float]:
     return {"mean": mean, "standard_error": error}
 
 
-def block_numbers(scan_shape: tuple[int, int], blocks_per_side: int = 8) -> np.ndarray:
-    """Block number of each scan position, shape (Ny, Nx): `blocks_per_side` blocks along each axis."""
-    y, x = (np.arange(n) * min(blocks_per_side, n) // n for n in scan_shape)
-    return y[:, None] * blocks_per_side + x
+def block_numbers(scan_shape: tuple[int, int]) -> np.ndarray:
+    """Block number of each scan position, shape (Ny, Nx), from 0 to 63."""
+    y, x = (np.arange(n) * min(_BLOCKS_PER_SIDE, n) // n for n in scan_shape)
+    return y[:, None] * _BLOCKS_PER_SIDE + x
 
 
 def ratio_and_error(numerator: np.ndarray, denominator: np.ndarray, blocks: np.ndarray) -> dict[str, float]:
@@ -72,9 +69,4 @@ def ratio_and_error(numerator: np.ndarray, denominator: np.ndarray, blocks: np.n
     if divisor <= 0:
         return {"mean": float("nan"), "standard_error": float("nan")}
     ratio = float(numerator.mean()) / divisor
-    return {
-        "mean": ratio,
-        "standard_error": mean_and_error((numerator - ratio * denominator) / divisor, blocks)[
-            "standard_error"
-        ],
-    }
+    return {**mean_and_error((numerator - ratio * denominator) / divisor, blocks), "mean": ratio}

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from ..inference.model import LatentModel
 from ..nn.preprocessing import patterns_to_tensor
 from ..scan.scan import Scan
 from ..scan.virtual_images import BRIGHT_FIELD_RADII, detector_masks, direct_beam
 from .baselines import noise_variance
 from .statistics import block_numbers, mean_and_error
-
-if TYPE_CHECKING:
-    from ..inference.model import LatentModel
 
 __all__ = ["IMAGE_UNITS", "VirtualImageComparison", "compare_virtual_images"]
 
@@ -66,34 +63,22 @@ class VirtualImageComparison:
         for name, recorded in self.recorded.items():
             difference = mean_and_error((self.reconstructed[name] - recorded).ravel(), blocks)
             ratio = difference["mean"] / max(difference["standard_error"], 1e-30)
-            bias[name] = {
-                **difference,
-                "in_standard_errors": ratio,
-                "mean_before": float(np.nanmean(recorded)),
-            }
+            mean = float(np.nanmean(recorded))
+            bias[name] = {**difference, "in_standard_errors": ratio, "mean_before": mean}
         return bias
 
 
 def compare_virtual_images(
     model: LatentModel, scan: Scan, latents: np.ndarray, counts: bool
 ) -> VirtualImageComparison:
-    """Compare images of a scan and of its reconstruction, in one streamed pass.
+    """Compare images of a scan and of its reconstruction from latents (Ny, Nx, k), in one streamed pass.
 
-    Parameters
-    ----------
-    model : LatentModel
-        Model for patterns of this shape.
-    scan : Scan
-        The data.
-    latents : ndarray, shape (Ny, Nx, k)
-        Latents, not smoothed.
-    counts : bool
-        Whether the data are counts, so that their variance equals their expectation.
+    `counts`: whether the data are counts, so that their variance equals their expectation.
     """
     autoencoder = model.autoencoder
     detector = autoencoder.preprocessing.detector
     used = (detector.used > 0).numpy().ravel()
-    included = np.flatnonzero(~scan.excluded)
+    included = scan.included
     sample = included[np.linspace(0, len(included) - 1, min(len(included), _MAX_SAMPLE)).astype(int)]
     latents = latents.reshape(scan.n_positions, -1)
 

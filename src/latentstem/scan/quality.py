@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DataValueError
 from .outliers import hot_and_dead_pixels, outlying_patterns
-from .passes import ScanPass, run_passes
+from .passes import read_blocks
 from .scan import Scan
 from .validation import check_range
 
@@ -87,10 +87,6 @@ class Quality:
     saturated: int
     regions: tuple[Region, ...] = ()
 
-    def suggested_pattern_mask(self) -> np.ndarray:
-        """Pattern mask (H, W), bool, that excludes the hot and dead detector pixels."""
-        return self.hot | self.dead
-
     def lines(self) -> list[str]:
         """The quality as text: first the data, then what may have to be excluded."""
         (ny, nx), (height, width) = self.scan_shape, self.pattern_shape
@@ -120,7 +116,7 @@ class Quality:
         return lines
 
 
-class QualityPass(ScanPass):
+class QualityPass:
     """Running statistics of the patterns of a scan, per detector pixel and per scan position."""
 
     def __init__(self, scan: Scan) -> None:
@@ -230,22 +226,15 @@ class QualityPass(ScanPass):
 def measure_quality(scan: Scan) -> Quality:
     """Measure the quality of a scan in one pass; masks are respected.
 
-    Parameters
-    ----------
-    scan : Scan
-
-    Returns
-    -------
-    Quality
-
     Raises
     ------
     DataValueError
         If there are NaN or infinite values, if all values are equal, or if single precision cannot represent them.
     """
-    quality: Quality
-    (quality,) = run_passes(scan, QualityPass(scan))
-    return quality
+    statistics = QualityPass(scan)
+    for positions, patterns in read_blocks(scan):
+        statistics.process(positions, patterns)
+    return statistics.result()
 
 
 def _count_saturated(statistics: QualityPass, hot: np.ndarray) -> int:

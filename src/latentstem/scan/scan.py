@@ -115,29 +115,8 @@ class Scan:
     loaded_from: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        for mask, shape, name, element in (
-            (self.scan_mask, self.scan_shape, "scan_mask", "scan position"),
-            (self.pattern_mask, self.pattern_shape, "pattern_mask", "detector pixel"),
-        ):
-            if mask is None:
-                continue
-            if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != shape:
-                is_array = isinstance(mask, np.ndarray)
-                raise MaskError(
-                    f"{name} does not fit",
-                    expected=f"a boolean array of shape {shape}",
-                    received=f"{mask.dtype} {mask.shape}" if is_array else type(mask).__name__,
-                    advice=f"Give one value per {element}; True excludes it.",
-                    argument=name,
-                )
-            if mask.all():
-                raise MaskError(
-                    f"{name} excludes everything",
-                    expected="at least one False",
-                    received=f"{mask.size} times True",
-                    advice="True means excluded: invert the mask with ~ if True marks what to use.",
-                    argument=name,
-                )
+        _check_mask(self.scan_mask, self.scan_shape, "scan_mask", "scan position")
+        _check_mask(self.pattern_mask, self.pattern_shape, "pattern_mask", "detector pixel")
 
     @property
     def scan_shape(self) -> tuple[int, int]:
@@ -177,33 +156,17 @@ class Scan:
     @property
     def included(self) -> np.ndarray:
         """Flat scan positions that are not excluded, shape (n,), int64."""
-        if self.scan_mask is None:
-            return np.arange(self.n_positions)
-        return np.flatnonzero(~self.scan_mask)
+        return np.flatnonzero(~self.excluded)
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """Patterns at flat scan positions.
-
-        Parameters
-        ----------
-        indices : ndarray of int, shape (n,)
-            Flat scan positions, row-major, in any order.
-
-        Returns
-        -------
-        ndarray, shape (n, H, W), the scan's dtype
-        """
+        """Patterns (n, H, W) in the scan's dtype, at flat scan positions (n,) in any order."""
         return self.source.read(np.asarray(indices, dtype=np.int64))
 
     def blocks(self, max_patterns: int = 1024) -> Iterator[np.ndarray]:
         """Flat scan positions in blocks, in storage order; each position once.
 
-        Whole storage chunks are kept together, so that a streamed pass decompresses each chunk once.
-
-        Yields
-        ------
-        ndarray of int64, shape (n,)
-            n is at most the larger of `max_patterns` and one storage chunk.
+        Whole storage chunks are kept together, so that a streamed pass decompresses each chunk once. A block has at most
+        the larger of `max_patterns` and one storage chunk.
         """
         (ny, nx), (cy, cx) = self.scan_shape, self.source.chunks
         grid = np.arange(ny * nx).reshape(ny, nx)
@@ -258,6 +221,28 @@ class Scan:
             "dtype": str(self.dtype),
             "axes": [axis.as_dict() for axis in self.axes],
         }
+
+
+def _check_mask(mask: np.ndarray | None, shape: tuple[int, int], name: str, element: str) -> None:
+    if mask is None:
+        return
+    is_array = isinstance(mask, np.ndarray)
+    if not is_array or mask.dtype != bool or mask.shape != shape:
+        raise MaskError(
+            f"{name} does not fit",
+            expected=f"a boolean array of shape {shape}",
+            received=f"{mask.dtype} {mask.shape}" if is_array else type(mask).__name__,
+            advice=f"Give one value per {element}; True excludes it.",
+            argument=name,
+        )
+    if mask.all():
+        raise MaskError(
+            f"{name} excludes everything",
+            expected="at least one False",
+            received=f"{mask.size} times True",
+            advice="True means excluded: invert the mask with ~ if True marks what to use.",
+            argument=name,
+        )
 
 
 def _new_mask(mask: Any, name: str, present_mask: np.ndarray | None) -> np.ndarray | None:

@@ -7,6 +7,7 @@ scan positions, so code that works on a scan needs no special case.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -41,13 +42,7 @@ class Region(NamedTuple):
 
 
 class CanvasSource:
-    """Pattern source of a series: the scans' patterns at canvas positions, zeros in the gaps.
-
-    Parameters
-    ----------
-    scans : sequence of Scan
-        Scans with patterns of one shape.
-    """
+    """Pattern source of a series: the scans' patterns, all of one shape, at canvas positions; zeros in the gaps."""
 
     chunks = (1, 1)
 
@@ -172,15 +167,11 @@ def make_series(
         Axis along the series.
     name : str
         Title; by default ``series of N``.
-    metadata : dict, optional
-        Metadata of the series.
 
     Raises
     ------
-    ArgumentError
-        If there is no scan.
-    PatternShapeError
-        If the scans have different pattern shapes.
+    ArgumentError, PatternShapeError
+        If there is no scan, or the scans have different pattern shapes.
     """
     if not scans:
         raise ArgumentError(
@@ -207,16 +198,13 @@ def make_series(
     canvas = CanvasSource(scans)
     excluded = np.ones(canvas.shape[:2], bool)  # the gaps stay excluded
     for scan_index, scan in enumerate(scans):
-        mask = scan.excluded
-        excluded.ravel()[canvas.to_canvas(scan_index, np.arange(scan.n_positions))] = mask.ravel()
+        excluded.ravel()[canvas.to_canvas(scan_index, np.arange(scan.n_positions))] = scan.excluded.ravel()
     pattern_masks = [scan.pattern_mask for scan in scans if scan.pattern_mask is not None]
     rows, columns = Axis("row", canvas.shape[0]), Axis("column", canvas.shape[1])
     diffraction_axes = [scan.axes[2:] for scan in scans]
-    ky, kx = (
-        diffraction_axes[0]
-        if diffraction_axes.count(diffraction_axes[0]) == len(scans)
-        else (Axis("ky", canvas.shape[2]), Axis("kx", canvas.shape[3]))
-    )
+    ky, kx = diffraction_axes[0]
+    if diffraction_axes.count((ky, kx)) < len(scans):
+        ky, kx = Axis("ky", canvas.shape[2]), Axis("kx", canvas.shape[3])
     return Series(
         source=canvas,
         axes=(rows, columns, ky, kx),
@@ -230,13 +218,7 @@ def make_series(
 
 
 def require_single_scan(scan: Scan) -> Scan:
-    """Return `scan` if it is a single scan.
-
-    Raises
-    ------
-    ScanDimensionError
-        If `scan` is a series.
-    """
+    """Return `scan` if it is a single scan; raise `ScanDimensionError` if it is a series."""
     if isinstance(scan, Series):
         raise ScanDimensionError(
             "a series where one scan is needed",
@@ -247,40 +229,31 @@ def require_single_scan(scan: Scan) -> Scan:
     return scan
 
 
-class located_errors:
+@contextmanager
+def located_errors(scan_index: int, n_scans: int, name: str = "") -> Iterator[None]:
     """Context in which errors get the number of the scan added."""
-
-    def __init__(self, scan_index: int, n_scans: int, name: str = "") -> None:
-        self._location = f"scan {scan_index} of {n_scans}" + (f" ({name!r})" if name else "")
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, LatentSTEMError):
-            raise error.with_fields(what=f"{error.what}, in {self._location}") from None
+    try:
+        yield
+    except LatentSTEMError as error:
+        location = f"scan {scan_index} of {n_scans}" + (f" ({name!r})" if name else "")
+        raise error.with_fields(what=f"{error.what}, in {location}") from None
 
 
 def one_value_per_scan(name: str, values: Any, count: int) -> list[Any]:
-    """A list with one value per scan; None means None for each.
-
-    Raises
-    ------
-    MaskError, ArgumentError
-        If there are more or fewer values than scans.
-    """
+    """A list with one value per scan; None means None for each. Raises if there are more or fewer values than scans."""
     if values is None:
         return [None] * count
     is_list = isinstance(values, Iterable) and not isinstance(values, (str, dict))
     results = list(values) if is_list else [values]
     if not is_list or getattr(values, "ndim", 3) < 3 or len(results) != count:
         error_class = MaskError if name.endswith("mask") else ArgumentError
-        received = (
-            f"an array of shape {values.shape}" if hasattr(values, "shape") else f"{len(results)} of them"
-        )
+        received = f"{len(results)} of them" if is_list else repr(values)
+        if is_list and hasattr(values, "shape"):
+            received = f"an array of shape {values.shape}"
         raise error_class(
             f"{name} does not fit the series",
             expected=f"a list of {count}, one for each scan",
-            received=received if is_list else repr(values),
+            received=received,
             advice=f"Give {name}=[...] in the order of the scans; None for a scan that has none.",
             argument=name,
         )

@@ -37,12 +37,7 @@ class Layout(NamedTuple):
 
 
 def check_dtype(dtype: Any) -> np.dtype[Any]:
-    """Return the dtype if it is integer or real floating point, else raise.
-
-    Raises
-    ------
-    DataTypeError
-    """
+    """Return the dtype if it is integer or real floating point, else raise `DataTypeError`."""
     dtype = np.dtype(dtype)
     if dtype.kind in "iuf":
         return dtype
@@ -61,12 +56,7 @@ def check_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def check_range(minimum: float, maximum: float) -> None:
-    """Check that single precision, in which networks compute, can represent values of this range.
-
-    Raises
-    ------
-    DataValueError
-    """
+    """Raise `DataValueError` if single precision, in which networks compute, cannot represent values of this range."""
     largest, received = max(abs(minimum), abs(maximum)), f"values from {minimum:g} to {maximum:g}"
     if not _MIN_MAGNITUDE <= largest <= _MAX_MAGNITUDE:
         raise DataValueError(
@@ -85,13 +75,7 @@ def check_range(minimum: float, maximum: float) -> None:
 
 
 def _check_scan_shape(scan_shape: Any) -> tuple[int, int]:
-    """The scan shape as two Python integers.
-
-    Raises
-    ------
-    ScanShapeError
-        If it is not two positive integers.
-    """
+    """The scan shape as two Python integers; a `ScanShapeError` if it is not two positive integers."""
     try:
         ny, nx = (operator.index(n) for n in scan_shape)
     except (TypeError, ValueError):
@@ -117,10 +101,6 @@ def find_layout(shape: tuple[int, ...], scan_shape: Any = None) -> Layout:
     scan_shape : (int, int), optional
         Scan rows and columns. Needed for a stack; for 4-D data it has to agree with the first two axes.
 
-    Returns
-    -------
-    Layout
-
     Raises
     ------
     ScanDimensionError
@@ -132,11 +112,9 @@ def find_layout(shape: tuple[int, ...], scan_shape: Any = None) -> Layout:
     """
     shape = tuple(int(n) for n in shape)
     requested_shape = None if scan_shape is None else _check_scan_shape(scan_shape)
-    singleton = (len(shape) == 5 and shape[2] == 1) or (
-        len(shape) == 4 and shape[1] == 1 and requested_shape != shape[:2]
-    )
-    if singleton and len(shape) == 4 and requested_shape is None and shape[0] == 1:
-        singleton = False  # a single pattern, which is refused below
+    singleton = len(shape) == 5 and shape[2] == 1
+    if len(shape) == 4 and shape[1] == 1:  # a single pattern is refused below
+        singleton = requested_shape != shape[:2] and (requested_shape is not None or shape[0] != 1)
     if len(shape) not in (3, 4) and not singleton:
         raise ScanDimensionError(
             "number of dimensions",
@@ -262,10 +240,7 @@ def _flyback_hint(n: int, ny: int, nx: int) -> str:
     if n == ny * nx - 1:
         return f"That is one frame less than {scan}: the last one may be missing."
     if n == (ny + 1) * nx:
-        return (
-            f"That is one scan line more than {scan} (a flyback line?): "
-            f"drop it with data[{nx}:] or data[:-{nx}]."
-        )
+        return f"That is one scan line more than {scan} (a flyback line?): drop it with data[{nx}:] or data[:-{nx}]."
     if n == ny * (nx + 1):
         return (
             f"That is one frame more in each line than {scan} (flyback frames?): "
@@ -276,7 +251,6 @@ def _flyback_hint(n: int, ny: int, nx: int) -> str:
 
 def _closest_scan_shapes(n: int, aspect: float) -> tuple[tuple[int, int], ...]:
     """Up to four factorisations of n, closest to the requested aspect ratio Ny / Nx first."""
-    small_divisors = [d for d in range(1, math.isqrt(n) + 1) if n % d == 0]
-    divisors = {*small_divisors, *(n // d for d in small_divisors)}
+    divisors = {divisor for d in range(1, math.isqrt(n) + 1) if n % d == 0 for divisor in (d, n // d)}
     closest = sorted(divisors, key=lambda d: (abs(math.log(d * d / n / aspect)), d))[:4]
     return tuple((d, n // d) for d in closest)

@@ -36,29 +36,20 @@ def reject_unknown_kwargs(
     """
 
     def decorate(function: Function) -> Function:
-        parameter_names = [
-            parameter.name
-            for parameter in signature(function).parameters.values()
-            if parameter.kind in (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-        ]
+        named = (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+        parameter_names = [name for name, p in signature(function).parameters.items() if p.kind in named]
 
         @wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             for name in kwargs.keys() - parameter_names:
-                known_names = [
-                    *parameter_names[1:],
-                    *(further for further in further_names() if further not in aliases),
-                ]
+                known_names = [*parameter_names[1:], *(n for n in further_names() if n not in aliases)]
                 if name in known_names:
                     continue
                 see_help = f"See help({function.__name__})."
                 name_here = aliases.get(name, name)
-                if (
-                    name_here in aliases.values()
-                ):  # known exactly, but perhaps not an argument of this function
-                    advice = f"Did you mean {name_here!r}?" if name_here in known_names else see_help
-                else:
-                    advice = suggest(name_here, known_names, see_help)
+                # an argument of other methods, but perhaps not of this one, is no misspelt one
+                choices = [name_here] if name_here in aliases.values() else known_names
+                advice = suggest(name_here, [n for n in choices if n in known_names], see_help)
                 raise ArgumentError(
                     f"unknown argument of {function.__name__}",
                     expected=f"one of {', '.join(known_names)}",

@@ -14,18 +14,9 @@ _RESERVED_BYTES = 2**29  # that must stay free after writing a large file
 
 
 def require_disk_space(path: str | Path, nbytes: int) -> None:
-    """Raise if the disk has too little free space for a file.
+    """Raise `ArgumentError` if the disk has too little free space for a file or folder, which need not exist.
 
-    Parameters
-    ----------
-    path : str or Path
-        Path of the file or folder that will be written; neither it nor its folder has to exist.
-    nbytes : int
-        Size of the file. Besides it, the same amount (at most 0.5 GB) must stay free.
-
-    Raises
-    ------
-    ArgumentError
+    Besides its size, the same amount (at most 0.5 GB) must stay free.
     """
     folder = Path(path).expanduser().absolute()
     while not folder.is_dir():

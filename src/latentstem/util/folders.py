@@ -23,11 +23,7 @@ def keep_earlier_results(
     """Move what an earlier run left in a folder into ``earlier-1`` (2, 3 ...) inside it, before a new run.
 
     If the new run fails before writing anything, the earlier files are moved back; otherwise `report` gets a message.
-
-    Yields
-    ------
-    Path or None
-        Folder of the earlier files; None if there are none.
+    Yields the folder of the earlier files; None if there are none.
     """
     existing = [name for name in names if (folder / name).exists()]
     if not existing:

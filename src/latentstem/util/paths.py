@@ -16,19 +16,9 @@ _MAX_NAME_BYTES = 255  # bytes in the name of a file
 
 
 def local_path(path: Any, error_class: type[LatentSTEMError] = FileError) -> Path:
-    """Validate a local path, which need not exist.
+    """A local path, which need not exist; raise an error of this class if it is no path, or a URL.
 
-    Parameters
-    ----------
-    path : str or PathLike
-        The value to check. Nothing is ever fetched from the network.
-    error_class : type
-        Class of the error that is raised for an invalid path.
-
-    Raises
-    ------
-    LatentSTEMError
-        If it is not a path, or is a URL.
+    Nothing is ever fetched from the network.
     """
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     if not isinstance(text, str):

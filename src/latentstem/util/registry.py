@@ -12,15 +12,7 @@ Base = TypeVar("Base")
 
 
 def named_classes(package: str, base: type[Base]) -> dict[str, type[Base]]:
-    """The named classes in the modules of a package, by their ``name``.
-
-    Parameters
-    ----------
-    package : str
-        Dotted name of a package; all of its modules are imported.
-    base : type
-        Base class of the classes; those without a ``name`` of their own are left out.
-    """
+    """The subclasses of `base` with a ``name`` of their own, by this name, in all modules of a package (a dotted name)."""
     classes: dict[str, type[Base]] = {}
     for info in pkgutil.iter_modules(importlib.import_module(package).__path__):
         for value in vars(importlib.import_module(f"{package}.{info.name}")).values():

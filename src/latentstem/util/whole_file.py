@@ -28,17 +28,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path; on success it replaces `path`.
 
     If the block fails or is interrupted, the old file at `path` is kept. A process killed in the block leaves a hidden
-    file or folder, ``.NAME.PROCESS-XXXX.part.SUFFIX``; the next write to `path` removes it.
-
-    Parameters
-    ----------
-    path : str or Path
-        Final path. Missing parent folders are created.
-
-    Yields
-    ------
-    Path
-        Temporary path in the same folder, with the same suffix; nothing exists there yet.
+    file or folder, ``.NAME.PROCESS-XXXX.part.SUFFIX``; the next write to `path` removes it. The temporary path is in the
+    same folder, with the same suffix. Missing parent folders are created.
 
     Raises
     ------
@@ -54,7 +45,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         with storage_errors(path, _DISK_FULL):
             yield temporary
         with storage_errors(path):
-            _fsync_tree(temporary)
+            for file in temporary.rglob("*") if temporary.is_dir() else [temporary]:
+                _fsync(file)
             if path.is_dir():  # a folder cannot be replaced in one step
                 _replace_folder(path, temporary)
             else:
@@ -66,12 +58,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def require_writable_folder(path: str | Path) -> None:
-    """Create a folder if missing, and check that files can be written to it.
-
-    Raises
-    ------
-    StorageError
-    """
+    """Create a folder if missing; raise `StorageError` if files cannot be written to it."""
     path = local_path(path, StorageError)
     with storage_errors(path / "..."):
         path.mkdir(parents=True, exist_ok=True)
@@ -133,11 +120,6 @@ def _remove(path: Path) -> None:
     else:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
-
-
-def _fsync_tree(path: Path) -> None:
-    for file in path.rglob("*") if path.is_dir() else [path]:
-        _fsync(file)
 
 
 def _fsync(path: Path) -> None:
