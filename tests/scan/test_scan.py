@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from latentstem.errors import MaskError, UnsupportedDataError
 from latentstem.io.open import as_scan
-from latentstem.scan.passes import read_blocks
+from latentstem.scan.passes import iterate_passes, read_blocks, run_passes
 from latentstem.scan.scan import Axis, PatternSource, Scan
 
 SHAPE = (7, 5, 32, 24)
@@ -108,8 +108,22 @@ def test_other_objects():
         as_scan({})
 
 
+class Sums:
+    """Total intensity of each pattern, and how many blocks there were."""
+
+    def __init__(self, scan):
+        self.blocks, self.totals = 0, np.zeros(scan.n_positions)
+
+    def process(self, positions, patterns):
+        self.blocks += 1
+        self.totals[positions] += patterns.sum((1, 2))
+
+    def result(self):
+        return self.totals
+
+
 @pytest.mark.parametrize("chunks", [None, (3, 2, 32, 24)])
-def test_a_pass_reads_each_included_pattern_once(chunks, monkeypatch):
+def test_passes_share_one_reading(chunks, monkeypatch):
     monkeypatch.setattr("latentstem.scan.passes._BLOCK_VALUES", 8 * 32 * 24)
     dask = pytest.importorskip("dask.array")
     mask = np.zeros((7, 5), bool)
@@ -117,12 +131,15 @@ def test_a_pass_reads_each_included_pattern_once(chunks, monkeypatch):
     scan = as_scan(DATA if chunks is None else dask.from_array(DATA, chunks=chunks), scan_mask=mask)
     read = []
     source = replace(scan, source=Counting(scan.source, read))
-    totals, blocks = np.zeros(scan.n_positions), list(read_blocks(source))
-    for positions, patterns in blocks:
-        totals[positions] += patterns.sum((1, 2))
-    np.testing.assert_array_equal(totals.reshape(7, 5), np.where(mask, 0, DATA.sum((2, 3))))
+    first, second = Sums(scan), Sums(scan)
+    totals = run_passes(source, first, second)
+    for each in totals:
+        np.testing.assert_array_equal(each.reshape(7, 5), np.where(mask, 0, DATA.sum((2, 3))))
     np.testing.assert_array_equal(np.sort(np.concatenate(read)), np.flatnonzero(~mask))
-    assert len(blocks) == len(read)
+    assert first.blocks == second.blocks == len(read)
+    *_, last = fractions = list(iterate_passes(source, [Sums(scan)]))
+    assert last == 1
+    assert fractions == sorted(fractions)
 
 
 @pytest.mark.parametrize("most", [1, 4, 512])

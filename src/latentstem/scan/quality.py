@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DataValueError
 from .outliers import hot_and_dead_pixels, outlying_patterns
-from .passes import read_blocks
+from .passes import ScanPass, run_passes
 from .scan import Scan
 from .validation import check_range
 
@@ -87,6 +87,10 @@ class Quality:
     saturated: int
     regions: tuple[Region, ...] = ()
 
+    def suggested_pattern_mask(self) -> np.ndarray:
+        """Pattern mask (H, W), bool, that excludes the hot and dead detector pixels."""
+        return self.hot | self.dead
+
     def lines(self) -> list[str]:
         """The quality as text: first the data, then what may have to be excluded."""
         (ny, nx), (height, width) = self.scan_shape, self.pattern_shape
@@ -116,7 +120,7 @@ class Quality:
         return lines
 
 
-class QualityPass:
+class QualityPass(ScanPass):
     """Running statistics of the patterns of a scan, per detector pixel and per scan position."""
 
     def __init__(self, scan: Scan) -> None:
@@ -226,15 +230,22 @@ class QualityPass:
 def measure_quality(scan: Scan) -> Quality:
     """Measure the quality of a scan in one pass; masks are respected.
 
+    Parameters
+    ----------
+    scan : Scan
+
+    Returns
+    -------
+    Quality
+
     Raises
     ------
     DataValueError
         If there are NaN or infinite values, if all values are equal, or if single precision cannot represent them.
     """
-    statistics = QualityPass(scan)
-    for positions, patterns in read_blocks(scan):
-        statistics.process(positions, patterns)
-    return statistics.result()
+    quality: Quality
+    (quality,) = run_passes(scan, QualityPass(scan))
+    return quality
 
 
 def _count_saturated(statistics: QualityPass, hot: np.ndarray) -> int:

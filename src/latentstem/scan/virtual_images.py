@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .passes import read_blocks
+from .passes import ScanPass, iterate_passes
 from .scan import Scan
 
 __all__ = ["BRIGHT_FIELD_RADII", "VIRTUAL_IMAGES", "detector_masks", "direct_beam", "virtual_images"]
@@ -21,40 +21,76 @@ _PATTERNS_PER_BLOCK = 128
 _N_SAMPLE_BLOCKS = 8  # blocks whose mean pattern locates the direct beam
 
 
+class VirtualImages(ScanPass):
+    """Sums of each pattern over detector masks.
+
+    Parameters
+    ----------
+    scan : Scan
+    masks : dict of str to ndarray, shape (H, W), bool
+        True where a detector pixel counts.
+    """
+
+    def __init__(self, scan: Scan, masks: dict[str, np.ndarray]) -> None:
+        self._names, self._shape = tuple(masks), scan.scan_shape
+        self._weights = np.stack(list(masks.values())).reshape(len(masks), -1).astype(np.float32)
+        self._images = np.full((len(masks), scan.n_positions), np.nan, np.float32)
+
+    def process(self, positions: np.ndarray, patterns: np.ndarray) -> None:
+        """Sum the patterns over each mask."""
+        values = patterns.reshape(len(patterns), -1).astype(np.float32)
+        self._images[:, positions] = self._weights @ values.T
+
+    def result(self) -> dict[str, np.ndarray]:
+        """A copy of the images, shape (Ny, Nx), float32, NaN where nothing has been computed."""
+        images = self._images.reshape(-1, *self._shape).copy()
+        return dict(zip(self._names, images, strict=True))
+
+
 def virtual_images(scan: Scan, interval: float = 0.3) -> Iterator[tuple[float, dict[str, np.ndarray]]]:
     """Compute virtual images in one pass in storage order, yielding partial results.
+
+    Parameters
+    ----------
+    scan : Scan
+        Excluded detector pixels do not count.
+    interval : float
+        Least time between two results, in seconds.
 
     Yields
     ------
     (float, dict of str to ndarray, shape (Ny, Nx), float32)
         Fraction of the scan read so far, and an image for each of `VIRTUAL_IMAGES`, NaN where it has not been computed
-        yet and at excluded scan positions. Excluded detector pixels do not count. ``bright field`` is the sum within
-        `BRIGHT_FIELD_RADII` radii of the direct beam, ``dark field`` the rest. The last fraction is 1. At least
-        `interval` seconds lie between two results.
+        yet and at excluded scan positions. ``bright field`` is the sum within `BRIGHT_FIELD_RADII` radii of the direct
+        beam, ``dark field`` the rest. The last fraction is 1.
     """
     blocks = list(scan.blocks(_PATTERNS_PER_BLOCK))
     sample_blocks = np.unique(np.linspace(0, len(blocks) - 1, _N_SAMPLE_BLOCKS).astype(int))
     mean = np.mean([scan.read(blocks[i]).mean(0, dtype=np.float64) for i in sample_blocks], axis=0)
     is_used = np.ones(mean.shape, bool) if scan.pattern_mask is None else ~scan.pattern_mask
-    masks = np.stack(list(detector_masks(is_used, direct_beam(mean, is_used)).values()))
-    weights = masks.reshape(len(masks), -1).astype(np.float32)
-    images = np.full((len(masks), scan.n_positions), np.nan, np.float32)
-
-    def images_so_far() -> dict[str, np.ndarray]:
-        return dict(zip(VIRTUAL_IMAGES, images.reshape(-1, *scan.scan_shape).copy(), strict=True))
-
-    n_read, n_positions, last_yield = 0, len(scan.included), time.monotonic()
-    for positions, patterns in read_blocks(scan, max_patterns=_PATTERNS_PER_BLOCK):
-        images[:, positions] = weights @ patterns.reshape(len(patterns), -1).astype(np.float32).T
-        n_read += len(positions)
-        if time.monotonic() - last_yield > interval and n_read < n_positions:
-            yield n_read / n_positions, images_so_far()
+    images = VirtualImages(scan, detector_masks(is_used, direct_beam(mean, is_used)))
+    last_yield = time.monotonic()
+    for fraction in iterate_passes(scan, [images], max_patterns=_PATTERNS_PER_BLOCK):
+        if time.monotonic() - last_yield > interval and fraction < 1:
+            yield fraction, images.result()
             last_yield = time.monotonic()
-    yield 1.0, images_so_far()
+    yield 1.0, images.result()
 
 
 def detector_masks(is_used: np.ndarray, beam: tuple[float, float, float]) -> dict[str, np.ndarray]:
-    """The detector masks (h, w) of `VIRTUAL_IMAGES`; `is_used`: False for excluded pixels; `beam`: see `direct_beam`."""
+    """The detector masks of `VIRTUAL_IMAGES`.
+
+    Parameters
+    ----------
+    is_used : ndarray, shape (h, w), bool
+        True for pixels that are not excluded.
+    beam : (float, float, float)
+        Row, column and radius of the direct beam, as `direct_beam` gives them.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (h, w), bool
+    """
     y, x = np.ogrid[: is_used.shape[0], : is_used.shape[1]]
     disk = np.hypot(y - beam[0], x - beam[1]) <= BRIGHT_FIELD_RADII * beam[2]
     return dict(zip(VIRTUAL_IMAGES, (is_used, is_used & disk, is_used & ~disk), strict=True))
