@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import psutil
 import pytorch_lightning as L
-import torch
-from torch.utils.data import DataLoader, Dataset
 
 from ..errors import MaskError
 from ..io.arrays import as_pattern_source
@@ -170,19 +169,21 @@ class ScanDataModule(L.LightningDataModule):
         )
         self._stream: tuple[int, Generator[PatternBatch, None, None]] | None = None
         n_patterns = max(1, min(_MAX_VALIDATION_PATTERNS, MAX_VALIDATION_BYTES // pattern_bytes))
-        sample = np.sort(np.random.default_rng([seed, 4]).permutation(validation)[:n_patterns])
-        self.validation = _ValidationSet(scan, scores, sample, batch_size)
+        self._held_out = np.sort(np.random.default_rng([seed, 4]).permutation(validation)[:n_patterns])
+        self._held_out_patterns = scan.read(self._held_out)  # in their stored dtype
+        slices = [slice(first, first + batch_size) for first in range(0, len(self._held_out), batch_size)]
+        self.validation = _Batches(self._validation_batch, slices)
 
-    def train_dataloader(self) -> Iterable[PatternBatch]:
+    def train_dataloader(self) -> _Batches:
         """Batches of the trainer's current epoch."""
         start = self.trainer.global_step if self.trainer else 0
         # fewer steps if resumed within an epoch
-        return _EpochBatches(self._next_batch, start, self.steps_per_epoch - start % self.steps_per_epoch)
+        stop = start + self.steps_per_epoch - start % self.steps_per_epoch
+        return _Batches(self._next_batch, range(start, stop))
 
-    def val_dataloader(self) -> DataLoader[PatternBatch]:
+    def val_dataloader(self) -> _Batches:
         """The validation patterns, the same each time."""
-        generator = torch.Generator()  # leaves PyTorch's global generator untouched
-        return DataLoader(self.validation, batch_size=None, generator=generator)
+        return self.validation
 
     def stop_prefetch(self) -> None:
         """Stop prefetching and end its thread and processes."""
@@ -193,8 +194,11 @@ class ScanDataModule(L.LightningDataModule):
     def free(self) -> None:
         """Free the patterns now: Lightning keeps reference cycles to this object."""
         self.stop_prefetch()
-        self.validation.free()
-        del self.scan, self.scores
+        del self.scan, self.scores, self._held_out_patterns
+
+    def _validation_batch(self, part: slice) -> PatternBatch:
+        patterns = patterns_to_tensor(self._held_out_patterns[part])
+        return PatternBatch(patterns, self.scores(self._held_out[part]))
 
     def _next_batch(self, step: int) -> PatternBatch:
         """Batch of a step; prefetching continues from step to step."""
@@ -261,35 +265,17 @@ class _ShuffleBuffer:
         return self._patterns[slots]
 
 
-class _EpochBatches:
-    """Batches of consecutive steps."""
+class _Batches:
+    """Batches that are made when they are asked for."""
 
-    def __init__(self, batch: Callable[[int], PatternBatch], start: int, count: int) -> None:
-        self._batch, self._numbers = batch, range(start, start + count)
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __iter__(self) -> Iterator[PatternBatch]:
-        return map(self._batch, self._numbers)
-
-
-class _ValidationSet(Dataset[PatternBatch]):
-    """Validation patterns, kept in memory in their stored dtype."""
-
-    def __init__(self, scan: Scan, scores: ScanScores, positions: np.ndarray, batch_size: int) -> None:
-        self._scores, self._positions, self._size = scores, positions, batch_size
-        self._patterns = scan.read(positions)
-
-    def free(self) -> None:
-        del self._scores, self._patterns
+    def __init__(self, make: Callable[[Any], PatternBatch], requests: Sequence[Any]) -> None:
+        self._make, self._requests = make, requests
 
     def __len__(self) -> int:
-        return -(-len(self._positions) // self._size)
-
-    def __iter__(self) -> Iterator[PatternBatch]:
-        return map(self.__getitem__, range(len(self)))
+        return len(self._requests)
 
     def __getitem__(self, number: int) -> PatternBatch:
-        part = slice(number * self._size, (number + 1) * self._size)
-        return PatternBatch(patterns_to_tensor(self._patterns[part]), self._scores(self._positions[part]))
+        return self._make(self._requests[number])
+
+    def __iter__(self) -> Iterator[PatternBatch]:
+        return map(self._make, self._requests)

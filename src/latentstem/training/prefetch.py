@@ -78,12 +78,11 @@ class PatternStream:
         self._scan, self._parts, self._workers = scan, parts, workers
         if not workers:
             return
-        self._requested: deque[np.ndarray] = deque()
         part_bytes = max_patterns * int(np.prod(scan.pattern_shape)) * scan.dtype.itemsize
         loader = DataLoader(
             _PatternDataset(scan),
             batch_size=None,
-            sampler=self._track_requests(),
+            sampler=parts,
             num_workers=workers,
             prefetch_factor=int(np.clip(_PREFETCH_BYTES // (workers * part_bytes), 1, 8)),
             worker_init_fn=_use_synchronous_dask,
@@ -99,7 +98,7 @@ class PatternStream:
             positions = next(self._parts)
             return positions, self._scan.read(positions)
         try:
-            raw = next(self._loader)
+            part = next(self._loader)
         except RuntimeError as error:
             if all(process.exitcode in (None, 0) for process in self._loader._workers):
                 raise
@@ -109,11 +108,10 @@ class PatternStream:
                 received=str(error).splitlines()[0],
                 advice="Memory may have run out: use fewer workers, or workers=0.",
             ) from error
-        if isinstance(raw, LatentSTEMError):
-            raise raw
-        positions = self._requested.popleft()
-        shape = (len(positions), *self._scan.pattern_shape)
-        return positions, raw.numpy().view(self._scan.dtype).reshape(shape)
+        if isinstance(part, LatentSTEMError):
+            raise part
+        positions, raw = (tensor.numpy() for tensor in part)
+        return positions, raw.view(self._scan.dtype).reshape(-1, *self._scan.pattern_shape)
 
     def close(self) -> None:
         """End the loader processes."""
@@ -121,25 +119,19 @@ class PatternStream:
             self._loader._shutdown_workers()
             self._loader = None  # also closes the pipes to the processes
 
-    def _track_requests(self) -> Iterator[np.ndarray]:
-        for part in self._parts:
-            self._requested.append(part)
-            yield part
-
 
 class _PatternDataset(Dataset[Any]):
-    """Dataset of raw pattern bytes (works for any dtype)."""
+    """Dataset of scan positions and the raw bytes of their patterns (works for any dtype)."""
 
     def __init__(self, scan: Scan) -> None:
         self._scan = scan
 
-    def __getitem__(self, positions: Any) -> Tensor | LatentSTEMError:
+    def __getitem__(self, positions: Any) -> tuple[Tensor, Tensor] | LatentSTEMError:
         try:
-            return torch.from_numpy(
-                np.ascontiguousarray(self._scan.read(positions)).reshape(-1).view(np.uint8)
-            )
+            patterns = np.ascontiguousarray(self._scan.read(positions))
         except LatentSTEMError as error:  # DataLoader would wrap it in another exception
             return error
+        return torch.from_numpy(positions), torch.from_numpy(patterns.reshape(-1).view(np.uint8))
 
 
 def _use_synchronous_dask(worker: int) -> None:

@@ -1,6 +1,9 @@
-"""Resolve every ``auto`` of a configuration, with the reason."""
+"""What a configuration leaves open: every ``auto``, with the reason, and the number of steps."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,10 +12,15 @@ from ..errors import ArgumentError
 from ..scan.quality import Quality
 from ..scan.scan import Scan
 
-__all__ = ["resolve"]
+__all__ = ["CANDIDATES", "StepPlan", "choose_latent_dim", "plan_steps", "resolve"]
 
 _MIN_STEPS_PER_PASS = 32
 _MIN_BATCH_SIZE = 16
+CANDIDATES = (2, 4, 8, 16, 32, 64)
+_MIN_GAIN = 1.0  # decrease of the loss by which twice as many latents are better, in standard errors
+_DEFAULT_PASSES = 50  # default number of passes over the scan; many more would fit noise
+_DEFAULT_PATTERNS_RANGE = 60_000, 300_000  # minimum and maximum number of training patterns by default
+_N_VALIDATIONS = 20  # in a run limited by max_patterns
 
 
 def resolve(
@@ -116,3 +124,66 @@ def _choose_preprocessing(quality: Quality) -> tuple[str, str]:
             return "sqrt", "intensities span a wide range"
         return "minmax", "intensities are non-negative and of moderate range"
     return "zscore", "there are negative values"
+
+
+def choose_latent_dim(trial_losses: Callable[[int], np.ndarray]) -> tuple[int, str]:
+    """Smallest number of latents that is not improved by doubling it.
+
+    Parameters
+    ----------
+    trial_losses : callable
+        From a number of latents to the losses (n,) after a short training, on the same n parts of the held-out patterns.
+
+    Returns
+    -------
+    latent_dim : int
+        One of `CANDIDATES`.
+    reason : str
+        Sentence with the losses of the trial trainings.
+    """
+    losses = {CANDIDATES[0]: trial_losses(CANDIDATES[0])}
+    chosen = CANDIDATES[0]
+    for size in CANDIDATES[1:]:
+        losses[size] = trial_losses(size)
+        gain = losses[chosen] - losses[size]
+        # the standard error needs at least two parts
+        standard_error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
+        if gain.mean() <= _MIN_GAIN * standard_error:
+            break
+        chosen = size
+    summary = ", ".join(f"{size}: {loss.mean():.5g}" for size, loss in losses.items())
+    return chosen, f"held-out losses after short trainings were {summary}"
+
+
+class StepPlan(NamedTuple):
+    """Number of steps and epochs.
+
+    Parameters
+    ----------
+    steps_per_epoch : int
+        Steps between two validations.
+    epochs : int
+        Number of validations.
+    """
+
+    steps_per_epoch: int
+    epochs: int
+
+    @property
+    def total_steps(self) -> int:
+        """Number of steps of the run."""
+        return self.steps_per_epoch * self.epochs
+
+    def epochs_left(self, steps_done: int) -> int:
+        """Number of epochs that remain after so many steps; the first of them may be shortened."""
+        return -(-max(0, self.total_steps - steps_done) // self.steps_per_epoch)
+
+
+def plan_steps(config: TrainingConfig, n_training: int) -> StepPlan:
+    """Plan the steps of a run with `n_training` training positions."""
+    if config.epochs is not None:
+        return StepPlan(max(1, n_training // config.batch_size), config.epochs)
+    patterns = config.max_patterns or int(np.clip(_DEFAULT_PASSES * n_training, *_DEFAULT_PATTERNS_RANGE))
+    steps = -(-patterns // config.batch_size)
+    epochs = min(_N_VALIDATIONS, steps)
+    return StepPlan(-(-steps // epochs), epochs)

@@ -1,4 +1,4 @@
-"""Summary of a training run: figures, success criteria, advice."""
+"""Judgement of a finished run: whether it has diverged, and its summary of figures, success criteria and advice."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..config import TrainingConfig
+from ..errors import TrainingError
+from ..nn.autoencoder import Autoencoder
+from ..nn.batches import PatternBatch
+from ..scan.quality import Quality
 
-__all__ = ["Summary", "summarise"]
+__all__ = ["Summary", "check_not_diverged", "summarise"]
 
 MIN_PSNR = 20.0  # dB
 MIN_SSIM = 0.7
+_MAX_RELATIVE_MEAN_ERROR = 10.0  # error of the mean, relative to the scale of the data, of a diverged run
+_RANGE_FRACTION = 0.01  # of the data's range added to its scale, for data with rare large values
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,31 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
         return {name: getattr(self, name) for name in ("figures", "verdicts", "advice", "choices")}
+
+
+@torch.no_grad()
+def check_not_diverged(
+    autoencoder: Autoencoder, batch: PatternBatch, quality: Quality, config: TrainingConfig
+) -> None:
+    """Check that the mean of the reconstructions is near that of the data.
+
+    Raises
+    ------
+    TrainingError
+        If training has diverged, although its losses were finite.
+    """
+    values = autoencoder.values(batch.patterns).double()
+    mean = float(values.mean())
+    reconstructed_mean = float(autoencoder.decode(autoencoder.encode_batch(batch)).double().mean())
+    scale = abs(mean) + float(values.std()) + _RANGE_FRACTION * (quality.maximum - quality.minimum)
+    if not abs(reconstructed_mean - mean) <= _MAX_RELATIVE_MEAN_ERROR * scale:
+        raise TrainingError(
+            "training has diverged",
+            expected=f"held-out reconstructions whose mean is near that of the data, {mean:.3g}",
+            received=f"a mean of {reconstructed_mean:.3g}",
+            advice=f"Lower learning_rate (it is {config.learning_rate:g}; try a tenth) or weight_decay (it is "
+            f"{config.weight_decay:g}).",
+        )
 
 
 def summarise(
