@@ -14,11 +14,10 @@ import numpy as np
 from ..errors import UnsupportedDataError
 from ..scan.scan import PatternSource
 from ..scan.validation import check_dtype, find_layout
-from .array_library import array_library
 from .chunks import ChunkedSource
 from .dask_arrays import dask_source
 from .integrity import check_dataset_integrity
-from .source_files import stored_files
+from .source_files import array_library, stored_files
 
 __all__ = ["ArraySource", "as_pattern_source", "memmap_hdf5"]
 

@@ -11,9 +11,8 @@ import numpy as np
 
 from ..errors import FileError, format_exception
 from ..scan.validation import Layout
-from .array_library import array_library
 from .dask_arrays import compute_dask
-from .source_files import stored_files
+from .source_files import array_library, stored_files
 
 __all__ = ["ChunkedSource", "PicklableStore"]
 
@@ -94,7 +93,7 @@ class ChunkedSource(PicklableStore):
         out = np.empty((len(indices), *self.shape[2:]), self.dtype)
         coordinates = np.divmod(indices, self.shape[1]) if self._layout.n_scan_axes == 2 else (indices,)
         stored_singly = self.chunks == (1, 1)
-        groups = self._group_consecutive(coordinates) if stored_singly else self._group_by_chunk(coordinates)
+        groups = self._group(coordinates, merge_consecutive=stored_singly)
         for first in range(0, len(groups), self._max_cached):
             next_groups = groups[first : first + self._max_cached]
             chunks = [chunk for chunk, _ in next_groups]
@@ -107,34 +106,22 @@ class ChunkedSource(PicklableStore):
                 out[group] = data[tuple(offsets)]
         return out
 
-    def _group_by_chunk(self, coordinates: Sequence[np.ndarray]) -> list[tuple[ChunkSlice, np.ndarray]]:
-        """Storage chunks of these positions, and the indices of the positions in each."""
-        chunk_index = [
-            np.searchsorted(edges, coordinate, side="right") - 1
+    def _group(
+        self, coordinates: Sequence[np.ndarray], merge_consecutive: bool
+    ) -> list[tuple[ChunkSlice, np.ndarray]]:
+        """Storage chunks of these positions, or runs of consecutive ones, and the indices of the positions in each."""
+        axes = [
+            (edges, np.searchsorted(edges, coordinate, side="right") - 1)
             for edges, coordinate in zip(self._edges, coordinates, strict=True)
         ]
-        result = []
-        for group in _split_sorted(chunk_index, step=0):
-            numbers = [index[group[0]] for index in chunk_index]
-            spans = zip(self._edges, numbers, strict=True)
-            result.append((tuple((int(edges[i]), int(edges[i + 1])) for edges, i in spans), group))
-        return result
-
-    def _group_consecutive(self, coordinates: Sequence[np.ndarray]) -> list[tuple[ChunkSlice, np.ndarray]]:
-        """Runs of consecutive positions, each read with one call (patterns stored one by one)."""
         return [
-            (
-                tuple(
-                    (int(coordinate[group[0]]), int(coordinate[group[-1]]) + 1) for coordinate in coordinates
-                ),
-                group,
-            )
-            for group in _split_sorted(coordinates, step=1)
+            (tuple((int(edges[i[group[0]]]), int(edges[i[group[-1]] + 1])) for edges, i in axes), group)
+            for group in _split_sorted([i for _, i in axes], step=int(merge_consecutive))
         ]
 
     def _read_cached(self, chunks: list[ChunkSlice]) -> list[np.ndarray]:
-        missing = [chunk for chunk in chunks if chunk not in self._cache]
         arrays = {chunk: self._cache[chunk] for chunk in chunks if chunk in self._cache}
+        missing = [chunk for chunk in chunks if chunk not in arrays]
         arrays.update(zip(missing, self._read_uncached(missing), strict=True))
         for chunk in chunks:
             self._cache[chunk] = arrays[chunk]

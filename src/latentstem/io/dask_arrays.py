@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .array_library import array_library
+from .source_files import array_library
 
 __all__ = ["compute_dask", "dask_source"]
 

@@ -22,7 +22,7 @@ from ..scan.validation import MIN_PATTERN_SIZE, check_dtype, find_layout
 from .arrays import as_pattern_source
 from .dectris import is_dectris, scan_from_dectris
 from .file_format import FileFormat
-from .hdf5_external_links import check_external_links
+from .integrity import check_external_links
 from .navigation_axes import axes_error
 from .series import is_series_array, series_from_array
 from .units import normalise_units

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -23,6 +22,7 @@ from ..util.disk import require_disk_space
 from ..util.formatting import format_bytes
 from ..util.whole_file import require_writable_folder, storage_errors
 from .arrays import as_pattern_source
+from .pattern_files import RawFileArray
 from .source_files import fingerprint
 
 __all__ = ["cache_scan"]
@@ -98,65 +98,41 @@ class _CacheWriter:
         log.info(message)
         if progress:
             print(message)
-        with storage_errors(self._path), self._open() as file, self._journal.open("a") as journal:
-            start = file.tell()
-            bar = tqdm(total=self._scan.nbytes, initial=self._scan.nbytes - remaining_bytes, disable=not progress,
-                       unit="B", unit_scale=True, desc="cache")  # fmt: skip
-            with bar:
+        shape = (*self._scan.scan_shape, *self._scan.pattern_shape)
+        bar = tqdm(total=self._scan.nbytes, initial=self._scan.nbytes - remaining_bytes, disable=not progress,
+                   unit="B", unit_scale=True, desc="cache")  # fmt: skip
+        with storage_errors(self._path), bar, self._journal.open("a") as journal:
+            with self._part.open("r+b" if written_blocks else "w+b") as file:
+                copy = RawFileArray(file, shape, self._scan.dtype)
                 for number, positions in enumerate(self._blocks):
                     if number in written_blocks:
                         continue
-                    patterns = self._scan.read(positions)
+                    patterns = np.ascontiguousarray(self._scan.read(positions))
                     for run in _consecutive_slices(positions):
-                        file.seek(start + int(positions[run][0]) * self._pattern_bytes)
-                        file.write(np.ascontiguousarray(patterns[run]).data)
+                        copy.write(int(positions[run][0]), patterns[run])
                     file.flush()
                     os.fsync(file.fileno())
-                    journal.write(f"{number} {zlib.crc32(np.ascontiguousarray(patterns).data)}\n")
+                    journal.write(f"{number} {zlib.crc32(patterns.data)}\n")
                     journal.flush()
                     bar.update(patterns.nbytes)
         os.replace(self._part, self._path)
         self._journal.unlink()
 
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[Any]:
-        """The file of the incomplete copy, at the first byte after its header."""
-        is_new = not self._part.exists()
-        with self._part.open("w+b" if is_new else "r+b") as file:
-            if is_new:
-                shape = (*self._scan.scan_shape, *self._scan.pattern_shape)
-                np.lib.format.write_array_header_1_0(file, {
-                    "descr": np.lib.format.dtype_to_descr(self._scan.dtype), "fortran_order": False, "shape": shape,
-                })  # fmt: skip
-                start = file.tell()
-                file.truncate(start + self._scan.nbytes)
-            else:
-                np.lib.format.read_magic(file)
-                np.lib.format.read_array_header_1_0(file)
-            yield file
-
     def _written_blocks(self) -> set[int]:
         """Numbers of the blocks that an earlier run has written and whose checksums are right."""
-        if not (self._part.exists() and self._journal.exists()):
+        try:
+            lines = self._journal.read_text().splitlines()
+            source = as_pattern_source(np.lib.format.open_memmap(self._part, mode="r"))
+        except (ValueError, OSError):  # there is no interrupted copy, or it is damaged
             self._part.unlink(missing_ok=True)
             self._journal.unlink(missing_ok=True)
             return set()
-        journal = {}
-        for line in self._journal.read_text().splitlines():
-            with contextlib.suppress(ValueError):  # the last line may be cut off
+        written = set()
+        for line in lines:
+            with contextlib.suppress(ValueError, IndexError):  # the last line may be cut off
                 number, checksum = map(int, line.split())
-                journal[number] = checksum
-        try:
-            source = as_pattern_source(np.lib.format.open_memmap(self._part, mode="r"))
-        except (ValueError, OSError):
-            self._part.unlink()
-            self._journal.unlink()
-            return set()
-        written = {
-            number
-            for number, checksum in journal.items()
-            if number < len(self._blocks) and zlib.crc32(source.read(self._blocks[number]).data) == checksum
-        }
+                if zlib.crc32(source.read(self._blocks[number]).data) == checksum:
+                    written.add(number)
         log.info(
             "Continuing an interrupted copy: %d of %d blocks are written.", len(written), len(self._blocks)
         )

@@ -8,11 +8,10 @@ from ..errors import ScanDimensionError
 from ..scan.scan import Axis, PatternSource, Scan, default_axes
 from ..scan.series import Series, located_errors, make_series
 from ..scan.validation import check_dtype, find_layout
-from .array_library import array_library
 from .arrays import as_pattern_source, memmap_hdf5
 from .chunks import ChunkedSource, PicklableStore
 from .integrity import check_dataset_integrity
-from .source_files import stored_files
+from .source_files import array_library, stored_files
 
 __all__ = ["is_series_array", "scan_from_array", "series_from_array"]
 

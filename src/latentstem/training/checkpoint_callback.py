@@ -83,10 +83,8 @@ class BestAndLastCheckpoint(Checkpoint):
         is_due = self._save_last and elapsed > _CHECKPOINT_INTERVAL and not trainer.is_last_batch
         if trainer.strategy.broadcast(is_due):  # rank 0 decides
             self._in_epoch = True
-            try:
-                self._write(trainer, self.last)
-            finally:
-                self._in_epoch = False
+            self._write(trainer, self.last)
+            self._in_epoch = False
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save best, then last: if killed in between, a resumed run repeats the epoch."""
