@@ -14,8 +14,7 @@ import numpy as np
 from ..errors import UnsupportedDataError
 from ..scan.scan import PatternSource
 from ..scan.validation import check_dtype, find_layout
-from .chunks import ChunkedSource
-from .dask_arrays import dask_source
+from .chunks import ChunkedSource, dask_source
 from .integrity import check_dataset_integrity
 from .source_files import array_library, stored_files
 

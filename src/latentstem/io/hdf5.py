@@ -30,7 +30,7 @@ from .units import normalise_units
 with contextlib.suppress(ImportError):  # the compression filters of detectors, where they are installed
     import hdf5plugin  # noqa: F401
 
-__all__ = ["HDF5", "read_axes", "scan_from_dataset", "scan_from_hdf5", "scan_from_hyperspy_group"]
+__all__ = ["HDF5", "scan_from_dataset", "scan_from_hdf5", "scan_from_hyperspy_group"]
 
 
 def scan_from_hdf5(path: Path, scan_shape: tuple[int, int] | None) -> Scan | None:
@@ -72,7 +72,7 @@ def scan_from_dataset(dataset: Any, scan_shape: tuple[int, int] | None) -> Scan:
     if is_series_array(dataset):
         return _series_from_dataset(dataset.parent, dataset)
     source = as_pattern_source(dataset, _ebsd_scan_shape(dataset, scan_shape))
-    return Scan(source, read_axes(dataset.parent, dataset.shape, source.shape))
+    return Scan(source, _read_axes(dataset.parent, dataset.shape, source.shape))
 
 
 def scan_from_hyperspy_group(experiments: Any, path: Path, scan_shape: tuple[int, int] | None) -> Scan:
@@ -121,7 +121,7 @@ def scan_from_hyperspy_group(experiments: Any, path: Path, scan_shape: tuple[int
         n_axes = navigate.count(True), navigate.count(False)
         raise axes_error(*n_axes, f"{path} with data of shape {dataset.shape}")
     source = as_pattern_source(dataset, scan_shape)
-    return Scan(source, read_axes(group, dataset.shape, source.shape))
+    return Scan(source, _read_axes(group, dataset.shape, source.shape))
 
 
 def _series_from_dataset(group: Any, dataset: Any) -> Series:
@@ -131,28 +131,13 @@ def _series_from_dataset(group: Any, dataset: Any) -> Series:
         stored = group["axis-0"].attrs
         scale, offset = float(stored["scale"]), float(stored["offset"])
         series_axis = replace(series_axis, scale=scale, offset=offset, **_axis_units_and_name(stored))
-    return series_from_array(dataset, read_axes(group, dataset.shape, dataset.shape[1:]), series_axis)
+    return series_from_array(dataset, _read_axes(group, dataset.shape, dataset.shape[1:]), series_axis)
 
 
-def read_axes(
+def _read_axes(
     group: Any, stored_shape: tuple[int, ...], shape: tuple[int, int, int, int]
 ) -> tuple[Axis, Axis, Axis, Axis]:
-    """Calibrated axes, from the metadata in the dataset's group.
-
-    Parameters
-    ----------
-    group : h5py.Group or zarr.Group
-        Group of the dataset.
-    stored_shape : tuple of int
-        Shape of the dataset.
-    shape : (int, int, int, int)
-        Shape of the scan.
-
-    Returns
-    -------
-    tuple of Axis
-        Uncalibrated where nothing is stored.
-    """
+    """Axes of a scan of this shape, calibrated by what the dataset's group (of h5py or zarr) stores."""
     axes = list(default_axes(shape))
     for position, calibration in _axis_calibrations(group, stored_shape, shape):
         axes[position] = replace(axes[position], **calibration)
@@ -251,12 +236,9 @@ def _ebsd_scan_shape(dataset: h5py.Dataset, scan_shape: tuple[int, int] | None) 
     header = dataset.parent.parent.get("Header") if dataset.parent.name != "/" else None
     if scan_shape is not None or dataset.ndim != 3 or not isinstance(header, h5py.Group):
         return scan_shape
-    normalised_names = {re.sub(r"[^a-z]", "", name.lower()): name for name in header}
+    names = {re.sub(r"[^a-z]", "", name.lower()): name for name in header}
     rows, columns = (
-        next(
-            (int(np.ravel(header[normalised_names[key]][()])[0]) for key in keys if key in normalised_names),
-            0,
-        )
+        next((int(np.ravel(header[names[key]][()])[0]) for key in keys if key in names), 0)
         for keys in (("nrows",), ("ncolumns", "ncols"))
     )
     return (rows, columns) if rows * columns == len(dataset) else None

@@ -108,8 +108,10 @@ class _CacheWriter:
                     if number in written_blocks:
                         continue
                     patterns = np.ascontiguousarray(self._scan.read(positions))
-                    for run in _consecutive_slices(positions):
-                        copy.write(int(positions[run][0]), patterns[run])
+                    edges = [0, *(np.flatnonzero(np.diff(positions) != 1) + 1).tolist(), len(positions)]
+                    for first, stop in itertools.pairwise(edges):  # runs of consecutive positions
+                        start = int(positions[first])
+                        copy[start : start + stop - first] = patterns[first:stop]
                     file.flush()
                     os.fsync(file.fileno())
                     journal.write(f"{number} {zlib.crc32(patterns.data)}\n")
@@ -137,12 +139,6 @@ class _CacheWriter:
             "Continuing an interrupted copy: %d of %d blocks are written.", len(written), len(self._blocks)
         )
         return written
-
-
-def _consecutive_slices(positions: np.ndarray) -> list[slice]:
-    """Slices of consecutive positions."""
-    edges = [0, *(np.flatnonzero(np.diff(positions) != 1) + 1).tolist(), len(positions)]
-    return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
 
 
 def _is_valid_cache(path: Path, scan: Scan) -> bool:

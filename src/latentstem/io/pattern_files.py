@@ -42,25 +42,14 @@ class WritableArray(Protocol):
 
 
 class PatternFormat(NamedTuple):
-    """A file format for patterns.
+    """A file format for patterns."""
 
-    Parameters
-    ----------
-    library : str
-        Package that writes it.
-    create : callable
-        Takes the path of a new file, the scan, the template (see `write_patterns`) and the scan shape of a chunk (see
-        `chunk_scan_shape`). Returns a context manager that gives the array to write to.
-    open : callable
-        Takes a path, and returns the patterns, read-only, not loaded.
-    is_chunked : bool
-        Whether patterns are stored in chunks.
-    """
-
-    library: str
+    library: str  # package that writes it
+    #: From the path of a new file, the scan, the template (see `write_patterns`) and the scan shape of a chunk (see
+    #: `chunk_scan_shape`) to a context manager that gives the array to write to.
     create: Callable[[Path, Scan, Any, tuple[int, int]], AbstractContextManager[WritableArray]]
-    open: Callable[[Path], Any]
-    is_chunked: bool = False
+    open: Callable[[Path], Any]  # from a path to the patterns, read-only, not loaded
+    is_chunked: bool = False  # whether patterns are stored in chunks
 
 
 def pattern_formats() -> dict[str, PatternFormat]:
@@ -174,31 +163,27 @@ def _write_block(
 
 
 class RawFileArray:
-    """Patterns in a ``.npy`` file, written in place; pages of a memory map would stay in memory.
+    """Stack of patterns (N, H, W) in a ``.npy`` file, written in place; pages of a memory map would stay in memory.
 
     Parameters
     ----------
     file : binary file
         At its start. An existing ``.npy`` file of this shape and dtype keeps its patterns.
     shape : (Ny, Nx, H, W)
+        Shape of the array in the file.
     dtype : dtype
     """
 
     def __init__(self, file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         _write_header(file, shape, dtype)
-        self._file, self._start, self.shape, self._dtype = file, file.tell(), shape, dtype
+        self.shape = (shape[0] * shape[1], *shape[2:])
+        self._file, self._start, self._dtype = file, file.tell(), dtype
         self._pattern_bytes = dtype.itemsize * int(np.prod(shape[2:]))
-        file.truncate(self._start + shape[0] * shape[1] * self._pattern_bytes)
+        file.truncate(self._start + self.shape[0] * self._pattern_bytes)
 
-    def write(self, first: int, patterns: np.ndarray) -> None:
-        """Write consecutive patterns (n, H, W) from a flat scan position on."""
-        self._file.seek(self._start + first * self._pattern_bytes)
+    def __setitem__(self, where: slice, patterns: np.ndarray) -> None:
+        self._file.seek(self._start + where.start * self._pattern_bytes)
         self._file.write(np.ascontiguousarray(patterns, self._dtype).data)
-
-    def __setitem__(self, where: tuple[slice, slice], values: np.ndarray) -> None:
-        rows, columns = where
-        for y, row in zip(range(rows.start, rows.stop), values, strict=True):
-            self.write(y * self.shape[1] + columns.start, row)
 
 
 class _AppendedArray:

@@ -158,12 +158,11 @@ class ScanDataModule(L.LightningDataModule):
         self.steps_per_epoch, self.workers = steps_per_epoch, workers
         pattern_bytes = int(np.prod(scan.pattern_shape)) * scan.dtype.itemsize
         self.streamed = scan.source.array is None
-        self.sampler = PassSampler(training, batch_size, seed, rank, world_size)
+        order = training, batch_size, seed, rank, world_size
+        self.sampler = PassSampler(*order)
         if self.streamed:
             blocks = scan.blocks(patterns_per_read(pattern_bytes))
-            self.sampler = ChunkedSampler(
-                training, batch_size, seed, rank, world_size, blocks=blocks, pattern_bytes=pattern_bytes
-            )
+            self.sampler = ChunkedSampler(*order, blocks=blocks, pattern_bytes=pattern_bytes)
         self._prefetch_depth = int(
             np.clip(_PREFETCH_BYTES // (self.sampler.batch_size * pattern_bytes), 2, 16)
         )

@@ -48,24 +48,12 @@ class _ExternallyLaunchedDDP(TrainerStrategy):
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The group of training processes, seen from one of them; by default a single process.
+    """The group of training processes, seen from one of them; by default a single process."""
 
-    Parameters
-    ----------
-    rank : int
-        Rank of this process.
-    world_size : int
-        Number of processes.
-    nodes : int
-        Number of machines.
-    fabric : Fabric, optional
-        Connects the processes.
-    """
-
-    rank: int = 0
-    world_size: int = 1
-    nodes: int = 1
-    fabric: Any = None
+    rank: int = 0  # of this process
+    world_size: int = 1  # number of processes
+    nodes: int = 1  # number of machines
+    fabric: Any = None  # connects the processes
 
     @property
     def is_rank_zero(self) -> bool:

@@ -26,20 +26,7 @@ _N_VALIDATIONS = 20  # in a run limited by max_patterns
 def resolve(
     config: TrainingConfig, scan: Scan, quality: Quality, n_training: int, processes: int = 1
 ) -> tuple[TrainingConfig, list[str]]:
-    """Resolve every ``auto``, and reduce the batch size if the scan is small.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        The user's configuration.
-    scan : Scan
-        The data.
-    quality : Quality
-        Quality of the data.
-    n_training : int
-        Number of training positions.
-    processes : int
-        Number of processes that share a batch.
+    """Resolve every ``auto``, and reduce the batch size if the scan is small or `processes` share a batch.
 
     Returns
     -------
@@ -58,12 +45,9 @@ def resolve(
 
     reconstruction = config.reconstruction
     if reconstruction == "auto":
-        reconstruction = "poisson" if quality.counts else "mse"
-        reason = (
-            "the data are counts"
-            if quality.counts
-            else "the data are not counts (negative or fractional values)"
-        )
+        reconstruction, reason = "mse", "the data are not counts (negative or fractional values)"
+        if quality.counts:
+            reconstruction, reason = "poisson", "the data are counts"
         choices.append(f"reconstruction='{reconstruction}': {reason}")
     if reconstruction == "poisson" and quality.minimum < 0:
         raise ArgumentError(
@@ -89,11 +73,9 @@ def resolve(
     if config.split_counts == "auto":
         is_split = quality.counts and reconstruction == "poisson"
         updates["split_counts"] = is_split
-        reason = (
-            "counts can be thinned into independent halves"
-            if is_split
-            else "needs counts and reconstruction='poisson'"
-        )
+        reason = "needs counts and reconstruction='poisson'"
+        if is_split:
+            reason = "counts can be thinned into independent halves"
         choices.append(f"split_counts={is_split}: {reason}")
 
     largest_batch = max(_MIN_BATCH_SIZE, n_training // _MIN_STEPS_PER_PASS // 8 * 8)
@@ -156,18 +138,10 @@ def choose_latent_dim(trial_losses: Callable[[int], np.ndarray]) -> tuple[int, s
 
 
 class StepPlan(NamedTuple):
-    """Number of steps and epochs.
+    """Number of steps and epochs."""
 
-    Parameters
-    ----------
-    steps_per_epoch : int
-        Steps between two validations.
-    epochs : int
-        Number of validations.
-    """
-
-    steps_per_epoch: int
-    epochs: int
+    steps_per_epoch: int  # between two validations
+    epochs: int  # number of validations
 
     @property
     def total_steps(self) -> int:

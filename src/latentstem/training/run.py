@@ -47,18 +47,10 @@ _TRIAL_VALIDATION_PATTERNS = 512
 
 
 class TrainingResult(NamedTuple):
-    """Result of a run.
+    """Result of a run."""
 
-    Parameters
-    ----------
-    autoencoder : Autoencoder
-        On the CPU.
-    summary : Summary
-        Empty on all ranks but 0.
-    """
-
-    autoencoder: Autoencoder
-    summary: Summary
+    autoencoder: Autoencoder  # on the CPU
+    summary: Summary  # empty on all ranks but 0
 
 
 def read_scan(group: ProcessGroup, scan: Scan) -> tuple[Scan, Quality, float]:

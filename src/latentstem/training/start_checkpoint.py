@@ -21,25 +21,13 @@ _LAUNCH_ARGUMENTS = {"devices", "strategy", "num_nodes"}
 
 @dataclass(frozen=True)
 class StartCheckpoint:
-    """A checkpoint to start from.
-
-    Parameters
-    ----------
-    path : Path
-        Path of the checkpoint.
-    autoencoder : Autoencoder
-        Autoencoder of the checkpoint.
-    resumed : bool
-        True: resume the run. False: fine-tune from its weights.
-    epochs, steps : int
-        Number of finished epochs (the last may be shortened) and steps of the run.
-    """
+    """A checkpoint to start from."""
 
     path: Path
     autoencoder: Autoencoder
-    resumed: bool
-    epochs: int = 0
-    steps: int = 0
+    resumed: bool  # True: resume the run. False: fine-tune from its weights.
+    epochs: int = 0  # finished ones of the run; the last may be shortened
+    steps: int = 0  # of the run
 
     @classmethod
     def read(cls, init_from: str | Path | None, resume_from: str | Path | None) -> StartCheckpoint | None:
