@@ -34,14 +34,10 @@ def _npz_header(path: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def npz_array(path: Path, name: str) -> np.ndarray:
-    """One array in a ``.npz`` file, whose size is checked first: a small file can expand to any size.
+    """One array in a ``.npz`` file; pickled data are refused.
 
-    Pickled data are refused.
-
-    Raises
-    ------
-    FileError
-        If the array does not fit into memory.
+    The size is checked first, because a small file can expand to any size: a FileError says if the array does not fit
+    into memory.
     """
     (shape, dtype), free = _npz_header(path, name), psutil.virtual_memory().available
     nbytes = math.prod(shape) * dtype.itemsize

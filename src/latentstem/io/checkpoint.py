@@ -159,13 +159,10 @@ class _Checkpoint(_Strict):
 
 
 def _validate_content(content: dict[str, Any]) -> None:
-    """Validate the content of a checkpoint.
+    """Raise a ValueError for content that is not that of a checkpoint.
 
-    Raises
-    ------
-    ValueError
-        If something is missing, of another type, or not a plain value; if shared references make it much larger than
-        the file; if a tensor is larger than its storage.
+    That is: if something is missing, of another type, or not a plain value; if shared references make it much larger
+    than the file; if a tensor is larger than its storage.
     """
     _check_plain_values(content)
     _Checkpoint.model_validate(content)

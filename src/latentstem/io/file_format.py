@@ -38,10 +38,7 @@ class FileFormat:
 def find_scan_array(names: Collection[str], shape_of: Callable[[str], tuple[int, ...]], path: Path) -> str:
     """Name of the array ``data`` or ``counts`` in a file, else of the only 4-D array, else of the only 3-D array.
 
-    Raises
-    ------
-    FileError
-        If none is the scan, or several may be.
+    A FileError says if none is the scan, or several may be.
     """
     preferred = [name for name in ("data", "counts") if name in names]
     if preferred:

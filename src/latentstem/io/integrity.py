@@ -22,12 +22,7 @@ _MAX_CHUNKS_CHECKED = 200_000  # about a second
 
 
 def check_file_open(data: Any) -> None:
-    """Refuse an h5py dataset whose file has been closed.
-
-    Raises
-    ------
-    FileError
-    """
+    """Raise a FileError for an h5py dataset whose file has been closed."""
     if type(data).__module__.startswith("h5py") and not data:
         raise FileError(
             "the HDF5 file is closed",
@@ -38,12 +33,7 @@ def check_file_open(data: Any) -> None:
 
 
 def check_dataset_integrity(array: Any) -> None:
-    """Refuse an h5py dataset or zarr array that is larger than its file can hold, or uses the pickle codec.
-
-    Raises
-    ------
-    FileError
-    """
+    """Raise a FileError for a dataset that is larger than its file can hold, or a zarr array with the pickle codec."""
     codecs = [*(getattr(array, "filters", None) or ()), getattr(array, "compressor", None)]
     if any(getattr(codec, "codec_id", "") == "pickle" for codec in codecs):
         raise FileError(
@@ -90,14 +80,10 @@ def _has_invalid_chunks(dataset: Any, file_bytes: int) -> bool:
 
 
 def check_external_links(file: h5py.File, path: Path) -> None:
-    """Refuse an HDF5 file with links to files outside its folder.
+    """Raise a FileError for an HDF5 file with links to files outside its folder.
 
     Links and virtual datasets within the folder are common in detector files, and the linked files are checked too. A
     link out of the folder could lead to a private file, or to a device that never ends.
-
-    Raises
-    ------
-    FileError
     """
     first_file = Path(os.path.abspath(path))
     folder, pending_files, checked_files = first_file.parent, [first_file], set[Path]()

@@ -20,7 +20,7 @@ from ..nn.scan_scores import ScanScores
 from ..scan.passes import read_blocks
 from ..scan.scan import Scan
 from ..scan.series import Series
-from .prefetch import PatternStream, prefetch
+from .prefetch import pattern_stream, prefetch
 from .sampler import ChunkedSampler, PassSampler, patterns_per_read
 
 __all__ = ["MAX_VALIDATION_BYTES", "ScanDataModule", "fits_in_memory", "in_memory", "split_positions"]
@@ -28,6 +28,7 @@ __all__ = ["MAX_VALIDATION_BYTES", "ScanDataModule", "fits_in_memory", "in_memor
 MAX_VALIDATION_BYTES = 128 * 2**20  # of the validation patterns, which stay in memory
 _MAX_VALIDATION_PATTERNS = 2048
 _PREFETCH_BYTES = 64 * 2**20  # of batches, but at least two
+_Parts = Generator[tuple[np.ndarray, np.ndarray], None, None]  # positions, and patterns read there
 
 
 def split_positions(scan: Scan, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -217,19 +218,18 @@ class ScanDataModule(L.LightningDataModule):
         sampler, scan = self.sampler, self.scan
         if isinstance(sampler, ChunkedSampler):
             blocks = (block for reads, _ in sampler.plan_from(start) for block in reads)
-            return self._shuffled_batches(
-                sampler, start, PatternStream(scan, blocks, self.workers, sampler.max_block_size)
-            )
+            parts = pattern_stream(scan, blocks, self.workers, sampler.max_block_size)
+            return self._shuffled_batches(sampler, start, parts)
         steps = (sampler[step] for step in itertools.count(start))
-        return self._random_batches(PatternStream(scan, steps, self.workers, sampler.batch_size))
+        return self._random_batches(pattern_stream(scan, steps, self.workers, sampler.batch_size))
 
-    def _random_batches(self, parts: PatternStream) -> Generator[PatternBatch, None, None]:
+    def _random_batches(self, parts: _Parts) -> Generator[PatternBatch, None, None]:
         with closing(parts):
             for positions, patterns in parts:
                 yield PatternBatch(patterns_to_tensor(patterns), self.scores(positions))
 
     def _shuffled_batches(
-        self, sampler: ChunkedSampler, start: int, parts: PatternStream
+        self, sampler: ChunkedSampler, start: int, parts: _Parts
     ) -> Generator[PatternBatch, None, None]:
         """Batches from a shuffle buffer that is filled block by block; the next block is read in the background."""
         with closing(prefetch(parts, 1)) as blocks:

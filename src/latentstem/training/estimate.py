@@ -62,13 +62,7 @@ class Estimate:
         return lines
 
     def require_memory(self, batch_size: int) -> None:
-        """Raise if the run does not fit into memory.
-
-        Raises
-        ------
-        TrainingError
-            If more memory is needed than is free.
-        """
+        """Raise a TrainingError if the run needs more memory than is free."""
         free = {"memory": psutil.virtual_memory().available + psutil.swap_memory().free}
         needed = {"memory": self.memory}
         if self.on_gpu and torch.cuda.is_available():

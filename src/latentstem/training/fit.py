@@ -126,13 +126,7 @@ def fit(
 
 
 def _check_callbacks(callbacks: Any) -> None:
-    """Check that all callbacks are Lightning callbacks.
-
-    Raises
-    ------
-    ArgumentError
-        If there are others.
-    """
+    """Raise an ArgumentError unless these are Lightning callbacks."""
     is_list = isinstance(callbacks, (list, tuple))
     if not is_list or not all(isinstance(callback, L.Callback) for callback in callbacks):
         kinds = sorted({type(callback).__name__ for callback in callbacks}) if is_list else []

@@ -154,12 +154,7 @@ def launch(
     accelerator : str
         Lightning's name of the device.
     function : callable
-        Called with the `ProcessGroup`.
-
-    Raises
-    ------
-    LatentSTEMError
-        The first error of any process; all processes end.
+        Called with the `ProcessGroup`. All processes end with its first error in any of them, which is raised.
     """
     if _State.launch_failed:
         raise TrainingError(

@@ -79,13 +79,7 @@ class StartCheckpoint:
         return cls(Path(resume_from), autoencoder, True, epochs, content["global_step"])
 
     def check(self, scan: Scan) -> None:
-        """Check that the scan is that of the run to resume, and that its patterns fit the weights.
-
-        Raises
-        ------
-        ModelMismatchError
-            If shapes differ.
-        """
+        """Raise a ModelMismatchError unless the scan is that of the run to resume, and its patterns fit the weights."""
         shape = self.autoencoder.preprocessing.detector.pattern_shape
         training_scan = self.autoencoder.hyper_parameters["scan"]
         if self.resumed and list(scan.scan_shape) + list(scan.pattern_shape) != (

@@ -59,13 +59,7 @@ class Summary:
 def check_not_diverged(
     autoencoder: Autoencoder, batch: PatternBatch, quality: Quality, config: TrainingConfig
 ) -> None:
-    """Check that the mean of the reconstructions is near that of the data.
-
-    Raises
-    ------
-    TrainingError
-        If training has diverged, although its losses were finite.
-    """
+    """Raise a TrainingError if training has diverged: the mean of the reconstructions is far from that of the data."""
     values = autoencoder.values(batch.patterns).double()
     mean = float(values.mean())
     reconstructed_mean = float(autoencoder.decode(autoencoder.encode_batch(batch)).double().mean())
