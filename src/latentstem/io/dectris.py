@@ -75,15 +75,6 @@ def scan_from_dectris(file: h5py.File, path: Path, scan_shape: tuple[int, int] |
 
     The detector's mask of bad pixels becomes the pattern mask; the scan shape and step are taken from the
     microscope's file ``<name>.h5`` beside ``<name>_master.h5``, if it exists.
-
-    Raises
-    ------
-    FileError
-        If files of frames are missing.
-    UnsupportedDataError
-        If the frames are not of one shape and dtype.
-    ScanShapeError
-        If `scan_shape` is neither given nor stored, or does not fit.
     """
     links = file["entry/data"]
     names = sorted(filter(_FRAME_DATASET.fullmatch, links))

@@ -34,20 +34,7 @@ __all__ = ["HDF5", "scan_from_dataset", "scan_from_hdf5", "scan_from_hyperspy_gr
 
 
 def scan_from_hdf5(path: Path, scan_shape: tuple[int, int] | None) -> Scan | None:
-    """The scan in an HDF5 file, read in place.
-
-    Returns
-    -------
-    Scan or None
-        None where HyperSpy is needed to understand the file.
-
-    Raises
-    ------
-    FileError
-        If the file is damaged, or contains several scans.
-    ScanDimensionError, ScanShapeError, PatternShapeError, DataTypeError
-        If its content is not a scan.
-    """
+    """The scan in an HDF5 file, read in place; None where HyperSpy is needed to understand the file."""
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -79,15 +66,6 @@ def scan_from_hyperspy_group(experiments: Any, path: Path, scan_shape: tuple[int
     """The one scan among the signals of a HyperSpy file.
 
     Read without HyperSpy, because HyperSpy evaluates axes given as expressions.
-
-    Raises
-    ------
-    FileError
-        If the file holds several signals.
-    UnsupportedDataError
-        For a non-uniform axis.
-    ScanDimensionError
-        If there are not two navigation and two signal axes.
     """
     signals = {name: experiments[name]["data"] for name in experiments}
     candidates = next(

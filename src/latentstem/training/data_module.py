@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytorch_lightning as L
 
+from ..config import TrainingConfig
 from ..errors import MaskError
 from ..io.arrays import as_pattern_source
 from ..nn.batches import PatternBatch
@@ -21,12 +22,14 @@ from ..scan.passes import read_blocks
 from ..scan.scan import Scan
 from ..scan.series import Series
 from .prefetch import pattern_stream, prefetch
-from .sampler import ChunkedSampler, PassSampler, patterns_per_read
+from .process_group import ProcessGroup
+from .sampler import ChunkedSampler, PassSampler
 
 __all__ = ["MAX_VALIDATION_BYTES", "ScanDataModule", "fits_in_memory", "in_memory", "split_positions"]
 
 MAX_VALIDATION_BYTES = 128 * 2**20  # of the validation patterns, which stay in memory
 _MAX_VALIDATION_PATTERNS = 2048
+_READ_BYTES = 24 * 2**20  # bytes per read, if storage chunks are smaller
 _PREFETCH_BYTES = 64 * 2**20  # of batches, but at least two
 _Parts = Generator[tuple[np.ndarray, np.ndarray], None, None]  # positions, and patterns read there
 
@@ -127,17 +130,12 @@ class ScanDataModule(L.LightningDataModule):
         Scores of all of its patterns.
     training, validation : ndarray of int
         Flat scan positions of each set.
-    batch_size : int
-        Patterns per step, of all processes together.
+    config : TrainingConfig
+        Gives the batch size (of all processes together), the loader processes and the seed of the sampler.
+    group : ProcessGroup
+        Together, its processes see each training pattern once per pass; all take the same number of steps.
     steps_per_epoch : int
         Steps between validations.
-    workers : int
-        Processes that read and decompress; 0 reads in a thread of this one.
-    seed : int
-        Seed of the sampler.
-    rank, world_size : int
-        Rank of this process and number of processes. Together they see each training pattern once per pass; all take
-        the same number of steps.
     """
 
     def __init__(
@@ -146,32 +144,29 @@ class ScanDataModule(L.LightningDataModule):
         scores: ScanScores,
         training: np.ndarray,
         validation: np.ndarray,
-        *,
-        batch_size: int,
+        config: TrainingConfig,
+        group: ProcessGroup,
         steps_per_epoch: int,
-        workers: int = 0,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
     ) -> None:
         super().__init__()
         self.scan, self.scores = scan, scores
-        self.steps_per_epoch, self.workers = steps_per_epoch, workers
+        self.steps_per_epoch, self.workers = steps_per_epoch, config.workers
         pattern_bytes = int(np.prod(scan.pattern_shape)) * scan.dtype.itemsize
         self.streamed = scan.source.array is None
-        order = training, batch_size, seed, rank, world_size
+        order = training, config.batch_size, config.seed, group.rank, group.world_size
         self.sampler = PassSampler(*order)
         if self.streamed:
-            blocks = scan.blocks(patterns_per_read(pattern_bytes))
+            blocks = scan.blocks(max(1, _READ_BYTES // pattern_bytes))
             self.sampler = ChunkedSampler(*order, blocks=blocks, pattern_bytes=pattern_bytes)
         self._prefetch_depth = int(
             np.clip(_PREFETCH_BYTES // (self.sampler.batch_size * pattern_bytes), 2, 16)
         )
         self._stream: tuple[int, Generator[PatternBatch, None, None]] | None = None
         n_patterns = max(1, min(_MAX_VALIDATION_PATTERNS, MAX_VALIDATION_BYTES // pattern_bytes))
-        self._held_out = np.sort(np.random.default_rng([seed, 4]).permutation(validation)[:n_patterns])
+        self._held_out = np.sort(np.random.default_rng([config.seed, 4]).permutation(validation)[:n_patterns])
         self._held_out_patterns = scan.read(self._held_out)  # in their stored dtype
-        slices = [slice(first, first + batch_size) for first in range(0, len(self._held_out), batch_size)]
+        starts = range(0, len(self._held_out), config.batch_size)
+        slices = [slice(start, start + config.batch_size) for start in starts]
         self.validation = _Batches(self._validation_batch, slices)
 
     def train_dataloader(self) -> _Batches:

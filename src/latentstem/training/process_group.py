@@ -154,7 +154,7 @@ def launch(
     accelerator : str
         Lightning's name of the device.
     function : callable
-        Called with the `ProcessGroup`. All processes end with its first error in any of them, which is raised.
+        Called with the `ProcessGroup`. Its first error in any process ends all of them, and is raised.
     """
     if _State.launch_failed:
         raise TrainingError(

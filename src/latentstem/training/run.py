@@ -157,12 +157,9 @@ class TrainingRun:
             ),
             self.training,
             self.validation,
-            batch_size=cfg.batch_size,
-            steps_per_epoch=plan.steps_per_epoch,
-            workers=cfg.workers,
-            seed=cfg.seed,
-            rank=group.rank,
-            world_size=group.world_size,
+            cfg,
+            group,
+            plan.steps_per_epoch,
         )
         with ExitStack() as stack:
             folder = group.broadcast(lambda: self._checkpoint_folder(stack))

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["SHUFFLE_BUFFER_BYTES", "ChunkedSampler", "PassSampler", "patterns_per_read"]
+__all__ = ["SHUFFLE_BUFFER_BYTES", "ChunkedSampler", "PassSampler"]
 
 SHUFFLE_BUFFER_BYTES = 192 * 2**20  # bytes of patterns in the shuffle buffer
-_READ_BYTES = 24 * 2**20  # bytes per read, if storage chunks are smaller
 
 
 class PassSampler:
@@ -124,8 +123,3 @@ class ChunkedSampler(PassSampler):
             unused_tail = np.setdiff1d(np.arange(n, n + size), chosen, assume_unique=True)
             buffer[chosen[chosen < n]] = buffer[unused_tail]  # move patterns from the end into the gaps
         return step_of
-
-
-def patterns_per_read(pattern_bytes: int) -> int:
-    """Patterns per read, if storage chunks are not larger."""
-    return max(1, _READ_BYTES // pattern_bytes)

@@ -77,19 +77,7 @@ def check_not_diverged(
 def summarise(
     history: dict[str, list[float]], config: TrainingConfig, latents: np.ndarray, choices: list[str]
 ) -> Summary:
-    """Judge a run by its history.
-
-    Parameters
-    ----------
-    history : dict
-        See `LatentModel.history`.
-    config : TrainingConfig
-        Configuration of the run.
-    latents : ndarray, shape (n, k)
-        Latents of held-out patterns.
-    choices : list of str
-        What ``auto`` chose.
-    """
+    """Judge a run by its history and by the latents (n, k) of held-out patterns; `choices` are what ``auto`` chose."""
     train, val = history.get("train/loss", []), history.get("val/loss", [])
     psnr, ssim = (history.get(f"final/{name}_preprocessed", [float("nan")])[-1] for name in ("psnr", "ssim"))
     figures = {"patterns seen": history.get("patterns_seen", [0])[-1]}

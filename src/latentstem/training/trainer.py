@@ -17,14 +17,7 @@ from .process_group import ProcessGroup
 from .tensorboard_logger import EventFileLogger
 from .training_module import TrainingModule
 
-__all__ = [
-    "HistoryRecorder",
-    "ProgressBar",
-    "ResumableEarlyStopping",
-    "SynchronisedStop",
-    "TimeLimit",
-    "build_trainer",
-]
+__all__ = ["TimeLimit", "build_trainer"]
 
 _EMA_DECAY = 0.995  # decay per step of the running average of the weights
 
