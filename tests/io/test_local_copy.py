@@ -41,7 +41,7 @@ def test_a_copy_is_made_once_and_stated(stored, tmp_path, monkeypatch, capsys):
     assert found.source.array.base is not None  # mapped, not loaded
     assert (found.axes, found.name, found.scan_mask) == (scan.axes, scan.name, scan.scan_mask)
     assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".lock", ".npy"]
-    monkeypatch.setattr(cache._CacheWriter, "write", lambda *given: pytest.fail("written again"))
+    monkeypatch.setattr(cache, "_write_copy", lambda *given: pytest.fail("written again"))
     again = cache_scan(as_scan(stored), tmp_path / "cache")
     np.testing.assert_array_equal(again.source.array, DATA)
 

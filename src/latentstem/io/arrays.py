@@ -96,7 +96,7 @@ def as_pattern_source(array: Any, scan_shape: tuple[int, int] | None = None) -> 
     if library == "torch":
         array, library = _tensor_to_numpy(array), "numpy"
     if library is None or not hasattr(array, "dtype") or not hasattr(array, "shape"):
-        raise _unsupported_error(array, "")
+        raise _unsupported_error(array)
     if isinstance(array, np.ma.MaskedArray):
         raise _unsupported_error(array, "Give array.data, and the mask as scan_mask or pattern_mask.")
     if any(n != n for n in array.shape):  # NaN: a dask array of unknown length
@@ -119,12 +119,12 @@ def as_pattern_source(array: Any, scan_shape: tuple[int, int] | None = None) -> 
     return ArraySource(np.asarray(patterns).reshape(layout.shape), _memmap_args(array))
 
 
-def _unsupported_error(data: Any, advice: str) -> UnsupportedDataError:
+def _unsupported_error(data: Any, advice: str = "Convert with np.asarray(data).") -> UnsupportedDataError:
     return UnsupportedDataError(
         "array",
         expected="a numpy, memmap, torch, h5py, zarr or dask array",
         received=f"{type(data).__module__}.{type(data).__qualname__}",
-        advice=advice or "Convert with np.asarray(data).",
+        advice=advice,
     )
 
 

@@ -55,14 +55,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             received=f"'{path}', which has none",
             advice=_ADVICE,
         )
-    if (
-        not isinstance(metadata.get("format_version"), int)
-        or not 1 <= metadata["format_version"] <= FORMAT_VERSION
-    ):
+    version = metadata.get("format_version")
+    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
         raise CheckpointError(
             "the checkpoint is of another format",
             expected=f"format version {FORMAT_VERSION} or older",
-            received=f"{metadata.get('format_version')!r} in '{path}'",
+            received=f"{version!r} in '{path}'",
             advice="Upgrade latentstem to read it.",
         )
     try:

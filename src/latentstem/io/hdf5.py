@@ -170,7 +170,8 @@ def _find_scan_dataset(file: h5py.File, path: Path, scan_shape: tuple[int, int] 
     possible_scans = [item for item in datasets if item.ndim >= 3]
     datacubes = [item for item in possible_scans if item.parent.attrs.get("python_class") == "DataCube"]
     scans = [item for item in possible_scans if item.ndim >= 4]
-    for candidates in (datacubes, scans, [item for item in possible_scans if item.ndim == 3]):
+    stacks = [item for item in possible_scans if item.ndim == 3]
+    for candidates in (datacubes, scans, stacks):
         fitting = [item for item in candidates if _is_scan(item, scan_shape)]
         if len(fitting) == 1:
             return fitting[0]
@@ -181,11 +182,7 @@ def _find_scan_dataset(file: h5py.File, path: Path, scan_shape: tuple[int, int] 
                 received=f"{path} with {_describe_datasets(fitting)}",
                 advice=f"Give one of them: h5py.File({str(path)!r})[{fitting[0].name!r}].",
             )
-    stacks = [
-        item
-        for item in possible_scans
-        if item.ndim == 3 and min(item.shape[1:]) >= MIN_PATTERN_SIZE and len(item) > 1
-    ]
+    stacks = [item for item in stacks if min(item.shape[1:]) >= MIN_PATTERN_SIZE and len(item) > 1]
     if scans or stacks:
         return max(scans or stacks, key=lambda item: item.size)
     raise FileError(

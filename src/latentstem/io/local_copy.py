@@ -75,70 +75,67 @@ def cache_scan(scan: Scan, folder: str | Path, *, progress: bool = False) -> Sca
     require_writable_folder(path.parent)
     with _file_lock(path):
         if not _is_valid_cache(path, scan):
-            _CacheWriter(path, scan).write(progress)
+            _write_copy(path, scan, progress)
     return replace(scan, source=as_pattern_source(np.load(path, mmap_mode="r")))
 
 
-class _CacheWriter:
-    """Writer of a copy; until it is complete, ``.part`` holds the patterns, ``.journal`` one line per written block."""
+def _write_copy(path: Path, scan: Scan, progress: bool) -> None:
+    """Write a copy, or the missing blocks of an interrupted one.
 
-    def __init__(self, path: Path, scan: Scan) -> None:
-        self._path, self._scan = path, scan
-        self._part, self._journal = path.with_suffix(".part"), path.with_suffix(".journal")
-        self._pattern_bytes = int(np.prod(scan.pattern_shape)) * scan.dtype.itemsize
-        self._blocks = list(scan.blocks(max(1, _BLOCK_BYTES // self._pattern_bytes)))
+    Until it is complete, ``.part`` holds the patterns, and ``.journal`` one line per written block.
+    """
+    part, journal = path.with_suffix(".part"), path.with_suffix(".journal")
+    pattern_bytes = int(np.prod(scan.pattern_shape)) * scan.dtype.itemsize
+    blocks = list(scan.blocks(max(1, _BLOCK_BYTES // pattern_bytes)))
+    written_blocks = _written_blocks(part, journal, blocks)
+    n_written = sum(len(blocks[number]) for number in written_blocks)
+    remaining_bytes = scan.nbytes - n_written * pattern_bytes
+    require_disk_space(path, remaining_bytes)
+    message = (
+        f"Copying {format_bytes(remaining_bytes)} to {path}, once, so that patterns can be read at random."
+    )
+    log.info(message)
+    if progress:
+        print(message)
+    bar = tqdm(total=scan.nbytes, initial=n_written * pattern_bytes, disable=not progress,
+               unit="B", unit_scale=True, desc="cache")  # fmt: skip
+    with storage_errors(path), bar, journal.open("a") as journal_file:
+        with part.open("r+b" if written_blocks else "w+b") as file:
+            copy = RawFileArray(file, (*scan.scan_shape, *scan.pattern_shape), scan.dtype)
+            for number, positions in enumerate(blocks):
+                if number in written_blocks:
+                    continue
+                patterns = np.ascontiguousarray(scan.read(positions))
+                edges = [0, *(np.flatnonzero(np.diff(positions) != 1) + 1).tolist(), len(positions)]
+                for first, stop in itertools.pairwise(edges):  # runs of consecutive positions
+                    start = int(positions[first])
+                    copy[start : start + stop - first] = patterns[first:stop]
+                file.flush()
+                os.fsync(file.fileno())
+                journal_file.write(f"{number} {zlib.crc32(patterns.data)}\n")
+                journal_file.flush()
+                bar.update(patterns.nbytes)
+    os.replace(part, path)
+    journal.unlink()
 
-    def write(self, progress: bool) -> None:
-        """Write the missing blocks, and give the file its final name."""
-        written_blocks = self._written_blocks()
-        n_written = sum(len(self._blocks[number]) for number in written_blocks)
-        remaining_bytes = self._scan.nbytes - n_written * self._pattern_bytes
-        require_disk_space(self._path, remaining_bytes)
-        message = f"Copying {format_bytes(remaining_bytes)} to {self._path}, once, so that patterns can be read at random."
-        log.info(message)
-        if progress:
-            print(message)
-        shape = (*self._scan.scan_shape, *self._scan.pattern_shape)
-        bar = tqdm(total=self._scan.nbytes, initial=self._scan.nbytes - remaining_bytes, disable=not progress,
-                   unit="B", unit_scale=True, desc="cache")  # fmt: skip
-        with storage_errors(self._path), bar, self._journal.open("a") as journal:
-            with self._part.open("r+b" if written_blocks else "w+b") as file:
-                copy = RawFileArray(file, shape, self._scan.dtype)
-                for number, positions in enumerate(self._blocks):
-                    if number in written_blocks:
-                        continue
-                    patterns = np.ascontiguousarray(self._scan.read(positions))
-                    edges = [0, *(np.flatnonzero(np.diff(positions) != 1) + 1).tolist(), len(positions)]
-                    for first, stop in itertools.pairwise(edges):  # runs of consecutive positions
-                        start = int(positions[first])
-                        copy[start : start + stop - first] = patterns[first:stop]
-                    file.flush()
-                    os.fsync(file.fileno())
-                    journal.write(f"{number} {zlib.crc32(patterns.data)}\n")
-                    journal.flush()
-                    bar.update(patterns.nbytes)
-        os.replace(self._part, self._path)
-        self._journal.unlink()
 
-    def _written_blocks(self) -> set[int]:
-        """Numbers of the blocks that an earlier run has written and whose checksums are right."""
-        try:
-            lines = self._journal.read_text().splitlines()
-            source = as_pattern_source(np.lib.format.open_memmap(self._part, mode="r"))
-        except (ValueError, OSError):  # there is no interrupted copy, or it is damaged
-            self._part.unlink(missing_ok=True)
-            self._journal.unlink(missing_ok=True)
-            return set()
-        written = set()
-        for line in lines:
-            with contextlib.suppress(ValueError, IndexError):  # the last line may be cut off
-                number, checksum = map(int, line.split())
-                if zlib.crc32(source.read(self._blocks[number]).data) == checksum:
-                    written.add(number)
-        log.info(
-            "Continuing an interrupted copy: %d of %d blocks are written.", len(written), len(self._blocks)
-        )
-        return written
+def _written_blocks(part: Path, journal: Path, blocks: list[np.ndarray]) -> set[int]:
+    """Numbers of the blocks that an earlier run has written and whose checksums are right."""
+    try:
+        lines = journal.read_text().splitlines()
+        source = as_pattern_source(np.lib.format.open_memmap(part, mode="r"))
+    except (ValueError, OSError):  # there is no interrupted copy, or it is damaged
+        part.unlink(missing_ok=True)
+        journal.unlink(missing_ok=True)
+        return set()
+    written = set()
+    for line in lines:
+        with contextlib.suppress(ValueError, IndexError):  # the last line may be cut off
+            number, checksum = map(int, line.split())
+            if zlib.crc32(source.read(blocks[number]).data) == checksum:
+                written.add(number)
+    log.info("Continuing an interrupted copy: %d of %d blocks are written.", len(written), len(blocks))
+    return written
 
 
 def _is_valid_cache(path: Path, scan: Scan) -> bool:

@@ -46,7 +46,7 @@ def build_trainer(
     if config.max_time is not None:
         all_callbacks.append(TimeLimit(config.max_time, interval="step", verbose=False))
     if progress:
-        all_callbacks.append(ProgressBar())
+        all_callbacks.append(ProgressBar(leave=True))
     if group.world_size > 1:
         all_callbacks.append(SynchronisedStop())
     # without neighbours the ring weights get no gradient, without Poisson likelihood the background factor
@@ -91,9 +91,6 @@ class ResumableEarlyStopping(EarlyStopping):
 
 class ProgressBar(TQDMProgressBar):
     """Lightning's progress bar, closed also after an error or interrupt."""
-
-    def __init__(self) -> None:
-        super().__init__(leave=True)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
