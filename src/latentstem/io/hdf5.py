@@ -132,14 +132,11 @@ def _axis_calibrations(
     group: Any, stored_shape: tuple[int, ...], shape: tuple[int, int, int, int]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (scan axis, calibration) for each calibration in a group."""
-    singleton_axes = (None,) * (len(stored_shape) - 4)
-    axis_positions = (
-        (0, 1, *singleton_axes, 2, 3)
-        if stored_shape[:2] == shape[:2]
-        else (*(None,) * (len(stored_shape) - 2), 2, 3)
-    )
+    axis_positions: tuple[int | None, ...] = (*(None,) * (len(stored_shape) - 2), 2, 3)  # of a stack
     if stored_shape[1:] == shape:  # a series
         axis_positions = (None, 0, 1, 2, 3)
+    elif stored_shape[:2] == shape[:2]:
+        axis_positions = (0, 1, *(None,) * (len(stored_shape) - 4), 2, 3)
     first = 0 if "dim0" in group else 1  # emdfile numbers dims from 0, older EMD files from 1
     for i, position in enumerate(axis_positions):
         if position is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -66,15 +67,13 @@ def check_dataset_integrity(array: Any) -> None:
 
 def _has_invalid_chunks(dataset: Any, file_bytes: int) -> bool:
     """Whether the chunk index points outside the file; HDF5 can crash on such files."""
-    n_checked = 0
+    numbers = itertools.count(1)
 
     def is_invalid(chunk: Any) -> bool | None:
-        nonlocal n_checked
-        n_checked += 1
         is_inside = 0 < chunk.byte_offset and 0 < chunk.size and chunk.byte_offset + chunk.size <= file_bytes
         if not is_inside:
             return True
-        return False if n_checked == _MAX_CHUNKS_CHECKED else None
+        return False if next(numbers) == _MAX_CHUNKS_CHECKED else None
 
     return bool(dataset.id.chunk_iter(is_invalid))
 

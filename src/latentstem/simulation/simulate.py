@@ -207,9 +207,8 @@ def _validate(arguments: dict[str, Any]) -> dict[str, Any]:
                 return
         except (TypeError, ValueError, OverflowError):
             pass
-        reason = (
-            " It would make a linear scan non-linear." if linear and name in ("descan", "defects") else ""
-        )
+        unsuitable = linear and name in ("descan", "defects")
+        reason = " It would make a linear scan non-linear." if unsuitable else ""
         advice = f"Pass {name} as {expected}.{reason}"
         raise ArgumentError(name, expected=expected, received=repr(arguments[name]), advice=advice)
 

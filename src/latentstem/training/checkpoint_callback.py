@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as L
-from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
@@ -24,7 +24,7 @@ __all__ = ["AtomicCheckpointIO", "BestAndLastCheckpoint"]
 _CHECKPOINT_INTERVAL = 120.0  # seconds between checkpoints within an epoch
 
 
-class AtomicCheckpointIO(CheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning checkpoint IO with atomic writes and safe loading."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
@@ -36,10 +36,6 @@ class AtomicCheckpointIO(CheckpointIO):
     ) -> dict[str, Any]:
         """See `read_checkpoint`."""
         return read_checkpoint(path)
-
-    def remove_checkpoint(self, path: Any) -> None:
-        """Remove a file, if it is there."""
-        Path(path).unlink(missing_ok=True)
 
 
 class BestAndLastCheckpoint(Checkpoint):

@@ -95,8 +95,8 @@ def fit(
         paths = group.broadcast(lambda: (init_from, resume_from))  # rank 0 may have moved these files
         start, merged_config, accelerator, scan = rank_zero_inputs or prepare_inputs(*paths)
         earlier_results: AbstractContextManager[object] = nullcontext()
-        is_continued = folder and resume_from is not None and is_inside(resume_from, folder)
-        if group.is_rank_zero and folder is not None and not is_continued:
+        resumes_there = resume_from is not None and folder is not None and is_inside(resume_from, folder)
+        if group.is_rank_zero and folder is not None and not resumes_there:
             earlier_results = keep_earlier_results(folder, ("checkpoints", "tb_logs"), log.warning)
         loaded_scan, quality, pass_seconds = read_scan(group, scan)
         for line in quality.lines() if group.is_rank_zero else ():
