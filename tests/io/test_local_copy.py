@@ -99,6 +99,15 @@ def test_there_must_be_room_for_it(stored, tmp_path, monkeypatch):
     assert not list((tmp_path / "cache").glob("*.npy")) + list((tmp_path / "cache").glob("*.part"))
 
 
+def test_each_scan_of_a_series_has_its_own_copy(tmp_path):
+    data = np.stack([DATA, DATA[::-1]])
+    with h5py.File(tmp_path / "movie.h5", "w") as file:
+        file.create_dataset("data", data=data, chunks=(1, 3, 2, 16, 24), compression="gzip")
+    found = cache_scan(as_scan(tmp_path / "movie.h5"), tmp_path / "cache")
+    np.testing.assert_array_equal([part.source.array for part in found.scans], data)
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
+
+
 def test_what_needs_no_copy_has_none(tmp_path, caplog):
     np.save(tmp_path / "a.npy", DATA.astype("<u2"))
     mapped = as_scan(tmp_path / "a.npy")

@@ -13,40 +13,18 @@ from ..errors import FileError, format_exception
 from ..scan.validation import Layout
 from .source_files import array_library, stored_files
 
-__all__ = ["ChunkedSource", "PicklableStore", "dask_source"]
+__all__ = ["ChunkedSource", "dask_source"]
 
 _MAX_READ_BYTES = 256 * 2**20  # storage chunks larger than this are read in parts
 _CHUNK_CACHE_BYTES = 64 * 2**20  # of decompressed chunks in memory; the last chunk is always kept
 ChunkSlice = tuple[tuple[int, int], ...]  # start and stop along each stored scan axis
 
 
-class PicklableStore:
-    """Base class of readers of a dataset, ``_store``, in a file.
-
-    An h5py dataset is pickled as the names of its file and of the dataset, and opened again when unpickled.
-    """
-
-    _store: Any
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__)
-        if array_library(self._store) == "h5py":  # an open file cannot be pickled
-            state["_store"] = (os.path.abspath(self._store.file.filename), self._store.name)
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if isinstance(self._store, tuple):
-            import h5py
-
-            filename, name = self._store
-            self._store = h5py.File(filename, "r")[name]
-
-
-class ChunkedSource(PicklableStore):
+class ChunkedSource:
     """Patterns in a chunked store (h5py, zarr) or a lazy array (dask): read by whole chunks.
 
-    Recently read chunks are cached, so reading a chunk's patterns one after another decompresses it once.
+    Recently read chunks are cached, so reading a chunk's patterns one after another decompresses it once. An h5py dataset
+    is pickled as the names of its file and of the dataset, and opened again when unpickled.
 
     Parameters
     ----------
@@ -54,15 +32,18 @@ class ChunkedSource(PicklableStore):
         Anything with shape, dtype, chunks and basic slicing.
     layout : Layout
         How its axes map to a scan.
+    scan_index : int, optional
+        Which scan of a store (T, Ny, Nx, H, W) to read.
     """
 
     array: np.ndarray | None = None
 
-    def __init__(self, store: Any, layout: Layout) -> None:
+    def __init__(self, store: Any, layout: Layout, scan_index: int | None = None) -> None:
         self._store, self._layout = store, layout
+        self._scan_index = () if scan_index is None else (scan_index,)
         self.shape = layout.shape
         self.dtype = store.dtype.newbyteorder("=")
-        sizes = [_chunk_sizes(store, axis) for axis in range(layout.n_scan_axes)]
+        sizes = [_chunk_sizes(store, axis + len(self._scan_index)) for axis in range(layout.n_scan_axes)]
         pattern_bytes = self.dtype.itemsize * self.shape[2] * self.shape[3]
         if array_library(store) != "dask":  # dask always computes whole chunks
             sizes = _split_large_chunks(sizes, pattern_bytes)
@@ -84,8 +65,8 @@ class ChunkedSource(PicklableStore):
 
     @property
     def dataset(self) -> str:
-        """Name of the dataset in its file, or of the lazy computation."""
-        return str(getattr(self._store, "name", "") or "")
+        """Name of the dataset in its file, or of the lazy computation, with the index of the scan in a series."""
+        return "/".join([str(getattr(self._store, "name", "") or ""), *map(str, self._scan_index)])
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Patterns at flat scan positions, shape (n, H, W), in native byte order."""
@@ -132,7 +113,9 @@ class ChunkedSource(PicklableStore):
     def _read_uncached(self, chunks: list[ChunkSlice]) -> list[np.ndarray]:
         singleton = (0,) if self._layout.singleton else ()
         try:
-            selections = [tuple(slice(*span) for span in chunk) + singleton for chunk in chunks]
+            selections = [
+                (*self._scan_index, *(slice(*span) for span in chunk), *singleton) for chunk in chunks
+            ]
             if array_library(self._store) == "dask":
                 return [np.asarray(part) for part in _compute_dask(self._store, selections)]
             return [np.asarray(self._store[selection]) for selection in selections]
@@ -147,7 +130,18 @@ class ChunkedSource(PicklableStore):
             ) from error
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_cache": OrderedDict()}
+        state = {**self.__dict__, "_cache": OrderedDict()}
+        if array_library(self._store) == "h5py":  # an open file cannot be pickled
+            state["_store"] = (os.path.abspath(self._store.file.filename), self._store.name)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self._store, tuple):
+            import h5py
+
+            filename, name = self._store
+            self._store = h5py.File(filename, "r")[name]
 
 
 def _split_sorted(keys: Sequence[np.ndarray], step: int) -> list[np.ndarray]:

@@ -9,9 +9,9 @@ from ..scan.scan import Axis, PatternSource, Scan, default_axes
 from ..scan.series import Series, located_errors, make_series
 from ..scan.validation import check_dtype, find_layout
 from .arrays import as_pattern_source, memmap_hdf5
-from .chunks import ChunkedSource, PicklableStore
+from .chunks import ChunkedSource
 from .integrity import check_dataset_integrity
-from .source_files import array_library, stored_files
+from .source_files import array_library
 
 __all__ = ["is_series_array", "scan_from_array", "series_from_array"]
 
@@ -68,23 +68,5 @@ def series_from_array(array: Any, axes: Axes | None = None, series_axis: Axis | 
 
 def _scan_source(array: Any, scan_index: int) -> PatternSource:
     if array_library(array) in ("h5py", "zarr"):
-        return ChunkedSource(_ScanOfArray(array, scan_index), find_layout(array.shape[1:]))
+        return ChunkedSource(array, find_layout(array.shape[1:]), scan_index)
     return as_pattern_source(array[scan_index])
-
-
-class _ScanOfArray(PicklableStore):
-    """One scan of a 5-D dataset in a file, read on demand."""
-
-    def __init__(self, store: Any, scan_index: int) -> None:
-        self._store, self._scan_index = store, scan_index
-        self.shape, self.dtype = tuple(store.shape[1:]), store.dtype
-        self.chunks = None if store.chunks is None else tuple(store.chunks[1:])
-
-    @property
-    def files(self) -> set[str]:
-        """Paths of the files of the dataset."""
-        return stored_files(self._store)
-
-    def __getitem__(self, selection: tuple[Any, ...]) -> Any:
-        where = (self._scan_index, *selection)
-        return self._store[where]
