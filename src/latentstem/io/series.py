@@ -8,9 +8,8 @@ from ..errors import ScanDimensionError
 from ..scan.scan import Axis, PatternSource, Scan, default_axes
 from ..scan.series import Series, located_errors, make_series
 from ..scan.validation import check_dtype, find_layout
-from .arrays import as_pattern_source, memmap_hdf5
+from .arrays import as_pattern_source, check_and_map
 from .chunks import ChunkedSource
-from .integrity import check_dataset_integrity
 from .source_files import array_library
 
 __all__ = ["is_series_array", "scan_from_array", "series_from_array"]
@@ -54,19 +53,14 @@ def series_from_array(array: Any, axes: Axes | None = None, series_axis: Axis | 
             received=f"5-D data of shape {tuple(array.shape)}",
             advice="If the recording does not have this shape, the file is damaged; otherwise give a part of it.",
         )
-    if array_library(array) in ("h5py", "zarr"):
-        check_dataset_integrity(array)
-    mapped = memmap_hdf5(array) if array_library(array) == "h5py" else None
-    array = array if mapped is None else mapped
+    array = check_and_map(array)
     scans = []
     for scan_index in range(len(array)):
         with located_errors(scan_index, len(array)):
-            source = _scan_source(array, scan_index)
+            source: PatternSource
+            if array_library(array) in ("h5py", "zarr"):
+                source = ChunkedSource(array, find_layout(array.shape[1:]), scan_index)
+            else:
+                source = as_pattern_source(array[scan_index])
         scans.append(Scan(source, axes or default_axes(source.shape)))
     return make_series(scans, series_axis)
-
-
-def _scan_source(array: Any, scan_index: int) -> PatternSource:
-    if array_library(array) in ("h5py", "zarr"):
-        return ChunkedSource(array, find_layout(array.shape[1:]), scan_index)
-    return as_pattern_source(array[scan_index])

@@ -81,14 +81,15 @@ class StartCheckpoint:
     def check(self, scan: Scan) -> None:
         """Raise a ModelMismatchError unless the scan is that of the run to resume, and its patterns fit the weights."""
         shape = self.autoencoder.preprocessing.detector.pattern_shape
-        training_scan = self.autoencoder.hyper_parameters["scan"]
-        if self.resumed and list(scan.scan_shape) + list(scan.pattern_shape) != (
-            training_scan["scan_shape"] + training_scan["pattern_shape"]
-        ):
+        trained_on = self.autoencoder.hyper_parameters["scan"]
+        expected = (*trained_on["scan_shape"], *trained_on["pattern_shape"]) if self.resumed else None
+        received = (*scan.scan_shape, *scan.pattern_shape)
+        if expected is not None and received != expected:
+            describe = "a {} x {} scan of {} x {} pixels".format
             raise ModelMismatchError(
                 "the scan differs from the one of the run to resume",
-                expected=_describe_shape(training_scan["scan_shape"], training_scan["pattern_shape"]),
-                received=_describe_shape(scan.scan_shape, scan.pattern_shape),
+                expected=describe(*expected),
+                received=describe(*received),
                 advice=ArgumentText(
                     "Give the data of that run, or use {init_from} to start afresh from the weights.",
                     init_from=None,
@@ -102,10 +103,6 @@ class StartCheckpoint:
                 advice="Crop the data to that shape, or train from scratch, or use network='resnet', which takes "
                 "any pattern shape.",
             )
-
-
-def _describe_shape(scan_shape: Any, pattern_shape: Any) -> str:
-    return "a {} x {} scan of {} x {} pixels".format(*scan_shape, *pattern_shape)
 
 
 def merge_config(
