@@ -50,8 +50,6 @@ class BestAndLastCheckpoint(Checkpoint):
         Folder of the checkpoints.
     resumed : Path, optional
         Checkpoint of the run that is resumed. Its best checkpoint is expected in the same folder.
-    is_rank_zero : bool
-        Whether this is rank 0, which writes files.
     save_last : bool
         Whether to write ``last.ckpt``.
     """
@@ -59,17 +57,16 @@ class BestAndLastCheckpoint(Checkpoint):
     #: key of this callback's state in checkpoints
     state_key = "Checkpoints"
 
-    def __init__(
-        self, folder: Path, resumed: Path | None = None, *, is_rank_zero: bool = True, save_last: bool = True
-    ) -> None:
+    def __init__(self, folder: Path, resumed: Path | None = None, *, save_last: bool = True) -> None:
         self.best, self.last = folder / "best.ckpt", folder / "last.ckpt"
         self.best_score: float | None = None
-        self._resume_path, self._is_rank_zero, self._save_last = resumed, is_rank_zero, save_last
+        self._resume_path, self._save_last, self._is_rank_zero = resumed, save_last, True
         self._write_time, self._in_epoch, self._best_step = -float("inf"), False, -1
         self._last_is_best = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Remove partial files of a killed run."""
+        """Remove partial files of a killed run. Only rank 0 writes files."""
+        self._is_rank_zero = trainer.is_global_zero
         for path in (self.best, self.last) if self._is_rank_zero else ():
             remove_partial_files(path)
 

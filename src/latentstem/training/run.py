@@ -163,12 +163,9 @@ class TrainingRun:
         )
         with ExitStack() as stack:
             folder = group.broadcast(lambda: self._checkpoint_folder(stack))
-            self.checkpoints = BestAndLastCheckpoint(
-                folder,
-                None if resumed is None else resumed.path,
-                is_rank_zero=group.is_rank_zero,
-                save_last=self.output_dir is not None,
-            )
+            path = None if resumed is None else resumed.path
+            save_last = self.output_dir is not None
+            self.checkpoints = BestAndLastCheckpoint(folder, path, save_last=save_last)
             self.trainer = build_trainer(
                 autoencoder,
                 self.checkpoints,
