@@ -106,15 +106,8 @@ def write_patterns(
 def open_patterns(path: Path) -> Any:
     """The patterns in a file that `write_patterns` wrote, read-only, not loaded.
 
-    Returns
-    -------
-    np.memmap, h5py.Dataset or zarr.Array
-        A memory map of ``.npy``, ``.npz`` and ``.h5``; the dataset of ``.hspy``, the array of ``.zspy``.
-
-    Raises
-    ------
-    FileError
-        If no format has this suffix.
+    A memory map of ``.npy``, ``.npz`` and ``.h5``, the dataset of ``.hspy``, the array of ``.zspy``. A FileError says if
+    no format has this suffix.
     """
     formats = pattern_formats()
     if path.suffix.lower() not in formats:
