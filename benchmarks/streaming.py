@@ -170,10 +170,12 @@ def _never_in_memory() -> Iterator[None]:
 
 def _rate(scan: Scan, workers: int) -> float:
     """Patterns per second of two passes, the processes started and the file in the system's cache."""
+    from latentstem.config import TrainingConfig
     from latentstem.nn.preprocessing import Detector, Preprocessing
     from latentstem.nn.principal_components import PrincipalComponents
     from latentstem.nn.scan_scores import ScanScores
     from latentstem.training.data_module import ScanDataModule
+    from latentstem.training.process_group import ProcessGroup
 
     detector = Detector(scan.pattern_shape)
     no_components = PrincipalComponents(Preprocessing("none", detector), 0, 0)
@@ -184,16 +186,16 @@ def _rate(scan: Scan, workers: int) -> float:
         ScanScores.measure(scan, no_components, detector),
         everywhere,
         everywhere[:64],
-        batch_size=64,
-        steps_per_epoch=2 * steps,
-        workers=workers,
+        TrainingConfig(batch_size=64, workers=workers),
+        ProcessGroup(),
+        2 * steps,
     )
     batches = iter(loader.train_dataloader())
     next(batches)
     begin = time.perf_counter()
     seen = sum(len(batch.patterns) for batch in batches)
     seconds = time.perf_counter() - begin
-    loader.close()
+    loader.stop_prefetch()
     return seen / seconds
 
 

@@ -51,7 +51,7 @@ MOMENTS = {
     "validation": Moment(
         f"train(scan, output_dir=folder, {QUICK})", "training.training_module.TrainingModule.validation_step", 2
     ),
-    "history": Moment(f"train(scan, {QUICK})", "training.callbacks.HistoryRecorder.on_train_epoch_end", 2),
+    "history": Moment(f"train(scan, {QUICK})", "training.trainer.HistoryRecorder.on_train_epoch_end", 2),
     "curves": Moment(f"train(scan, output_dir=folder, {QUICK})", "training.tensorboard_logger.EventFileLogger._append", 3),
     "checkpoint half written": Moment(f"train(scan, output_dir=folder, {QUICK})", "util.whole_file._fsync_tree", 4),
     "moving earlier results": Moment(

@@ -41,7 +41,7 @@ def test_a_copy_is_made_once_and_stated(stored, tmp_path, monkeypatch, capsys):
     assert found.source.array.base is not None  # mapped, not loaded
     assert (found.axes, found.name, found.scan_mask) == (scan.axes, scan.name, scan.scan_mask)
     assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".lock", ".npy"]
-    monkeypatch.setattr(cache._CacheWriter, "write", lambda *given: pytest.fail("written again"))
+    monkeypatch.setattr(cache, "_write_copy", lambda *given: pytest.fail("written again"))
     again = cache_scan(as_scan(stored), tmp_path / "cache")
     np.testing.assert_array_equal(again.source.array, DATA)
 
@@ -97,6 +97,15 @@ def test_there_must_be_room_for_it(stored, tmp_path, monkeypatch):
     with pytest.raises(ArgumentError, match=r"not enough room.*54 kB for"):
         cache_scan(as_scan(stored), tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*.npy")) + list((tmp_path / "cache").glob("*.part"))
+
+
+def test_each_scan_of_a_series_has_its_own_copy(tmp_path):
+    data = np.stack([DATA, DATA[::-1]])
+    with h5py.File(tmp_path / "movie.h5", "w") as file:
+        file.create_dataset("data", data=data, chunks=(1, 3, 2, 16, 24), compression="gzip")
+    found = cache_scan(as_scan(tmp_path / "movie.h5"), tmp_path / "cache")
+    np.testing.assert_array_equal([part.source.array for part in found.scans], data)
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
 
 
 def test_what_needs_no_copy_has_none(tmp_path, caplog):

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import label
 
 from latentstem import as_scan
+from latentstem.config import TrainingConfig
 from latentstem.errors import FileError, MaskError
 from latentstem.nn import scan_sample
 from latentstem.nn.batches import PatternBatch
@@ -33,6 +34,7 @@ from latentstem.nn.thinning import thin_counts
 from latentstem.training import data_module as module
 from latentstem.training import prefetch, sampler
 from latentstem.training.data_module import ScanDataModule, fits_in_memory, in_memory, split_positions
+from latentstem.training.process_group import ProcessGroup
 
 SHAPE = (7, 5, 32, 24)
 
@@ -288,12 +290,9 @@ def batches(scan, training, *, start=0, workers=0, seed=0, batch_size=4, steps=6
         scores_of(scan, 1),
         training,
         np.arange(3),
-        batch_size=batch_size,
-        steps_per_epoch=steps,
-        workers=workers,
-        seed=seed,
-        rank=rank,
-        world_size=world_size,
+        TrainingConfig(batch_size=batch_size, workers=workers, seed=seed),
+        ProcessGroup(rank, world_size),
+        steps,
     )
     data.trainer = type("Trainer", (), {"current_epoch": start // steps, "global_step": start})
     try:
@@ -333,7 +332,7 @@ def test_what_a_step_sees_depends_on_its_number_and_the_seed_alone():
 def small_buffer(monkeypatch):
     """Room for 12 patterns, read in blocks of at most 5 or one storage chunk."""
     monkeypatch.setattr(sampler, "SHUFFLE_BUFFER_BYTES", 12 * 2 * 32 * 24)
-    monkeypatch.setattr(sampler, "_READ_BYTES", 5 * 2 * 32 * 24)
+    monkeypatch.setattr(module, "_READ_BYTES", 5 * 2 * 32 * 24)
 
 
 @pytest.mark.timeout(60)  # a fork that waits for ever is a failure
@@ -465,7 +464,7 @@ def test_nothing_is_left_behind(stored, workers, small_buffer):
     data = ScanDataModule(
         scan,
         scores_of(scan, 1),
-        np.arange(30), np.arange(30, 35), batch_size=4, steps_per_epoch=5, workers=workers,
+        np.arange(30), np.arange(30, 35), TrainingConfig(batch_size=4, workers=workers), ProcessGroup(), 5,
     )  # fmt: skip
     with contextlib.suppress(KeyboardInterrupt):
         for _ in data.train_dataloader():
@@ -494,9 +493,9 @@ def test_a_damaged_chunk_is_our_error_wherever_it_is_read(tmp_path, workers, sma
         scores,
         np.arange(5, 35),
         np.arange(3),
-        batch_size=4,
-        steps_per_epoch=7,
-        workers=workers,
+        TrainingConfig(batch_size=4, workers=workers),
+        ProcessGroup(),
+        7,
     )
     with pytest.raises(FileError, match="patterns cannot be read"):
         list(data.train_dataloader())
@@ -507,7 +506,7 @@ def test_validation_is_the_same_each_time_and_bounded(monkeypatch):
     monkeypatch.setattr(module, "_MAX_VALIDATION_PATTERNS", 6)
     data = ScanDataModule(
         as_scan(counts()), scores_of(as_scan(counts()), 1),
-        np.arange(20), np.arange(20, 35), batch_size=4, steps_per_epoch=5,
+        np.arange(20), np.arange(20, 35), TrainingConfig(batch_size=4), ProcessGroup(), 5,
     )  # fmt: skip
     first, second = (positions_of(data.val_dataloader(), counts()) for _ in range(2))
     assert first == second

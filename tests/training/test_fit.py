@@ -443,7 +443,7 @@ def test_gradients_are_clipped(scan):
 
 
 def test_the_time_limit_of_a_resumed_run_starts_anew():
-    from latentstem.training.callbacks import TimeLimit
+    from latentstem.training.trainer import TimeLimit
 
     limit = TimeLimit("00:00:01:00")
     limit.load_state_dict({"time_elapsed": {"train": 3600.0}})
@@ -451,7 +451,7 @@ def test_the_time_limit_of_a_resumed_run_starts_anew():
 
 
 def test_max_time_stops(scan, monkeypatch):
-    from latentstem.training.callbacks import TimeLimit
+    from latentstem.training.trainer import TimeLimit
 
     elapsed = {"time": 0.0}
     monkeypatch.setattr(TimeLimit, "time_elapsed", lambda self, stage=None: elapsed["time"])
@@ -634,7 +634,7 @@ def test_a_run_resumes_from_its_last_checkpoint_alone(scan, finished, interrupte
 
 @pytest.mark.parametrize("step", [3, 13, 17, 18])
 def test_a_run_that_ran_out_of_time_goes_on_with_the_next_step(scan, tmp_path, monkeypatch, step):
-    from latentstem.training.callbacks import TimeLimit
+    from latentstem.training.trainer import TimeLimit
 
     elapsed = {"time": 0.0}
     monkeypatch.setattr(TimeLimit, "time_elapsed", lambda self, stage=None: elapsed["time"])

@@ -22,7 +22,7 @@ from latentstem.nn.autoencoder import Autoencoder
 from latentstem.nn.scan_scores import ScanScores
 from latentstem.training import process_group
 from latentstem.training.data_module import ScanDataModule, split_positions
-from latentstem.training.process_group import choose_strategy, is_rank_zero
+from latentstem.training.process_group import ProcessGroup, choose_strategy, is_rank_zero
 from latentstem.training.training_module import TrainingModule
 
 SCRIPT = '''
@@ -125,7 +125,9 @@ def test_validation_is_that_of_one_process(ran, scan):
     view = as_scan(scan)
     scores = ScanScores.measure(view, best.principal_components, best.preprocessing.detector)
     parts = split_positions(view, 0.1, 0)
-    held_out = ScanDataModule(view, scores, *parts, batch_size=16, steps_per_epoch=1).validation
+    held_out = ScanDataModule(
+        view, scores, *parts, TrainingConfig(batch_size=16), ProcessGroup(), 1
+    ).validation
     measured = told["plain"]["history"]["val/loss"] + told["resumed"]["history"]["val/loss"]
     assert TrainingModule(best).validation_loss(held_out) == pytest.approx(min(measured), rel=1e-5)
 

@@ -15,7 +15,7 @@ from latentstem import Autoencoder, Scan
 from latentstem.nn.batches import PatternBatch, ScoreBatch
 from latentstem.nn.preprocessing import patterns_to_tensor
 from latentstem.nn.scan_scores import ScanScores
-from latentstem.training.callbacks import TimeLimit
+from latentstem.training.trainer import TimeLimit
 
 from .events import Progress, Validated
 

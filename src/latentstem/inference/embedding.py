@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, FileError, StorageError, format_exception
-from ..io.npz import npz_array
+from ..io.array_files import npz_array
 from ..scan.scan import Axis
 from ..util.paths import local_path
 from ..util.whole_file import atomic_write

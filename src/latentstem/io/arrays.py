@@ -14,13 +14,11 @@ import numpy as np
 from ..errors import UnsupportedDataError
 from ..scan.scan import PatternSource
 from ..scan.validation import check_dtype, find_layout
-from .array_library import array_library
-from .chunks import ChunkedSource
-from .dask_arrays import dask_source
+from .chunks import ChunkedSource, dask_source
 from .integrity import check_dataset_integrity
-from .source_files import stored_files
+from .source_files import array_library, stored_files
 
-__all__ = ["ArraySource", "as_pattern_source", "memmap_hdf5"]
+__all__ = ["ArraySource", "as_pattern_source", "check_and_map"]
 
 _MAX_RESIDENT_BYTES = 128 * 2**20  # that are read from a memory map before its pages are released
 
@@ -98,7 +96,7 @@ def as_pattern_source(array: Any, scan_shape: tuple[int, int] | None = None) -> 
     if library == "torch":
         array, library = _tensor_to_numpy(array), "numpy"
     if library is None or not hasattr(array, "dtype") or not hasattr(array, "shape"):
-        raise _unsupported_error(array, "")
+        raise _unsupported_error(array)
     if isinstance(array, np.ma.MaskedArray):
         raise _unsupported_error(array, "Give array.data, and the mask as scan_mask or pattern_mask.")
     if any(n != n for n in array.shape):  # NaN: a dask array of unknown length
@@ -107,13 +105,8 @@ def as_pattern_source(array: Any, scan_shape: tuple[int, int] | None = None) -> 
     layout = find_layout(array.shape, scan_shape)
     if library == "dask":
         array = dask_source(array)
-        library = array_library(array)
-    if library in ("h5py", "zarr"):
-        check_dataset_integrity(array)
-    if library == "h5py":
-        mapped = memmap_hdf5(array)
-        array, library = (array, library) if mapped is None else (mapped, "numpy")
-    if library != "numpy":
+    array = check_and_map(array)
+    if array_library(array) != "numpy":
         return ChunkedSource(array, layout)
     patterns = (
         array.reshape(*array.shape[: layout.n_scan_axes], *layout.shape[2:]) if layout.singleton else array
@@ -121,12 +114,12 @@ def as_pattern_source(array: Any, scan_shape: tuple[int, int] | None = None) -> 
     return ArraySource(np.asarray(patterns).reshape(layout.shape), _memmap_args(array))
 
 
-def _unsupported_error(data: Any, advice: str) -> UnsupportedDataError:
+def _unsupported_error(data: Any, advice: str = "Convert with np.asarray(data).") -> UnsupportedDataError:
     return UnsupportedDataError(
         "array",
         expected="a numpy, memmap, torch, h5py, zarr or dask array",
         received=f"{type(data).__module__}.{type(data).__qualname__}",
-        advice=advice or "Convert with np.asarray(data).",
+        advice=advice,
     )
 
 
@@ -145,15 +138,19 @@ def _tensor_to_numpy(tensor: Any) -> np.ndarray:
         ) from None
 
 
-def memmap_hdf5(dataset: Any) -> np.ndarray | None:
-    """A contiguous, uncompressed HDF5 dataset as a memory map of its file; None for any other dataset."""
-    offset = dataset.id.get_offset()
-    file = dataset.file
-    if dataset.chunks is not None or offset is None or dataset.external or file.mode != "r":
-        return None
+def check_and_map(array: Any) -> Any:
+    """A dataset in a file, checked; a memory map of the file if it is a contiguous, uncompressed HDF5 dataset."""
+    library = array_library(array)
+    if library in ("h5py", "zarr"):
+        check_dataset_integrity(array)
+    if library != "h5py":
+        return array
+    offset, file = array.id.get_offset(), array.file
+    if array.chunks is not None or offset is None or array.external or file.mode != "r":
+        return array
     if file.driver not in ("sec2", "stdio") or not os.path.isfile(file.filename):
-        return None
-    return np.memmap(file.filename, dataset.dtype, "r", offset, dataset.shape)
+        return array
+    return np.memmap(file.filename, array.dtype, "r", offset, array.shape)
 
 
 def _memmap_args(array: np.ndarray) -> tuple[Any, ...] | None:

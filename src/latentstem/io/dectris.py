@@ -75,24 +75,19 @@ def scan_from_dectris(file: h5py.File, path: Path, scan_shape: tuple[int, int] |
 
     The detector's mask of bad pixels becomes the pattern mask; the scan shape and step are taken from the
     microscope's file ``<name>.h5`` beside ``<name>_master.h5``, if it exists.
-
-    Raises
-    ------
-    FileError
-        If files of frames are missing.
-    UnsupportedDataError
-        If the frames are not of one shape and dtype.
-    ScanShapeError
-        If `scan_shape` is neither given nor stored, or does not fit.
     """
     links = file["entry/data"]
+    names = sorted(filter(_FRAME_DATASET.fullmatch, links))
     try:
-        datasets = [links[name] for name in sorted(links) if _FRAME_DATASET.fullmatch(name)]
+        datasets = [links[name] for name in names]
     except (KeyError, OSError) as error:
+        targets = [links.get(name, getlink=True) for name in names]
+        files = [target.filename for target in targets if isinstance(target, h5py.ExternalLink)]
+        missing = [name for name in files if not (path.parent / name).exists()]
         raise FileError(
             "frames are missing",
             expected="the files of frames that the master file links to, beside it",
-            received=f"{path} without {', '.join(_missing_files(links))}",
+            received=f"{path} without {', '.join(missing)}",
             advice="Copy the *_data_*.h5 files into the folder of the master file.",
         ) from error
     shapes_and_dtypes = {(dataset.shape[1:], str(dataset.dtype)) for dataset in datasets}
@@ -115,17 +110,6 @@ def scan_from_dectris(file: h5py.File, path: Path, scan_shape: tuple[int, int] |
     bad_pixels = np.asarray(file[_PIXEL_MASK]) != 0 if _PIXEL_MASK in file else np.zeros(0, bool)
     is_usable = bad_pixels.shape == layout.shape[2:] and bad_pixels.any() and not bad_pixels.all()
     return Scan(ChunkedSource(frames, layout), (y, x, ky, kx), pattern_mask=bad_pixels if is_usable else None)
-
-
-def _missing_files(links: h5py.Group) -> list[str]:
-    names = [name for name in sorted(links) if _FRAME_DATASET.fullmatch(name)]
-    targets = {name: links.get(name, getlink=True) for name in names}
-    folder = Path(links.file.filename).parent
-    return [
-        target.filename
-        for target in targets.values()
-        if isinstance(target, h5py.ExternalLink) and not (folder / target.filename).exists()
-    ]
 
 
 def _scan_metadata(path: Path) -> tuple[tuple[int, int] | None, float]:

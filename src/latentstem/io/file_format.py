@@ -16,24 +16,12 @@ ScanShape = tuple[int, int] | None
 
 @dataclass(frozen=True)
 class FileFormat:
-    """A format that is read without HyperSpy or py4DSTEM.
+    """A format that is read without HyperSpy or py4DSTEM."""
 
-    Parameters
-    ----------
-    suffixes : tuple of str
-        Suffixes of its files, in lower case.
-    read : callable
-        Takes a path and the scan shape, and returns the scan; None if HyperSpy or py4DSTEM has to read the file.
-    magic : bytes
-        First bytes of its files, whatever their suffix; empty if there are none.
-    folders : bool
-        Whether folders are of this format; the caller has checked that they are scans.
-    """
-
-    suffixes: tuple[str, ...]
-    read: Callable[[Path, ScanShape], Scan | None]
-    magic: bytes = b""
-    folders: bool = False
+    suffixes: tuple[str, ...]  # of its files, in lower case
+    read: Callable[[Path, ScanShape], Scan | None]  # None: HyperSpy or py4DSTEM has to read the file
+    magic: bytes = b""  # first bytes of its files, whatever their suffix; empty if there are none
+    folders: bool = False  # whether folders are of this format; the caller has checked that they are scans
 
     def matches(self, path: Path) -> bool:
         """Whether a file is of this format."""
@@ -50,10 +38,7 @@ class FileFormat:
 def find_scan_array(names: Collection[str], shape_of: Callable[[str], tuple[int, ...]], path: Path) -> str:
     """Name of the array ``data`` or ``counts`` in a file, else of the only 4-D array, else of the only 3-D array.
 
-    Raises
-    ------
-    FileError
-        If none is the scan, or several may be.
+    A FileError says if none is the scan, or several may be.
     """
     preferred = [name for name in ("data", "counts") if name in names]
     if preferred:

@@ -10,12 +10,10 @@ import numpy as np
 from ..errors import FileError, LatentSTEMError, format_exception
 from ..scan.scan import Scan
 from ..util.paths import local_path
+from .array_files import NPY, NPZ, TORCH, ZARR, is_zarr_store
 from .file_format import ScanShape, not_installed_error
 from .hdf5 import HDF5
 from .host_table import HOSTS
-from .npz import NPY, NPZ
-from .torch_files import TORCH
-from .zarr_stores import ZARR, is_zarr_store
 
 __all__ = ["FORMATS", "SUPPORTED_FORMATS", "scan_from_file"]
 

@@ -22,7 +22,7 @@ from ..scan.validation import MIN_PATTERN_SIZE, check_dtype, find_layout
 from .arrays import as_pattern_source
 from .dectris import is_dectris, scan_from_dectris
 from .file_format import FileFormat
-from .hdf5_external_links import check_external_links
+from .integrity import check_external_links
 from .navigation_axes import axes_error
 from .series import is_series_array, series_from_array
 from .units import normalise_units
@@ -30,24 +30,11 @@ from .units import normalise_units
 with contextlib.suppress(ImportError):  # the compression filters of detectors, where they are installed
     import hdf5plugin  # noqa: F401
 
-__all__ = ["HDF5", "read_axes", "scan_from_dataset", "scan_from_hdf5", "scan_from_hyperspy_group"]
+__all__ = ["HDF5", "scan_from_dataset", "scan_from_hdf5", "scan_from_hyperspy_group"]
 
 
 def scan_from_hdf5(path: Path, scan_shape: tuple[int, int] | None) -> Scan | None:
-    """The scan in an HDF5 file, read in place.
-
-    Returns
-    -------
-    Scan or None
-        None where HyperSpy is needed to understand the file.
-
-    Raises
-    ------
-    FileError
-        If the file is damaged, or contains several scans.
-    ScanDimensionError, ScanShapeError, PatternShapeError, DataTypeError
-        If its content is not a scan.
-    """
+    """The scan in an HDF5 file, read in place; None where HyperSpy is needed to understand the file."""
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -72,22 +59,13 @@ def scan_from_dataset(dataset: Any, scan_shape: tuple[int, int] | None) -> Scan:
     if is_series_array(dataset):
         return _series_from_dataset(dataset.parent, dataset)
     source = as_pattern_source(dataset, _ebsd_scan_shape(dataset, scan_shape))
-    return Scan(source, read_axes(dataset.parent, dataset.shape, source.shape))
+    return Scan(source, _read_axes(dataset.parent, dataset.shape, source.shape))
 
 
 def scan_from_hyperspy_group(experiments: Any, path: Path, scan_shape: tuple[int, int] | None) -> Scan:
     """The one scan among the signals of a HyperSpy file.
 
     Read without HyperSpy, because HyperSpy evaluates axes given as expressions.
-
-    Raises
-    ------
-    FileError
-        If the file holds several signals.
-    UnsupportedDataError
-        For a non-uniform axis.
-    ScanDimensionError
-        If there are not two navigation and two signal axes.
     """
     signals = {name: experiments[name]["data"] for name in experiments}
     candidates = next(
@@ -121,7 +99,7 @@ def scan_from_hyperspy_group(experiments: Any, path: Path, scan_shape: tuple[int
         n_axes = navigate.count(True), navigate.count(False)
         raise axes_error(*n_axes, f"{path} with data of shape {dataset.shape}")
     source = as_pattern_source(dataset, scan_shape)
-    return Scan(source, read_axes(group, dataset.shape, source.shape))
+    return Scan(source, _read_axes(group, dataset.shape, source.shape))
 
 
 def _series_from_dataset(group: Any, dataset: Any) -> Series:
@@ -131,28 +109,13 @@ def _series_from_dataset(group: Any, dataset: Any) -> Series:
         stored = group["axis-0"].attrs
         scale, offset = float(stored["scale"]), float(stored["offset"])
         series_axis = replace(series_axis, scale=scale, offset=offset, **_axis_units_and_name(stored))
-    return series_from_array(dataset, read_axes(group, dataset.shape, dataset.shape[1:]), series_axis)
+    return series_from_array(dataset, _read_axes(group, dataset.shape, dataset.shape[1:]), series_axis)
 
 
-def read_axes(
+def _read_axes(
     group: Any, stored_shape: tuple[int, ...], shape: tuple[int, int, int, int]
 ) -> tuple[Axis, Axis, Axis, Axis]:
-    """Calibrated axes, from the metadata in the dataset's group.
-
-    Parameters
-    ----------
-    group : h5py.Group or zarr.Group
-        Group of the dataset.
-    stored_shape : tuple of int
-        Shape of the dataset.
-    shape : (int, int, int, int)
-        Shape of the scan.
-
-    Returns
-    -------
-    tuple of Axis
-        Uncalibrated where nothing is stored.
-    """
+    """Axes of a scan of this shape, calibrated by what the dataset's group (of h5py or zarr) stores."""
     axes = list(default_axes(shape))
     for position, calibration in _axis_calibrations(group, stored_shape, shape):
         axes[position] = replace(axes[position], **calibration)
@@ -169,14 +132,11 @@ def _axis_calibrations(
     group: Any, stored_shape: tuple[int, ...], shape: tuple[int, int, int, int]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (scan axis, calibration) for each calibration in a group."""
-    singleton_axes = (None,) * (len(stored_shape) - 4)
-    axis_positions = (
-        (0, 1, *singleton_axes, 2, 3)
-        if stored_shape[:2] == shape[:2]
-        else (*(None,) * (len(stored_shape) - 2), 2, 3)
-    )
+    axis_positions: tuple[int | None, ...] = (*(None,) * (len(stored_shape) - 2), 2, 3)  # of a stack
     if stored_shape[1:] == shape:  # a series
         axis_positions = (None, 0, 1, 2, 3)
+    elif stored_shape[:2] == shape[:2]:
+        axis_positions = (0, 1, *(None,) * (len(stored_shape) - 4), 2, 3)
     first = 0 if "dim0" in group else 1  # emdfile numbers dims from 0, older EMD files from 1
     for i, position in enumerate(axis_positions):
         if position is None:
@@ -207,7 +167,8 @@ def _find_scan_dataset(file: h5py.File, path: Path, scan_shape: tuple[int, int] 
     possible_scans = [item for item in datasets if item.ndim >= 3]
     datacubes = [item for item in possible_scans if item.parent.attrs.get("python_class") == "DataCube"]
     scans = [item for item in possible_scans if item.ndim >= 4]
-    for candidates in (datacubes, scans, [item for item in possible_scans if item.ndim == 3]):
+    stacks = [item for item in possible_scans if item.ndim == 3]
+    for candidates in (datacubes, scans, stacks):
         fitting = [item for item in candidates if _is_scan(item, scan_shape)]
         if len(fitting) == 1:
             return fitting[0]
@@ -218,11 +179,7 @@ def _find_scan_dataset(file: h5py.File, path: Path, scan_shape: tuple[int, int] 
                 received=f"{path} with {_describe_datasets(fitting)}",
                 advice=f"Give one of them: h5py.File({str(path)!r})[{fitting[0].name!r}].",
             )
-    stacks = [
-        item
-        for item in possible_scans
-        if item.ndim == 3 and min(item.shape[1:]) >= MIN_PATTERN_SIZE and len(item) > 1
-    ]
+    stacks = [item for item in stacks if min(item.shape[1:]) >= MIN_PATTERN_SIZE and len(item) > 1]
     if scans or stacks:
         return max(scans or stacks, key=lambda item: item.size)
     raise FileError(
@@ -251,12 +208,9 @@ def _ebsd_scan_shape(dataset: h5py.Dataset, scan_shape: tuple[int, int] | None) 
     header = dataset.parent.parent.get("Header") if dataset.parent.name != "/" else None
     if scan_shape is not None or dataset.ndim != 3 or not isinstance(header, h5py.Group):
         return scan_shape
-    normalised_names = {re.sub(r"[^a-z]", "", name.lower()): name for name in header}
+    names = {re.sub(r"[^a-z]", "", name.lower()): name for name in header}
     rows, columns = (
-        next(
-            (int(np.ravel(header[normalised_names[key]][()])[0]) for key in keys if key in normalised_names),
-            0,
-        )
+        next((int(np.ravel(header[names[key]][()])[0]) for key in keys if key in names), 0)
         for keys in (("nrows",), ("ncolumns", "ncols"))
     )
     return (rows, columns) if rows * columns == len(dataset) else None

@@ -13,33 +13,18 @@ __all__ = ["HOSTS", "Host", "host_of", "host_that_writes"]
 class Host:
     """A host library, and the module of LatentSTEM with its functions.
 
-    Parameters
-    ----------
-    label : str
-        Its name in messages.
-    library : str
-        Package that is imported.
-    packages : frozenset of str
-        Packages whose classes are objects of this host.
-    module : str
-        The module of LatentSTEM, imported when it is first needed. It has the functions ``scan_from_object``, ``scan_from_file``,
-        ``create_pattern_file``, ``open_pattern_file`` and ``save_latents``, and the methods that the host's class gets.
-    class_module, class_name : str
-        The class that gets the methods.
-    writes : tuple of str
-        Suffixes of the files that it writes.
-    chunked : bool
-        Whether those files store patterns in chunks.
+    The module has the functions ``scan_from_object``, ``scan_from_file``, ``create_pattern_file``, ``open_pattern_file``
+    and ``save_latents``, and the methods that the host's class gets.
     """
 
-    label: str
-    library: str
-    packages: frozenset[str]
-    module: str
-    class_module: str
+    label: str  # its name in messages
+    library: str  # package that is imported
+    packages: frozenset[str]  # packages whose classes are objects of this host
+    module: str  # of LatentSTEM, imported when it is first needed
+    class_module: str  # of the class that gets the methods
     class_name: str
-    writes: tuple[str, ...]
-    chunked: bool = False
+    writes: tuple[str, ...]  # suffixes of the files that it writes
+    chunked: bool = False  # whether those files store patterns in chunks
 
     @property
     def functions(self) -> Any:

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -23,6 +22,7 @@ from ..util.disk import require_disk_space
 from ..util.formatting import format_bytes
 from ..util.whole_file import require_writable_folder, storage_errors
 from .arrays import as_pattern_source
+from .pattern_files import RawFileArray
 from .source_files import fingerprint
 
 __all__ = ["cache_scan"]
@@ -75,98 +75,67 @@ def cache_scan(scan: Scan, folder: str | Path, *, progress: bool = False) -> Sca
     require_writable_folder(path.parent)
     with _file_lock(path):
         if not _is_valid_cache(path, scan):
-            _CacheWriter(path, scan).write(progress)
+            _write_copy(path, scan, progress)
     return replace(scan, source=as_pattern_source(np.load(path, mmap_mode="r")))
 
 
-class _CacheWriter:
-    """Writer of a copy; until it is complete, ``.part`` holds the patterns, ``.journal`` one line per written block."""
+def _write_copy(path: Path, scan: Scan, progress: bool) -> None:
+    """Write a copy, or the missing blocks of an interrupted one.
 
-    def __init__(self, path: Path, scan: Scan) -> None:
-        self._path, self._scan = path, scan
-        self._part, self._journal = path.with_suffix(".part"), path.with_suffix(".journal")
-        self._pattern_bytes = int(np.prod(scan.pattern_shape)) * scan.dtype.itemsize
-        self._blocks = list(scan.blocks(max(1, _BLOCK_BYTES // self._pattern_bytes)))
-
-    def write(self, progress: bool) -> None:
-        """Write the missing blocks, and give the file its final name."""
-        written_blocks = self._written_blocks()
-        n_written = sum(len(self._blocks[number]) for number in written_blocks)
-        remaining_bytes = self._scan.nbytes - n_written * self._pattern_bytes
-        require_disk_space(self._path, remaining_bytes)
-        message = f"Copying {format_bytes(remaining_bytes)} to {self._path}, once, so that patterns can be read at random."
-        log.info(message)
-        if progress:
-            print(message)
-        with storage_errors(self._path), self._open() as file, self._journal.open("a") as journal:
-            start = file.tell()
-            bar = tqdm(total=self._scan.nbytes, initial=self._scan.nbytes - remaining_bytes, disable=not progress,
-                       unit="B", unit_scale=True, desc="cache")  # fmt: skip
-            with bar:
-                for number, positions in enumerate(self._blocks):
-                    if number in written_blocks:
-                        continue
-                    patterns = self._scan.read(positions)
-                    for run in _consecutive_slices(positions):
-                        file.seek(start + int(positions[run][0]) * self._pattern_bytes)
-                        file.write(np.ascontiguousarray(patterns[run]).data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                    journal.write(f"{number} {zlib.crc32(np.ascontiguousarray(patterns).data)}\n")
-                    journal.flush()
-                    bar.update(patterns.nbytes)
-        os.replace(self._part, self._path)
-        self._journal.unlink()
-
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[Any]:
-        """The file of the incomplete copy, at the first byte after its header."""
-        is_new = not self._part.exists()
-        with self._part.open("w+b" if is_new else "r+b") as file:
-            if is_new:
-                shape = (*self._scan.scan_shape, *self._scan.pattern_shape)
-                np.lib.format.write_array_header_1_0(file, {
-                    "descr": np.lib.format.dtype_to_descr(self._scan.dtype), "fortran_order": False, "shape": shape,
-                })  # fmt: skip
-                start = file.tell()
-                file.truncate(start + self._scan.nbytes)
-            else:
-                np.lib.format.read_magic(file)
-                np.lib.format.read_array_header_1_0(file)
-            yield file
-
-    def _written_blocks(self) -> set[int]:
-        """Numbers of the blocks that an earlier run has written and whose checksums are right."""
-        if not (self._part.exists() and self._journal.exists()):
-            self._part.unlink(missing_ok=True)
-            self._journal.unlink(missing_ok=True)
-            return set()
-        journal = {}
-        for line in self._journal.read_text().splitlines():
-            with contextlib.suppress(ValueError):  # the last line may be cut off
-                number, checksum = map(int, line.split())
-                journal[number] = checksum
-        try:
-            source = as_pattern_source(np.lib.format.open_memmap(self._part, mode="r"))
-        except (ValueError, OSError):
-            self._part.unlink()
-            self._journal.unlink()
-            return set()
-        written = {
-            number
-            for number, checksum in journal.items()
-            if number < len(self._blocks) and zlib.crc32(source.read(self._blocks[number]).data) == checksum
-        }
-        log.info(
-            "Continuing an interrupted copy: %d of %d blocks are written.", len(written), len(self._blocks)
-        )
-        return written
+    Until it is complete, ``.part`` holds the patterns, and ``.journal`` one line per written block.
+    """
+    part, journal = path.with_suffix(".part"), path.with_suffix(".journal")
+    pattern_bytes = int(np.prod(scan.pattern_shape)) * scan.dtype.itemsize
+    blocks = list(scan.blocks(max(1, _BLOCK_BYTES // pattern_bytes)))
+    written_blocks = _written_blocks(part, journal, blocks)
+    n_written = sum(len(blocks[number]) for number in written_blocks)
+    remaining_bytes = scan.nbytes - n_written * pattern_bytes
+    require_disk_space(path, remaining_bytes)
+    message = (
+        f"Copying {format_bytes(remaining_bytes)} to {path}, once, so that patterns can be read at random."
+    )
+    log.info(message)
+    if progress:
+        print(message)
+    bar = tqdm(total=scan.nbytes, initial=n_written * pattern_bytes, disable=not progress,
+               unit="B", unit_scale=True, desc="cache")  # fmt: skip
+    with storage_errors(path), bar, journal.open("a") as journal_file:
+        with part.open("r+b" if written_blocks else "w+b") as file:
+            copy = RawFileArray(file, (*scan.scan_shape, *scan.pattern_shape), scan.dtype)
+            for number, positions in enumerate(blocks):
+                if number in written_blocks:
+                    continue
+                patterns = np.ascontiguousarray(scan.read(positions))
+                edges = [0, *(np.flatnonzero(np.diff(positions) != 1) + 1).tolist(), len(positions)]
+                for first, stop in itertools.pairwise(edges):  # runs of consecutive positions
+                    start = int(positions[first])
+                    copy[start : start + stop - first] = patterns[first:stop]
+                file.flush()
+                os.fsync(file.fileno())
+                journal_file.write(f"{number} {zlib.crc32(patterns.data)}\n")
+                journal_file.flush()
+                bar.update(patterns.nbytes)
+    os.replace(part, path)
+    journal.unlink()
 
 
-def _consecutive_slices(positions: np.ndarray) -> list[slice]:
-    """Slices of consecutive positions."""
-    edges = [0, *(np.flatnonzero(np.diff(positions) != 1) + 1).tolist(), len(positions)]
-    return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
+def _written_blocks(part: Path, journal: Path, blocks: list[np.ndarray]) -> set[int]:
+    """Numbers of the blocks that an earlier run has written and whose checksums are right."""
+    try:
+        lines = journal.read_text().splitlines()
+        source = as_pattern_source(np.lib.format.open_memmap(part, mode="r"))
+    except (ValueError, OSError):  # there is no interrupted copy, or it is damaged
+        part.unlink(missing_ok=True)
+        journal.unlink(missing_ok=True)
+        return set()
+    written = set()
+    for line in lines:
+        with contextlib.suppress(ValueError, IndexError):  # the last line may be cut off
+            number, checksum = map(int, line.split())
+            if zlib.crc32(source.read(blocks[number]).data) == checksum:
+                written.add(number)
+    log.info("Continuing an interrupted copy: %d of %d blocks are written.", len(written), len(blocks))
+    return written
 
 
 def _is_valid_cache(path: Path, scan: Scan) -> bool:

@@ -13,12 +13,12 @@ from ..scan.scan import Scan
 from ..scan.series import Series, located_errors, make_series, one_value_per_scan
 from ..scan.validation import find_layout
 from ..util.argument_checks import reject_unknown_kwargs
-from .array_library import array_library
 from .files import scan_from_file
 from .hdf5 import scan_from_dataset
 from .host_table import host_of
 from .integrity import check_file_open
 from .series import scan_from_array
+from .source_files import array_library
 
 __all__ = ["as_scan", "open_scan"]
 

@@ -20,6 +20,7 @@ from .host_table import HOSTS, Host
 
 __all__ = [
     "PATTERN_DTYPE",
+    "RawFileArray",
     "chunk_scan_shape",
     "lazy_patterns",
     "open_patterns",
@@ -33,7 +34,7 @@ _ZIP_HEADER_BYTES = 30  # of a zip entry, before its name
 
 
 class WritableArray(Protocol):
-    """Anything whose items can be set: a dataset of h5py or zarr, or `_RawFileArray`."""
+    """Anything whose items can be set: a dataset of h5py or zarr, or `RawFileArray`."""
 
     shape: tuple[int, ...]
 
@@ -41,25 +42,14 @@ class WritableArray(Protocol):
 
 
 class PatternFormat(NamedTuple):
-    """A file format for patterns.
+    """A file format for patterns."""
 
-    Parameters
-    ----------
-    library : str
-        Package that writes it.
-    create : callable
-        Takes the path of a new file, the scan, the template (see `write_patterns`) and the scan shape of a chunk (see
-        `chunk_scan_shape`). Returns a context manager that gives the array to write to.
-    open : callable
-        Takes a path, and returns the patterns, read-only, not loaded.
-    is_chunked : bool
-        Whether patterns are stored in chunks.
-    """
-
-    library: str
+    library: str  # package that writes it
+    #: From the path of a new file, the scan, the template (see `write_patterns`) and the scan shape of a chunk (see
+    #: `chunk_scan_shape`) to a context manager that gives the array to write to.
     create: Callable[[Path, Scan, Any, tuple[int, int]], AbstractContextManager[WritableArray]]
-    open: Callable[[Path], Any]
-    is_chunked: bool = False
+    open: Callable[[Path], Any]  # from a path to the patterns, read-only, not loaded
+    is_chunked: bool = False  # whether patterns are stored in chunks
 
 
 def pattern_formats() -> dict[str, PatternFormat]:
@@ -116,15 +106,8 @@ def write_patterns(
 def open_patterns(path: Path) -> Any:
     """The patterns in a file that `write_patterns` wrote, read-only, not loaded.
 
-    Returns
-    -------
-    np.memmap, h5py.Dataset or zarr.Array
-        A memory map of ``.npy``, ``.npz`` and ``.h5``; the dataset of ``.hspy``, the array of ``.zspy``.
-
-    Raises
-    ------
-    FileError
-        If no format has this suffix.
+    A memory map of ``.npy``, ``.npz`` and ``.h5``, the dataset of ``.hspy``, the array of ``.zspy``. A FileError says if
+    no format has this suffix.
     """
     formats = pattern_formats()
     if path.suffix.lower() not in formats:
@@ -172,19 +155,28 @@ def _write_block(
         target[first : first + len(row)] = row.reshape(len(row), *target.shape[1:])
 
 
-class _RawFileArray:
-    """Array in the rest of a file, written in place; pages of a memory map would stay in memory."""
+class RawFileArray:
+    """Stack of patterns (N, H, W) in a ``.npy`` file, written in place; pages of a memory map would stay in memory.
 
-    def __init__(self, file: Any, shape: tuple[int, ...]) -> None:
-        self._file, self._start, self.shape = file, file.tell(), shape
-        file.truncate(self._start + PATTERN_DTYPE.itemsize * int(np.prod(shape)))
+    Parameters
+    ----------
+    file : binary file
+        At its start. An existing ``.npy`` file of this shape and dtype keeps its patterns.
+    shape : (Ny, Nx, H, W)
+        Shape of the array in the file.
+    dtype : dtype
+    """
 
-    def __setitem__(self, where: tuple[slice, slice], values: np.ndarray) -> None:
-        rows, columns = where
-        pattern_bytes = PATTERN_DTYPE.itemsize * int(np.prod(self.shape[2:]))
-        for y, row in zip(range(rows.start, rows.stop), values, strict=True):
-            self._file.seek(self._start + (y * self.shape[1] + columns.start) * pattern_bytes)
-            self._file.write(np.ascontiguousarray(row, PATTERN_DTYPE).data)
+    def __init__(self, file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        _write_header(file, shape, dtype)
+        self.shape = (shape[0] * shape[1], *shape[2:])
+        self._file, self._start, self._dtype = file, file.tell(), dtype
+        self._pattern_bytes = dtype.itemsize * int(np.prod(shape[2:]))
+        file.truncate(self._start + self.shape[0] * self._pattern_bytes)
+
+    def __setitem__(self, where: slice, patterns: np.ndarray) -> None:
+        self._file.seek(self._start + where.start * self._pattern_bytes)
+        self._file.write(np.ascontiguousarray(patterns, self._dtype).data)
 
 
 class _AppendedArray:
@@ -197,17 +189,15 @@ class _AppendedArray:
         self._file.write(np.ascontiguousarray(values, PATTERN_DTYPE).data)
 
 
-def _write_header(file: Any, scan: Scan) -> tuple[int, ...]:
-    shape = (*scan.scan_shape, *scan.pattern_shape)
-    header = {"descr": PATTERN_DTYPE.str, "fortran_order": False, "shape": shape}
+def _write_header(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
-    return shape
 
 
 @contextmanager
 def _create_npy(path: Path, scan: Scan, template: Any, chunk: tuple[int, int]) -> Iterator[WritableArray]:
     with open(path, "wb") as file:
-        yield _RawFileArray(file, _write_header(file, scan))
+        yield RawFileArray(file, (*scan.scan_shape, *scan.pattern_shape), PATTERN_DTYPE)
 
 
 @contextmanager
@@ -217,7 +207,9 @@ def _create_npz(path: Path, scan: Scan, template: Any, chunk: tuple[int, int]) -
             axes = json.dumps([axis.as_dict() for axis in scan.axes])
             np.lib.format.write_array(entry, np.array(axes), allow_pickle=False)
         with archive.open("data.npy", "w", force_zip64=True) as entry:
-            yield _AppendedArray(entry, _write_header(entry, scan))
+            shape = (*scan.scan_shape, *scan.pattern_shape)
+            _write_header(entry, shape, PATTERN_DTYPE)
+            yield _AppendedArray(entry, shape)
 
 
 def _memmap_npz(path: Path) -> np.memmap:

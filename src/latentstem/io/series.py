@@ -8,11 +8,9 @@ from ..errors import ScanDimensionError
 from ..scan.scan import Axis, PatternSource, Scan, default_axes
 from ..scan.series import Series, located_errors, make_series
 from ..scan.validation import check_dtype, find_layout
-from .array_library import array_library
-from .arrays import as_pattern_source, memmap_hdf5
-from .chunks import ChunkedSource, PicklableStore
-from .integrity import check_dataset_integrity
-from .source_files import stored_files
+from .arrays import as_pattern_source, check_and_map
+from .chunks import ChunkedSource
+from .source_files import array_library
 
 __all__ = ["is_series_array", "scan_from_array", "series_from_array"]
 
@@ -55,37 +53,14 @@ def series_from_array(array: Any, axes: Axes | None = None, series_axis: Axis | 
             received=f"5-D data of shape {tuple(array.shape)}",
             advice="If the recording does not have this shape, the file is damaged; otherwise give a part of it.",
         )
-    if array_library(array) in ("h5py", "zarr"):
-        check_dataset_integrity(array)
-    mapped = memmap_hdf5(array) if array_library(array) == "h5py" else None
-    array = array if mapped is None else mapped
+    array = check_and_map(array)
     scans = []
     for scan_index in range(len(array)):
         with located_errors(scan_index, len(array)):
-            source = _scan_source(array, scan_index)
+            source: PatternSource
+            if array_library(array) in ("h5py", "zarr"):
+                source = ChunkedSource(array, find_layout(array.shape[1:]), scan_index)
+            else:
+                source = as_pattern_source(array[scan_index])
         scans.append(Scan(source, axes or default_axes(source.shape)))
     return make_series(scans, series_axis)
-
-
-def _scan_source(array: Any, scan_index: int) -> PatternSource:
-    if array_library(array) in ("h5py", "zarr"):
-        return ChunkedSource(_ScanOfArray(array, scan_index), find_layout(array.shape[1:]))
-    return as_pattern_source(array[scan_index])
-
-
-class _ScanOfArray(PicklableStore):
-    """One scan of a 5-D dataset in a file, read on demand."""
-
-    def __init__(self, store: Any, scan_index: int) -> None:
-        self._store, self._scan_index = store, scan_index
-        self.shape, self.dtype = tuple(store.shape[1:]), store.dtype
-        self.chunks = None if store.chunks is None else tuple(store.chunks[1:])
-
-    @property
-    def files(self) -> set[str]:
-        """Paths of the files of the dataset."""
-        return stored_files(self._store)
-
-    def __getitem__(self, selection: tuple[Any, ...]) -> Any:
-        where = (self._scan_index, *selection)
-        return self._store[where]

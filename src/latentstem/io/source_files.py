@@ -1,4 +1,4 @@
-"""The files that the patterns of a scan are read from."""
+"""Which array library an object belongs to, and the files that its patterns are read from."""
 
 from __future__ import annotations
 
@@ -9,12 +9,25 @@ from typing import Any
 import numpy as np
 
 from ..scan.scan import Scan
-from .array_library import array_library
 
-__all__ = ["fingerprint", "stored_files"]
+__all__ = ["array_library", "fingerprint", "stored_files"]
 
 _MAX_DEPTH = 12  # of the search in a task of dask
 _TASK_ATTRIBUTES = ("args", "kwargs", "value", "dsk", "array")  # in which dask's tasks keep what they read
+
+
+def array_library(data: Any) -> str | None:
+    """The library of an array, recognised by the names of its classes, so that nothing is imported; None if unknown."""
+    libraries = {
+        ("numpy", "ndarray"): "numpy",
+        ("numpy", "memmap"): "numpy",
+        ("torch", "Tensor"): "torch",
+        ("h5py", "Dataset"): "h5py",
+        ("zarr", "Array"): "zarr",
+        ("dask", "Array"): "dask",
+    }
+    names = ((cls.__module__.partition(".")[0], cls.__name__) for cls in type(data).__mro__)
+    return next((libraries[name] for name in names if name in libraries), None)
 
 
 def stored_files(array: Any) -> set[str]:

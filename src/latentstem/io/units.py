@@ -9,24 +9,16 @@ __all__ = ["normalise_units"]
 
 _UNCALIBRATED = {"", "px", "pix", "pixel", "pixels", "none", "undefined", "<undefined>", "n/a", "-"}
 _SPELLINGS = {
-    "a": "angstrom",
-    "å": "angstrom",
-    "ang": "angstrom",
-    "angstroms": "angstrom",
-    "angström": "angstrom",
-    "ångström": "angstrom",
-    "µm": "um",
-    "μm": "um",
-    "micron": "um",
-    "microns": "um",
-    "nanometer": "nm",
-    "nanometre": "nm",
-    "meter": "m",
-    "metre": "m",
-    "milliradian": "mrad",
-    "degree": "deg",
-    "degrees": "deg",
-    "°": "deg",
+    spelling: unit
+    for unit, spellings in {
+        "angstrom": "a å ang angstroms angström ångström",
+        "um": "µm μm micron microns",
+        "nm": "nanometer nanometre",
+        "m": "meter metre",
+        "mrad": "milliradian",
+        "deg": "degree degrees °",
+    }.items()
+    for spelling in spellings.split()
 }
 _UNIT = re.compile(r"(?P<reciprocal>1/)?(?P<unit>[^\d^/]+?)(?P<power>\^?-1)?")
 

@@ -67,11 +67,6 @@ class SimulatedScan:
     seed: int
     arguments: dict[str, Any]
 
-    @property
-    def data(self) -> Array:
-        """The counts, (Ny, Nx, H, W)."""
-        return self.counts
-
     def as_scan(self, scan_shape: tuple[int, int] | None = None) -> Scan:
         """The counts with their calibration; see `latentstem.as_scan`."""
         source = as_pattern_source(self.counts, scan_shape or (self.counts.shape[0], self.counts.shape[1]))
@@ -205,19 +200,17 @@ def _validate(arguments: dict[str, Any]) -> dict[str, Any]:
     linear = arguments["structure"] == "linear"
     checked: dict[str, Any] = {}
 
-    def check(name: str, expected: str, convert: Any, condition: Any) -> None:
+    def check(name: str, expected: str, convert: Any, is_valid: Any) -> None:
         try:
             checked[name] = convert(arguments[name])
-            is_valid = bool(condition(checked[name])) and bool(
-                np.all(np.equal(checked[name], arguments[name]))
-            )
+            if is_valid(checked[name]) and np.all(np.equal(checked[name], arguments[name])):
+                return
         except (TypeError, ValueError, OverflowError):
-            is_valid = False
-        if not is_valid:
-            unsuitable = linear and name in ("descan", "defects")
-            reason = " It would make a linear scan non-linear." if unsuitable else ""
-            advice = f"Pass {name} as {expected}.{reason}"
-            raise ArgumentError(name, expected=expected, received=repr(arguments[name]), advice=advice)
+            pass
+        unsuitable = linear and name in ("descan", "defects")
+        reason = " It would make a linear scan non-linear." if unsuitable else ""
+        advice = f"Pass {name} as {expected}.{reason}"
+        raise ArgumentError(name, expected=expected, received=repr(arguments[name]), advice=advice)
 
     def number(name: str, low: float, high: float, convert: type = float) -> None:
         word = "a whole number" if convert is int else "a number"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as L
-from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
@@ -24,7 +24,7 @@ __all__ = ["AtomicCheckpointIO", "BestAndLastCheckpoint"]
 _CHECKPOINT_INTERVAL = 120.0  # seconds between checkpoints within an epoch
 
 
-class AtomicCheckpointIO(CheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning checkpoint IO with atomic writes and safe loading."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
@@ -36,10 +36,6 @@ class AtomicCheckpointIO(CheckpointIO):
     ) -> dict[str, Any]:
         """See `read_checkpoint`."""
         return read_checkpoint(path)
-
-    def remove_checkpoint(self, path: Any) -> None:
-        """Remove a file, if it is there."""
-        Path(path).unlink(missing_ok=True)
 
 
 class BestAndLastCheckpoint(Checkpoint):
@@ -54,8 +50,6 @@ class BestAndLastCheckpoint(Checkpoint):
         Folder of the checkpoints.
     resumed : Path, optional
         Checkpoint of the run that is resumed. Its best checkpoint is expected in the same folder.
-    is_rank_zero : bool
-        Whether this is rank 0, which writes files.
     save_last : bool
         Whether to write ``last.ckpt``.
     """
@@ -63,17 +57,16 @@ class BestAndLastCheckpoint(Checkpoint):
     #: key of this callback's state in checkpoints
     state_key = "Checkpoints"
 
-    def __init__(
-        self, folder: Path, resumed: Path | None = None, *, is_rank_zero: bool = True, save_last: bool = True
-    ) -> None:
+    def __init__(self, folder: Path, resumed: Path | None = None, *, save_last: bool = True) -> None:
         self.best, self.last = folder / "best.ckpt", folder / "last.ckpt"
         self.best_score: float | None = None
-        self._resume_path, self._is_rank_zero, self._save_last = resumed, is_rank_zero, save_last
+        self._resume_path, self._save_last, self._is_rank_zero = resumed, save_last, True
         self._write_time, self._in_epoch, self._best_step = -float("inf"), False, -1
         self._last_is_best = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Remove partial files of a killed run."""
+        """Remove partial files of a killed run. Only rank 0 writes files."""
+        self._is_rank_zero = trainer.is_global_zero
         for path in (self.best, self.last) if self._is_rank_zero else ():
             remove_partial_files(path)
 
@@ -83,10 +76,8 @@ class BestAndLastCheckpoint(Checkpoint):
         is_due = self._save_last and elapsed > _CHECKPOINT_INTERVAL and not trainer.is_last_batch
         if trainer.strategy.broadcast(is_due):  # rank 0 decides
             self._in_epoch = True
-            try:
-                self._write(trainer, self.last)
-            finally:
-                self._in_epoch = False
+            self._write(trainer, self.last)
+            self._in_epoch = False
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save best, then last: if killed in between, a resumed run repeats the epoch."""

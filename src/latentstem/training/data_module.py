@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import psutil
 import pytorch_lightning as L
-import torch
-from torch.utils.data import DataLoader, Dataset
 
+from ..config import TrainingConfig
 from ..errors import MaskError
 from ..io.arrays import as_pattern_source
 from ..nn.batches import PatternBatch
@@ -21,14 +21,17 @@ from ..nn.scan_scores import ScanScores
 from ..scan.passes import read_blocks
 from ..scan.scan import Scan
 from ..scan.series import Series
-from .prefetch import PatternStream, prefetch
-from .sampler import ChunkedSampler, PassSampler, patterns_per_read
+from .prefetch import pattern_stream, prefetch
+from .process_group import ProcessGroup
+from .sampler import ChunkedSampler, PassSampler
 
 __all__ = ["MAX_VALIDATION_BYTES", "ScanDataModule", "fits_in_memory", "in_memory", "split_positions"]
 
 MAX_VALIDATION_BYTES = 128 * 2**20  # of the validation patterns, which stay in memory
 _MAX_VALIDATION_PATTERNS = 2048
+_READ_BYTES = 24 * 2**20  # bytes per read, if storage chunks are smaller
 _PREFETCH_BYTES = 64 * 2**20  # of batches, but at least two
+_Parts = Generator[tuple[np.ndarray, np.ndarray], None, None]  # positions, and patterns read there
 
 
 def split_positions(scan: Scan, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -127,17 +130,12 @@ class ScanDataModule(L.LightningDataModule):
         Scores of all of its patterns.
     training, validation : ndarray of int
         Flat scan positions of each set.
-    batch_size : int
-        Patterns per step, of all processes together.
+    config : TrainingConfig
+        Gives the batch size (of all processes together), the loader processes and the seed of the sampler.
+    group : ProcessGroup
+        Together, its processes see each training pattern once per pass; all take the same number of steps.
     steps_per_epoch : int
         Steps between validations.
-    workers : int
-        Processes that read and decompress; 0 reads in a thread of this one.
-    seed : int
-        Seed of the sampler.
-    rank, world_size : int
-        Rank of this process and number of processes. Together they see each training pattern once per pass; all take
-        the same number of steps.
     """
 
     def __init__(
@@ -146,43 +144,41 @@ class ScanDataModule(L.LightningDataModule):
         scores: ScanScores,
         training: np.ndarray,
         validation: np.ndarray,
-        *,
-        batch_size: int,
+        config: TrainingConfig,
+        group: ProcessGroup,
         steps_per_epoch: int,
-        workers: int = 0,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
     ) -> None:
         super().__init__()
         self.scan, self.scores = scan, scores
-        self.steps_per_epoch, self.workers = steps_per_epoch, workers
+        self.steps_per_epoch, self.workers = steps_per_epoch, config.workers
         pattern_bytes = int(np.prod(scan.pattern_shape)) * scan.dtype.itemsize
         self.streamed = scan.source.array is None
-        self.sampler = PassSampler(training, batch_size, seed, rank, world_size)
+        order = training, config.batch_size, config.seed, group.rank, group.world_size
+        self.sampler = PassSampler(*order)
         if self.streamed:
-            blocks = scan.blocks(patterns_per_read(pattern_bytes))
-            self.sampler = ChunkedSampler(
-                training, batch_size, seed, rank, world_size, blocks=blocks, pattern_bytes=pattern_bytes
-            )
+            blocks = scan.blocks(max(1, _READ_BYTES // pattern_bytes))
+            self.sampler = ChunkedSampler(*order, blocks=blocks, pattern_bytes=pattern_bytes)
         self._prefetch_depth = int(
             np.clip(_PREFETCH_BYTES // (self.sampler.batch_size * pattern_bytes), 2, 16)
         )
         self._stream: tuple[int, Generator[PatternBatch, None, None]] | None = None
         n_patterns = max(1, min(_MAX_VALIDATION_PATTERNS, MAX_VALIDATION_BYTES // pattern_bytes))
-        sample = np.sort(np.random.default_rng([seed, 4]).permutation(validation)[:n_patterns])
-        self.validation = _ValidationSet(scan, scores, sample, batch_size)
+        self._held_out = np.sort(np.random.default_rng([config.seed, 4]).permutation(validation)[:n_patterns])
+        self._held_out_patterns = scan.read(self._held_out)  # in their stored dtype
+        starts = range(0, len(self._held_out), config.batch_size)
+        slices = [slice(start, start + config.batch_size) for start in starts]
+        self.validation = _Batches(self._validation_batch, slices)
 
-    def train_dataloader(self) -> Iterable[PatternBatch]:
+    def train_dataloader(self) -> _Batches:
         """Batches of the trainer's current epoch."""
         start = self.trainer.global_step if self.trainer else 0
         # fewer steps if resumed within an epoch
-        return _EpochBatches(self._next_batch, start, self.steps_per_epoch - start % self.steps_per_epoch)
+        stop = start + self.steps_per_epoch - start % self.steps_per_epoch
+        return _Batches(self._next_batch, range(start, stop))
 
-    def val_dataloader(self) -> DataLoader[PatternBatch]:
+    def val_dataloader(self) -> _Batches:
         """The validation patterns, the same each time."""
-        generator = torch.Generator()  # leaves PyTorch's global generator untouched
-        return DataLoader(self.validation, batch_size=None, generator=generator)
+        return self.validation
 
     def stop_prefetch(self) -> None:
         """Stop prefetching and end its thread and processes."""
@@ -193,8 +189,11 @@ class ScanDataModule(L.LightningDataModule):
     def free(self) -> None:
         """Free the patterns now: Lightning keeps reference cycles to this object."""
         self.stop_prefetch()
-        self.validation.free()
-        del self.scan, self.scores
+        del self.scan, self.scores, self._held_out_patterns
+
+    def _validation_batch(self, part: slice) -> PatternBatch:
+        patterns = patterns_to_tensor(self._held_out_patterns[part])
+        return PatternBatch(patterns, self.scores(self._held_out[part]))
 
     def _next_batch(self, step: int) -> PatternBatch:
         """Batch of a step; prefetching continues from step to step."""
@@ -214,19 +213,18 @@ class ScanDataModule(L.LightningDataModule):
         sampler, scan = self.sampler, self.scan
         if isinstance(sampler, ChunkedSampler):
             blocks = (block for reads, _ in sampler.plan_from(start) for block in reads)
-            return self._shuffled_batches(
-                sampler, start, PatternStream(scan, blocks, self.workers, sampler.max_block_size)
-            )
+            parts = pattern_stream(scan, blocks, self.workers, sampler.max_block_size)
+            return self._shuffled_batches(sampler, start, parts)
         steps = (sampler[step] for step in itertools.count(start))
-        return self._random_batches(PatternStream(scan, steps, self.workers, sampler.batch_size))
+        return self._random_batches(pattern_stream(scan, steps, self.workers, sampler.batch_size))
 
-    def _random_batches(self, parts: PatternStream) -> Generator[PatternBatch, None, None]:
+    def _random_batches(self, parts: _Parts) -> Generator[PatternBatch, None, None]:
         with closing(parts):
             for positions, patterns in parts:
                 yield PatternBatch(patterns_to_tensor(patterns), self.scores(positions))
 
     def _shuffled_batches(
-        self, sampler: ChunkedSampler, start: int, parts: PatternStream
+        self, sampler: ChunkedSampler, start: int, parts: _Parts
     ) -> Generator[PatternBatch, None, None]:
         """Batches from a shuffle buffer that is filled block by block; the next block is read in the background."""
         with closing(prefetch(parts, 1)) as blocks:
@@ -261,35 +259,17 @@ class _ShuffleBuffer:
         return self._patterns[slots]
 
 
-class _EpochBatches:
-    """Batches of consecutive steps."""
+class _Batches:
+    """Batches that are made when they are asked for."""
 
-    def __init__(self, batch: Callable[[int], PatternBatch], start: int, count: int) -> None:
-        self._batch, self._numbers = batch, range(start, start + count)
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __iter__(self) -> Iterator[PatternBatch]:
-        return map(self._batch, self._numbers)
-
-
-class _ValidationSet(Dataset[PatternBatch]):
-    """Validation patterns, kept in memory in their stored dtype."""
-
-    def __init__(self, scan: Scan, scores: ScanScores, positions: np.ndarray, batch_size: int) -> None:
-        self._scores, self._positions, self._size = scores, positions, batch_size
-        self._patterns = scan.read(positions)
-
-    def free(self) -> None:
-        del self._scores, self._patterns
+    def __init__(self, make: Callable[[Any], PatternBatch], requests: Sequence[Any]) -> None:
+        self._make, self._requests = make, requests
 
     def __len__(self) -> int:
-        return -(-len(self._positions) // self._size)
-
-    def __iter__(self) -> Iterator[PatternBatch]:
-        return map(self.__getitem__, range(len(self)))
+        return len(self._requests)
 
     def __getitem__(self, number: int) -> PatternBatch:
-        part = slice(number * self._size, (number + 1) * self._size)
-        return PatternBatch(patterns_to_tensor(self._patterns[part]), self._scores(self._positions[part]))
+        return self._make(self._requests[number])
+
+    def __iter__(self) -> Iterator[PatternBatch]:
+        return map(self._make, self._requests)

@@ -34,30 +34,14 @@ _STEP_TO_FORWARD_TIME = 3.0  # forward and backward pass, relative to the forwar
 
 @dataclass(frozen=True)
 class Estimate:
-    """Resources of a run.
+    """Resources of a run."""
 
-    Attributes
-    ----------
-    memory : int
-        Additional main memory in bytes.
-    step_bytes : int
-        Bytes for one training step, on the training device.
-    on_gpu : bool
-        Whether the steps are on a GPU.
-    seconds : float
-        Time of the steps, from a short trial on the CPU; on a GPU, an upper bound.
-    pass_seconds : float
-        Seconds to read the scan once.
-    disk : int
-        Bytes of checkpoints.
-    """
-
-    memory: int
-    step_bytes: int
-    on_gpu: bool
-    seconds: float
-    pass_seconds: float
-    disk: int
+    memory: int  # additional main memory in bytes
+    step_bytes: int  # for one training step, on the training device
+    on_gpu: bool  # whether the steps are on a GPU
+    seconds: float  # of the steps, from a short trial on the CPU; on a GPU, an upper bound
+    pass_seconds: float  # to read the scan once
+    disk: int  # bytes of checkpoints
 
     def messages(self, scan: Scan) -> list[str]:
         """Messages for the user; none for short and small runs."""
@@ -78,13 +62,7 @@ class Estimate:
         return lines
 
     def require_memory(self, batch_size: int) -> None:
-        """Raise if the run does not fit into memory.
-
-        Raises
-        ------
-        TrainingError
-            If more memory is needed than is free.
-        """
+        """Raise a TrainingError if the run needs more memory than is free."""
         free = {"memory": psutil.virtual_memory().available + psutil.swap_memory().free}
         needed = {"memory": self.memory}
         if self.on_gpu and torch.cuda.is_available():
@@ -102,23 +80,10 @@ class Estimate:
 def estimate(
     autoencoder: Autoencoder, scan: Scan, patterns: int, pass_seconds: float, *, on_gpu: bool = False
 ) -> Estimate:
-    """Estimate the resources of a run.
+    """Estimate the resources of training on so many patterns, if reading the scan once takes `pass_seconds`.
 
     Memory is computed from sizes and from the activations that the network keeps for its gradient, time from a short
     trial of the network and from the time that reading the scan took.
-
-    Parameters
-    ----------
-    autoencoder : Autoencoder
-        The autoencoder to train.
-    scan : Scan
-        The data.
-    patterns : int
-        Number of training patterns of the run.
-    pass_seconds : float
-        Seconds to read the scan once.
-    on_gpu : bool
-        Whether the steps are on a GPU.
     """
     config, network = autoencoder.config, autoencoder.network
     pixels, pattern_bytes = int(np.prod(network.shape)), scan.nbytes // scan.n_positions

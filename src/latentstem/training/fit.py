@@ -5,19 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytorch_lightning as L
-import torch
 
 from ..config import TrainingConfig
-from ..errors import StorageError
+from ..errors import ArgumentError, StorageError
 from ..io.local_copy import cache_scan
 from ..io.open import as_scan
-from ..nn.autoencoder import Autoencoder
 from ..nn.detector import Detector
 from ..scan.scan import Scan
 from ..util.folders import is_inside, keep_earlier_results
@@ -25,25 +22,14 @@ from ..util.paths import local_path
 from ..util.whole_file import require_writable_folder
 from .process_group import ProcessGroup, choose_strategy, is_rank_zero, launch
 from .run import TrainingResult, TrainingRun, read_scan
-from .sanity_checks import check_callbacks
 from .session_state import check_accelerator, restore_session_state
 from .start_checkpoint import StartCheckpoint, merge_config
-from .summary import Summary
 
 __all__ = ["fit"]
 
 log = logging.getLogger("latentstem")
 
 _Result = tuple[TrainingResult, dict[str, Any] | None]
-
-
-class _Inputs(NamedTuple):
-    """Opened inputs of a run."""
-
-    start: StartCheckpoint | None
-    config: TrainingConfig
-    accelerator: str
-    scan: Scan
 
 
 def fit(
@@ -77,13 +63,15 @@ def fit(
     dict or None
         Result of `evaluate`.
     """
-    check_callbacks(callbacks)
+    _check_callbacks(callbacks)
     requested_config = merge_config(None, preset, config, dict(training_arguments))
     requested_accelerator = check_accelerator(requested_config.device)
     strategy, choice = choose_strategy(requested_config, requested_accelerator)
     folder = None if output_dir is None else local_path(output_dir, StorageError)
 
-    def prepare_inputs(init_from: str | Path | None, resume_from: str | Path | None) -> _Inputs:
+    def prepare_inputs(
+        init_from: str | Path | None, resume_from: str | Path | None
+    ) -> tuple[StartCheckpoint | None, TrainingConfig, str, Scan]:
         start = StartCheckpoint.read(init_from, resume_from)
         merged_config = merge_config(start, preset, config, dict(training_arguments))
         if strategy != "none":
@@ -95,7 +83,7 @@ def fit(
         Detector(scan.pattern_shape, merged_config.bin, merged_config.crop)
         if cache_dir is not None:
             scan = cache_scan(scan, cache_dir, progress=progress and is_rank_zero(requested_config))
-        return _Inputs(start, merged_config, check_accelerator(merged_config.device), scan)
+        return start, merged_config, check_accelerator(merged_config.device), scan
 
     rank_zero_inputs = None
     if is_rank_zero(requested_config):
@@ -106,7 +94,10 @@ def fit(
     def train_on_rank(group: ProcessGroup) -> _Result:
         paths = group.broadcast(lambda: (init_from, resume_from))  # rank 0 may have moved these files
         start, merged_config, accelerator, scan = rank_zero_inputs or prepare_inputs(*paths)
-        earlier_results = _keep_earlier_results(folder, resume_from) if group.is_rank_zero else nullcontext()
+        earlier_results: AbstractContextManager[object] = nullcontext()
+        resumes_there = resume_from is not None and folder is not None and is_inside(resume_from, folder)
+        if group.is_rank_zero and folder is not None and not resumes_there:
+            earlier_results = keep_earlier_results(folder, ("checkpoints", "tb_logs"), log.warning)
         loaded_scan, quality, pass_seconds = read_scan(group, scan)
         for line in quality.lines() if group.is_rank_zero else ():
             log.info(line)
@@ -131,32 +122,17 @@ def fit(
 
     if strategy == "none":
         return train_on_rank(ProcessGroup())
-
-    def serialised_result(group: ProcessGroup) -> bytes:
-        result = train_on_rank(group)
-        return group.broadcast(lambda: _result_to_bytes(*result))
-
-    return _result_from_bytes(launch(strategy, requested_config, requested_accelerator, serialised_result))
+    return launch(strategy, requested_config, requested_accelerator, train_on_rank)
 
 
-def _result_to_bytes(result: TrainingResult, evidence: dict[str, Any] | None) -> bytes:
-    buffer = BytesIO()
-    content = result.autoencoder.content(summary=result.summary.as_dict(), evidence=evidence)
-    torch.save(content, buffer)
-    return buffer.getvalue()
-
-
-def _result_from_bytes(serialised: bytes) -> _Result:
-    content = torch.load(BytesIO(serialised), weights_only=True)
-    autoencoder = Autoencoder.from_checkpoint_dict(content, "another process")
-    metadata = content["latentstem"]
-    return TrainingResult(autoencoder, Summary(**metadata["summary"])), metadata["evidence"]
-
-
-def _keep_earlier_results(
-    output_dir: Path | None, resume_from: str | Path | None
-) -> AbstractContextManager[Path | None]:
-    """Move the results of an earlier run in the output folder aside, unless that run is resumed."""
-    if output_dir is None or (resume_from is not None and is_inside(resume_from, output_dir)):
-        return nullcontext()
-    return keep_earlier_results(output_dir, ("checkpoints", "tb_logs"), log.warning)
+def _check_callbacks(callbacks: Any) -> None:
+    """Raise an ArgumentError unless these are Lightning callbacks."""
+    is_list = isinstance(callbacks, (list, tuple))
+    if not is_list or not all(isinstance(callback, L.Callback) for callback in callbacks):
+        kinds = sorted({type(callback).__name__ for callback in callbacks}) if is_list else []
+        raise ArgumentError(
+            "invalid callbacks",
+            expected="a list of pytorch_lightning.Callback",
+            received=type(callbacks).__name__ + (f" of {', '.join(kinds)}" if is_list else ""),
+            advice="Give instances of classes that extend pytorch_lightning.Callback.",
+        )

@@ -17,13 +17,11 @@ _MAX_SAMPLE_VALUES = 2**26  # limit on sampled detector values (at least 64 patt
 def initialise(
     autoencoder: Autoencoder, scan: Scan, positions: np.ndarray, counts: bool, start: Autoencoder | None
 ) -> None:
-    """Fit statistics and principal components, and set the initial weights.
+    """Fit statistics and principal components, and set the initial weights, of the autoencoder in place.
 
     Parameters
     ----------
-    autoencoder : Autoencoder
-        Changed in place.
-    scan : Scan
+    autoencoder, scan
     positions : ndarray of int
         Flat training positions.
     counts : bool

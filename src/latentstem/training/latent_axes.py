@@ -31,11 +31,9 @@ def principal_latent_axes(
     autoencoder : Autoencoder
         The trained autoencoder; its network takes scores.
     scores : ScanScores
-        Scores of the scan.
     positions : ndarray of int
-        Flat training positions.
+        Flat training positions, of which a sample is decoded.
     seed : int
-        Seed of the sample.
 
     Returns
     -------

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..errors import LatentSTEMError, TrainingError
 from ..scan.scan import Scan
 
-__all__ = ["PatternStream", "prefetch"]
+__all__ = ["pattern_stream", "prefetch"]
 
 T = TypeVar("T")
 _END = object()
@@ -59,8 +59,10 @@ def _limit_to_one_thread() -> None:
     threadpool_limits(1, user_api="openmp")
 
 
-class PatternStream:
-    """Iterator of (positions, patterns), read by loader processes or, with workers=0, on demand.
+def pattern_stream(
+    scan: Scan, parts: Iterator[np.ndarray], workers: int, max_patterns: int
+) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+    """Iterate over (positions, patterns), read by loader processes or, with workers=0, on demand.
 
     Parameters
     ----------
@@ -69,77 +71,58 @@ class PatternStream:
     parts : iterator of ndarray
         Flat scan positions of each part, which is read at once.
     workers : int
-        Loader processes; they prefetch, and deliver in order.
+        Loader processes; they are started now, prefetch, and deliver in order until the generator is closed.
     max_patterns : int
         Maximum number of patterns in one part.
     """
+    if not workers:
+        return ((positions, scan.read(positions)) for positions in parts)
+    part_bytes = max_patterns * int(np.prod(scan.pattern_shape)) * scan.dtype.itemsize
+    loader = DataLoader(
+        _PatternDataset(scan),
+        batch_size=None,
+        sampler=parts,
+        num_workers=workers,
+        prefetch_factor=int(np.clip(_PREFETCH_BYTES // (workers * part_bytes), 1, 8)),
+        worker_init_fn=_use_synchronous_dask,
+        generator=torch.Generator().manual_seed(0),  # leaves PyTorch's global generator untouched
+    )
+    return _receive(iter(loader), scan)
 
-    def __init__(self, scan: Scan, parts: Iterator[np.ndarray], workers: int, max_patterns: int) -> None:
-        self._scan, self._parts, self._workers = scan, parts, workers
-        if not workers:
-            return
-        self._requested: deque[np.ndarray] = deque()
-        part_bytes = max_patterns * int(np.prod(scan.pattern_shape)) * scan.dtype.itemsize
-        loader = DataLoader(
-            _PatternDataset(scan),
-            batch_size=None,
-            sampler=self._track_requests(),
-            num_workers=workers,
-            prefetch_factor=int(np.clip(_PREFETCH_BYTES // (workers * part_bytes), 1, 8)),
-            worker_init_fn=_use_synchronous_dask,
-            generator=torch.Generator().manual_seed(0),  # leaves PyTorch's global generator untouched
-        )
-        self._loader: Any = iter(loader)
 
-    def __iter__(self) -> PatternStream:
-        return self
-
-    def __next__(self) -> tuple[np.ndarray, np.ndarray]:
-        if not self._workers:
-            positions = next(self._parts)
-            return positions, self._scan.read(positions)
-        try:
-            raw = next(self._loader)
-        except RuntimeError as error:
-            if all(process.exitcode in (None, 0) for process in self._loader._workers):
-                raise
-            raise TrainingError(
-                "a loader process has ended",
-                expected=f"{self._workers} loader processes",
-                received=str(error).splitlines()[0],
-                advice="Memory may have run out: use fewer workers, or workers=0.",
-            ) from error
-        if isinstance(raw, LatentSTEMError):
-            raise raw
-        positions = self._requested.popleft()
-        shape = (len(positions), *self._scan.pattern_shape)
-        return positions, raw.numpy().view(self._scan.dtype).reshape(shape)
-
-    def close(self) -> None:
-        """End the loader processes."""
-        if self._workers and self._loader is not None:
-            self._loader._shutdown_workers()
-            self._loader = None  # also closes the pipes to the processes
-
-    def _track_requests(self) -> Iterator[np.ndarray]:
-        for part in self._parts:
-            self._requested.append(part)
-            yield part
+def _receive(loader: Any, scan: Scan) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+    """Iterate over what the loader processes deliver, and end them."""
+    try:
+        for part in loader:
+            if isinstance(part, LatentSTEMError):
+                raise part
+            positions, raw = (tensor.numpy() for tensor in part)
+            yield positions, raw.view(scan.dtype).reshape(-1, *scan.pattern_shape)
+    except RuntimeError as error:
+        if all(process.exitcode in (None, 0) for process in loader._workers):
+            raise
+        raise TrainingError(
+            "a loader process has ended",
+            expected=f"{len(loader._workers)} loader processes",
+            received=str(error).splitlines()[0],
+            advice="Memory may have run out: use fewer workers, or workers=0.",
+        ) from error
+    finally:
+        loader._shutdown_workers()
 
 
 class _PatternDataset(Dataset[Any]):
-    """Dataset of raw pattern bytes (works for any dtype)."""
+    """Dataset of scan positions and the raw bytes of their patterns (works for any dtype)."""
 
     def __init__(self, scan: Scan) -> None:
         self._scan = scan
 
-    def __getitem__(self, positions: Any) -> Tensor | LatentSTEMError:
+    def __getitem__(self, positions: Any) -> tuple[Tensor, Tensor] | LatentSTEMError:
         try:
-            return torch.from_numpy(
-                np.ascontiguousarray(self._scan.read(positions)).reshape(-1).view(np.uint8)
-            )
+            patterns = np.ascontiguousarray(self._scan.read(positions))
         except LatentSTEMError as error:  # DataLoader would wrap it in another exception
             return error
+        return torch.from_numpy(positions), torch.from_numpy(patterns.reshape(-1).view(np.uint8))
 
 
 def _use_synchronous_dask(worker: int) -> None:

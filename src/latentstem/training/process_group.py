@@ -11,6 +11,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import pickle
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -47,24 +48,12 @@ class _ExternallyLaunchedDDP(TrainerStrategy):
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The group of training processes, seen from one of them; by default a single process.
+    """The group of training processes, seen from one of them; by default a single process."""
 
-    Parameters
-    ----------
-    rank : int
-        Rank of this process.
-    world_size : int
-        Number of processes.
-    nodes : int
-        Number of machines.
-    fabric : Fabric, optional
-        Connects the processes.
-    """
-
-    rank: int = 0
-    world_size: int = 1
-    nodes: int = 1
-    fabric: Any = None
+    rank: int = 0  # of this process
+    world_size: int = 1  # number of processes
+    nodes: int = 1  # number of machines
+    fabric: Any = None  # connects the processes
 
     @property
     def is_rank_zero(self) -> bool:
@@ -152,25 +141,20 @@ class _State:
 
 
 def launch(
-    strategy: str, config: TrainingConfig, accelerator: str, function: Callable[[ProcessGroup], bytes]
-) -> bytes:
-    """Run a function in several processes and return rank 0's result.
+    strategy: str, config: TrainingConfig, accelerator: str, function: Callable[[ProcessGroup], T]
+) -> T:
+    """Run a function in several processes and return rank 0's result, which must be picklable.
 
     Parameters
     ----------
     strategy : str
-        From `choose_strategy`. Under ``ddp`` every process returns from this call, with the function's result.
+        From `choose_strategy`. Under ``ddp`` every process returns from this call.
     config : TrainingConfig
         Gives the number of processes.
     accelerator : str
         Lightning's name of the device.
     function : callable
-        Called with the `ProcessGroup`.
-
-    Raises
-    ------
-    LatentSTEMError
-        The first error of any process; all processes end.
+        Called with the `ProcessGroup`. Its first error in any process ends all of them, and is raised.
     """
     if _State.launch_failed:
         raise TrainingError(
@@ -194,7 +178,7 @@ def launch(
         )
         error_file, result_file = Path(folder) / "error.json", Path(folder) / "result"
 
-        def run_on_rank(fabric: Fabric) -> bytes | None:
+        def run_on_rank(fabric: Fabric) -> T | None:
             nonlocal error_file
             group = ProcessGroup(fabric.global_rank, fabric.world_size, config.num_nodes, fabric)
             torch.set_num_threads(
@@ -202,11 +186,12 @@ def launch(
             )
             try:
                 error_file = Path(fabric.broadcast(str(error_file)))  # one for the processes of this machine
-                result = function(group)
+                own_result = function(group)
+                result = group.broadcast(lambda: own_result)
                 if not forked:
                     return result
                 if group.is_rank_zero:  # too large for Fabric's return pipe
-                    result_file.write_bytes(result)
+                    result_file.write_bytes(pickle.dumps(result))
             except BaseException as error:
                 _write_error(error, error_file)
                 if torch.distributed.is_initialized():
@@ -217,7 +202,7 @@ def launch(
 
         earlier_processes = set(multiprocessing.active_children())
         try:
-            result: bytes | None = fabric.launch(run_on_rank)
+            result: T = fabric.launch(run_on_rank)
         except BaseException as error:
             for process in set(multiprocessing.active_children()) - earlier_processes:
                 process.terminate()
@@ -230,50 +215,44 @@ def launch(
                 _raise_first_error(error_file)
             raise
         _raise_first_error(error_file)
-        return result_file.read_bytes() if result is None else result
+        return pickle.loads(result_file.read_bytes()) if forked else result
 
 
 def _write_error(error: BaseException, error_file: Path) -> None:
     """Write the error of a process, unless that of another process has been written."""
     if not isinstance(error, Exception):
         return
-    fields = {name: str(getattr(error, name, "")) for name in ("what", "expected", "received", "advice")}
-    text = json.dumps({"kind": type(error).__name__, "message": str(error), **fields})
+    if not isinstance(error, LatentSTEMError):
+        error = TrainingError(
+            "one of the processes failed",
+            expected="all of them to train to the end",
+            received=f"{type(error).__name__}: {error}",
+            advice="A lost connection means that a process was killed or ran out of memory. With an output_dir, "
+            "resume from its checkpoints/last.ckpt with resume_from; devices=1 shows the full error.",
+        )
+    fields = {name: str(getattr(error, name)) for name in ("expected", "received", "advice")}
     with contextlib.suppress(OSError), error_file.open("x", encoding="utf-8") as file:
-        file.write(text)
+        json.dump([type(error).__name__, str(error.what), fields], file)
 
 
 def _raise_first_error(error_file: Path) -> None:
     """Raise the first error of any process, if there is one."""
     try:
-        content = json.loads(error_file.read_text(encoding="utf-8"))
+        kind, what, fields = json.loads(error_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
-    kind = getattr(errors, content["kind"], None)
-    if isinstance(kind, type) and issubclass(kind, LatentSTEMError):
-        raise kind(
-            content["what"], **{name: content[name] for name in ("expected", "received", "advice")}
-        ) from None
-    raise TrainingError(
-        "one of the processes failed",
-        expected="all of them to train to the end",
-        received=f"{content['kind']}: {content['message']}",
-        advice="A lost connection means that a process was killed or ran out of memory. With an output_dir, resume "
-        "from its checkpoints/last.ckpt with resume_from; devices=1 shows the full error.",
-    ) from None
+    raise getattr(errors, kind, TrainingError)(what, **fields) from None
 
 
 @contextlib.contextmanager
 def _restore_threads_and_environment(forked: bool) -> Iterator[None]:
     """Restore the thread count and, for forked processes, the environment variables."""
-    n_threads, environment = torch.get_num_threads(), {name: os.environ.get(name) for name in _ENVIRONMENT}
+    n_threads, environment = torch.get_num_threads(), dict(os.environ)
     try:
         yield
     finally:
         torch.set_num_threads(n_threads)
         for name in _ENVIRONMENT if forked else ("OMP_NUM_THREADS",):
-            value = environment[name]
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+            os.environ.pop(name, None)
+            if name in environment:
+                os.environ[name] = environment[name]

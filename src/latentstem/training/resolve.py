@@ -1,6 +1,9 @@
-"""Resolve every ``auto`` of a configuration, with the reason."""
+"""What a configuration leaves open: every ``auto``, with the reason, and the number of steps."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,29 +12,21 @@ from ..errors import ArgumentError
 from ..scan.quality import Quality
 from ..scan.scan import Scan
 
-__all__ = ["resolve"]
+__all__ = ["CANDIDATES", "StepPlan", "choose_latent_dim", "plan_steps", "resolve"]
 
 _MIN_STEPS_PER_PASS = 32
 _MIN_BATCH_SIZE = 16
+CANDIDATES = (2, 4, 8, 16, 32, 64)
+_MIN_GAIN = 1.0  # decrease of the loss by which twice as many latents are better, in standard errors
+_DEFAULT_PASSES = 50  # default number of passes over the scan; many more would fit noise
+_DEFAULT_PATTERNS_RANGE = 60_000, 300_000  # minimum and maximum number of training patterns by default
+_N_VALIDATIONS = 20  # in a run limited by max_patterns
 
 
 def resolve(
     config: TrainingConfig, scan: Scan, quality: Quality, n_training: int, processes: int = 1
 ) -> tuple[TrainingConfig, list[str]]:
-    """Resolve every ``auto``, and reduce the batch size if the scan is small.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        The user's configuration.
-    scan : Scan
-        The data.
-    quality : Quality
-        Quality of the data.
-    n_training : int
-        Number of training positions.
-    processes : int
-        Number of processes that share a batch.
+    """Resolve every ``auto``, and reduce the batch size if the scan is small or `processes` share a batch.
 
     Returns
     -------
@@ -50,12 +45,9 @@ def resolve(
 
     reconstruction = config.reconstruction
     if reconstruction == "auto":
-        reconstruction = "poisson" if quality.counts else "mse"
-        reason = (
-            "the data are counts"
-            if quality.counts
-            else "the data are not counts (negative or fractional values)"
-        )
+        reconstruction, reason = "mse", "the data are not counts (negative or fractional values)"
+        if quality.counts:
+            reconstruction, reason = "poisson", "the data are counts"
         choices.append(f"reconstruction='{reconstruction}': {reason}")
     if reconstruction == "poisson" and quality.minimum < 0:
         raise ArgumentError(
@@ -81,11 +73,9 @@ def resolve(
     if config.split_counts == "auto":
         is_split = quality.counts and reconstruction == "poisson"
         updates["split_counts"] = is_split
-        reason = (
-            "counts can be thinned into independent halves"
-            if is_split
-            else "needs counts and reconstruction='poisson'"
-        )
+        reason = "needs counts and reconstruction='poisson'"
+        if is_split:
+            reason = "counts can be thinned into independent halves"
         choices.append(f"split_counts={is_split}: {reason}")
 
     largest_batch = max(_MIN_BATCH_SIZE, n_training // _MIN_STEPS_PER_PASS // 8 * 8)
@@ -116,3 +106,58 @@ def _choose_preprocessing(quality: Quality) -> tuple[str, str]:
             return "sqrt", "intensities span a wide range"
         return "minmax", "intensities are non-negative and of moderate range"
     return "zscore", "there are negative values"
+
+
+def choose_latent_dim(trial_losses: Callable[[int], np.ndarray]) -> tuple[int, str]:
+    """Smallest number of latents that is not improved by doubling it.
+
+    Parameters
+    ----------
+    trial_losses : callable
+        From a number of latents to the losses (n,) after a short training, on the same n parts of the held-out patterns.
+
+    Returns
+    -------
+    latent_dim : int
+        One of `CANDIDATES`.
+    reason : str
+        Sentence with the losses of the trial trainings.
+    """
+    losses = {CANDIDATES[0]: trial_losses(CANDIDATES[0])}
+    chosen = CANDIDATES[0]
+    for size in CANDIDATES[1:]:
+        losses[size] = trial_losses(size)
+        gain = losses[chosen] - losses[size]
+        # the standard error needs at least two parts
+        standard_error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
+        if gain.mean() <= _MIN_GAIN * standard_error:
+            break
+        chosen = size
+    summary = ", ".join(f"{size}: {loss.mean():.5g}" for size, loss in losses.items())
+    return chosen, f"held-out losses after short trainings were {summary}"
+
+
+class StepPlan(NamedTuple):
+    """Number of steps and epochs."""
+
+    steps_per_epoch: int  # between two validations
+    epochs: int  # number of validations
+
+    @property
+    def total_steps(self) -> int:
+        """Number of steps of the run."""
+        return self.steps_per_epoch * self.epochs
+
+    def epochs_left(self, steps_done: int) -> int:
+        """Number of epochs that remain after so many steps; the first of them may be shortened."""
+        return -(-max(0, self.total_steps - steps_done) // self.steps_per_epoch)
+
+
+def plan_steps(config: TrainingConfig, n_training: int) -> StepPlan:
+    """Plan the steps of a run with `n_training` training positions."""
+    if config.epochs is not None:
+        return StepPlan(max(1, n_training // config.batch_size), config.epochs)
+    patterns = config.max_patterns or int(np.clip(_DEFAULT_PASSES * n_training, *_DEFAULT_PATTERNS_RANGE))
+    steps = -(-patterns // config.batch_size)
+    epochs = min(_N_VALIDATIONS, steps)
+    return StepPlan(-(-steps // epochs), epochs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import time
 import warnings
 from collections.abc import Sequence
@@ -29,14 +30,11 @@ from .data_module import ScanDataModule, fits_in_memory, in_memory, split_positi
 from .estimate import estimate
 from .initialise import initialise
 from .latent_axes import principal_latent_axes
-from .latent_dim_search import choose_latent_dim
 from .process_group import ProcessGroup
-from .resolve import resolve
-from .sanity_checks import check_not_diverged
-from .session_state import checkpoint_folder, protect_dataloader_setup
+from .resolve import choose_latent_dim, plan_steps, resolve
+from .session_state import protect_dataloader_setup
 from .start_checkpoint import StartCheckpoint
-from .step_plan import plan_steps
-from .summary import Summary, summarise
+from .summary import Summary, check_not_diverged, summarise
 from .trainer import build_trainer
 from .training_module import TrainingModule
 
@@ -49,18 +47,10 @@ _TRIAL_VALIDATION_PATTERNS = 512
 
 
 class TrainingResult(NamedTuple):
-    """Result of a run.
+    """Result of a run."""
 
-    Parameters
-    ----------
-    autoencoder : Autoencoder
-        On the CPU.
-    summary : Summary
-        Empty on all ranks but 0.
-    """
-
-    autoencoder: Autoencoder
-    summary: Summary
+    autoencoder: Autoencoder  # on the CPU
+    summary: Summary  # empty on all ranks but 0
 
 
 def read_scan(group: ProcessGroup, scan: Scan) -> tuple[Scan, Quality, float]:
@@ -158,33 +148,27 @@ class TrainingRun:
             weights = None if start is None else start.autoencoder
             initialise(autoencoder, self.scan, self.training, self.quality.counts, weights)
         autoencoder.load_state_dict(group.broadcast(autoencoder.state_dict))
-        module = TrainingModule(autoencoder)
-        module.total_steps = plan.total_steps
-        data = ScanDataModule(
+        self.module = TrainingModule(autoencoder)
+        self.module.total_steps = plan.total_steps
+        self.data = ScanDataModule(
             self.scan,
             ScanScores.measure(
                 self.scan, autoencoder.principal_components, autoencoder.preprocessing.detector
             ),
             self.training,
             self.validation,
-            batch_size=cfg.batch_size,
-            steps_per_epoch=plan.steps_per_epoch,
-            workers=cfg.workers,
-            seed=cfg.seed,
-            rank=group.rank,
-            world_size=group.world_size,
+            cfg,
+            group,
+            plan.steps_per_epoch,
         )
         with ExitStack() as stack:
-            folder = group.broadcast(lambda: stack.enter_context(checkpoint_folder(self.output_dir)))
-            checkpoints = BestAndLastCheckpoint(
-                folder,
-                None if resumed is None else resumed.path,
-                is_rank_zero=group.is_rank_zero,
-                save_last=self.output_dir is not None,
-            )
-            trainer = build_trainer(
+            folder = group.broadcast(lambda: self._checkpoint_folder(stack))
+            path = None if resumed is None else resumed.path
+            save_last = self.output_dir is not None
+            self.checkpoints = BestAndLastCheckpoint(folder, path, save_last=save_last)
+            self.trainer = build_trainer(
                 autoencoder,
-                checkpoints,
+                self.checkpoints,
                 self.callbacks,
                 group=group,
                 accelerator=accelerator,
@@ -192,18 +176,15 @@ class TrainingRun:
                 output_dir=self.output_dir,
                 progress=self.progress,
             )
-            try:
-                self._train(trainer, module, data, checkpoints, resumed)
-            finally:
-                data.stop_prefetch()
-            autoencoder = self._best_autoencoder(trainer, module, data, checkpoints, resumed)
+            self._train(resumed)
+            autoencoder = self._best_autoencoder(resumed)
         autoencoder = autoencoder.cpu().eval()
         if not group.is_rank_zero:
             return TrainingResult(autoencoder, Summary({}, {}, [], []))
-        check_not_diverged(autoencoder, data.validation[0], self.quality, cfg)
+        check_not_diverged(autoencoder, self.data.validation[0], self.quality, cfg)
         if start is None or start.resumed:  # fine-tuned latents keep their axes
-            self._rotate_latents(autoencoder, data, checkpoints)
-        return TrainingResult(autoencoder, self._summarise(autoencoder, data))
+            self._rotate_latents(autoencoder)
+        return TrainingResult(autoencoder, self._summarise(autoencoder))
 
     def _announce(self, *messages: str) -> None:
         for message in messages if self.group.is_rank_zero else ():
@@ -220,55 +201,58 @@ class TrainingRun:
             require_disk_space(self.output_dir, resources.disk)
         self._announce(*resources.messages(self.scan))
 
-    def _train(
-        self,
-        trainer: L.Trainer,
-        module: TrainingModule,
-        data: ScanDataModule,
-        checkpoints: BestAndLastCheckpoint,
-        resumed: StartCheckpoint | None,
-    ) -> None:
+    def _checkpoint_folder(self, stack: ExitStack) -> Path:
+        """Checkpoint folder: in the output folder, or temporary, until `stack` is closed."""
+        if self.output_dir is not None:
+            return self.output_dir / "checkpoints"
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="latentstem-")))
+
+    def _train(self, resumed: StartCheckpoint | None) -> None:
         """Run the trainer, and explain its errors. After an unstable step, the best checkpoint remains."""
-        protect_dataloader_setup(trainer)
+        protect_dataloader_setup(self.trainer)
+        path = None if resumed is None else resumed.path
         try:
-            trainer.fit(module, data, ckpt_path=None if resumed is None else resumed.path, weights_only=True)
+            self.trainer.fit(self.module, self.data, ckpt_path=path, weights_only=True)
         except TrainingError as error:
-            if checkpoints.best_score is None:
+            if self.checkpoints.best_score is None:
                 raise
             warnings.warn(f"{error} Returning the best model before that step.", stacklevel=5)
-            module.autoencoder.history["unstable_at_step"] = [float(trainer.global_step)]
+            self.module.autoencoder.history["unstable_at_step"] = [float(self.trainer.global_step)]
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            # torch has no exception type for main memory: its CPU allocator raises a RuntimeError with these words
+            is_known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+            if not is_known and "allocate memory" not in str(error):
                 raise
-            raise _out_of_memory_error(error, self.config) from error
+            raise TrainingError(
+                "out of memory",
+                expected="enough memory for one step",
+                received=str(error).splitlines()[0] if str(error) else type(error).__name__,
+                advice=f"Reduce batch_size (it is {self.config.batch_size}), set bin=2, use device='cpu', or "
+                "preset='low-memory'.",
+            ) from error
         except SystemExit as error:  # Lightning turns KeyboardInterrupt into SystemExit
             cause = error.__context__
             raise (cause if isinstance(cause, KeyboardInterrupt) else error) from None
+        finally:
+            self.data.stop_prefetch()
 
-    def _best_autoencoder(
-        self,
-        trainer: L.Trainer,
-        module: TrainingModule,
-        data: ScanDataModule,
-        checkpoints: BestAndLastCheckpoint,
-        resumed: StartCheckpoint | None,
-    ) -> Autoencoder:
+    def _best_autoencoder(self, resumed: StartCheckpoint | None) -> Autoencoder:
         """The autoencoder with the best weights, and the history of the whole run."""
-        last, score = module.autoencoder, checkpoints.best_score
-        if resumed is not None and trainer.global_step == resumed.steps and score is None:
+        last, score = self.module.autoencoder, self.checkpoints.best_score
+        if resumed is not None and self.trainer.global_step == resumed.steps and score is None:
             return resumed.autoencoder  # the resumed run was already finished
         if score is None:
             return last
         if self.config.max_time is not None and "unstable_at_step" not in last.history:
             # the time limit may have stopped the run between validations
-            loss = self.group.broadcast(lambda: module.validation_loss(data.validation))
+            loss = self.group.broadcast(lambda: self.module.validation_loss(self.data.validation))
             if loss < score:
-                checkpoints.save_best(trainer, loss)
+                self.checkpoints.save_best(self.trainer, loss)
                 return last
         if not self.group.is_rank_zero:
             return last
         try:
-            best = Autoencoder.load_from_checkpoint(checkpoints.best)
+            best = Autoencoder.load_from_checkpoint(self.checkpoints.best)
         except CheckpointError as error:
             if "unstable_at_step" in last.history:
                 raise
@@ -277,38 +261,21 @@ class TrainingRun:
         best.history = last.history
         return best
 
-    def _rotate_latents(
-        self, autoencoder: Autoencoder, data: ScanDataModule, checkpoints: BestAndLastCheckpoint
-    ) -> None:
+    def _rotate_latents(self, autoencoder: Autoencoder) -> None:
         """Change the latent basis to its principal axes; not if there are penalties, which shape each latent."""
         if not autoencoder.network.n_components or autoencoder.penalties or autoencoder.latents_rotated:
             return
-        axes = principal_latent_axes(autoencoder, data.scores, self.training, self.config.seed)
+        axes = principal_latent_axes(autoencoder, self.data.scores, self.training, self.config.seed)
         if axes is not None:
             autoencoder.rotate_latents(**axes)
-            checkpoints.save_latent_axes(axes)
+            self.checkpoints.save_latent_axes(axes)
 
-    def _summarise(self, autoencoder: Autoencoder, data: ScanDataModule) -> Summary:
-        for name, value in autoencoder.image_quality(data.validation[0]).items():
+    def _summarise(self, autoencoder: Autoencoder) -> Summary:
+        for name, value in autoencoder.image_quality(self.data.validation[0]).items():
             autoencoder.history.setdefault(f"final/{name}", []).append(value)
-        latents = torch.cat([autoencoder.encode_batch(batch) for batch in data.validation])
-        data.free()
+        latents = torch.cat([autoencoder.encode_batch(batch) for batch in self.data.validation])
+        self.data.free()
         summary = summarise(autoencoder.history, self.config, latents.numpy(), self.choices)
         if self.progress:
             print(summary)
         return summary
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # torch has no exception type for main memory: its CPU allocator raises a RuntimeError with these words
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
-
-
-def _out_of_memory_error(error: BaseException, config: TrainingConfig) -> TrainingError:
-    return TrainingError(
-        "out of memory",
-        expected="enough memory for one step",
-        received=str(error).splitlines()[0] if str(error) else type(error).__name__,
-        advice=f"Reduce batch_size (it is {config.batch_size}), set bin=2, use device='cpu', or "
-        "preset='low-memory'.",
-    )

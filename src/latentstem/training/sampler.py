@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-__all__ = ["SHUFFLE_BUFFER_BYTES", "ChunkedSampler", "PassSampler", "patterns_per_read"]
+__all__ = ["SHUFFLE_BUFFER_BYTES", "ChunkedSampler", "PassSampler"]
 
 SHUFFLE_BUFFER_BYTES = 192 * 2**20  # bytes of patterns in the shuffle buffer
-_READ_BYTES = 24 * 2**20  # bytes per read, if storage chunks are smaller
 
 
 class PassSampler:
@@ -61,27 +61,17 @@ class ChunkedSampler(PassSampler):
         Size of one stored pattern.
     """
 
-    def __init__(
-        self,
-        positions: np.ndarray,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        *,
-        blocks: Iterator[np.ndarray],
-        pattern_bytes: int,
-    ) -> None:
-        super().__init__(positions, batch_size, seed, rank, world_size)
-        is_training = np.zeros(positions.max() + 1, bool)
-        is_training[positions] = True
+    def __init__(self, *arguments: Any, blocks: Iterator[np.ndarray], pattern_bytes: int) -> None:
+        super().__init__(*arguments)
+        is_training = np.zeros(self.positions.max() + 1, bool)
+        is_training[self.positions] = True
         in_range = (block[block < len(is_training)] for block in blocks)
         training_blocks = (block[is_training[block]] for block in in_range)
         self.blocks = [block for block in training_blocks if len(block)]
         self.max_block_size = max(map(len, self.blocks))
         self.target_size = max(self.batch_size, SHUFFLE_BUFFER_BYTES // pattern_bytes)
         #: maximum number of buffered patterns
-        self.buffer_size = min(len(positions), self.target_size + self.max_block_size)
+        self.buffer_size = min(len(self.positions), self.target_size + self.max_block_size)
 
     def plan_from(self, start: int) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
         """Plans of all passes from step `start` on; see `plan_pass`."""
@@ -133,8 +123,3 @@ class ChunkedSampler(PassSampler):
             unused_tail = np.setdiff1d(np.arange(n, n + size), chosen, assume_unique=True)
             buffer[chosen[chosen < n]] = buffer[unused_tail]  # move patterns from the end into the gaps
         return step_of
-
-
-def patterns_per_read(pattern_bytes: int) -> int:
-    """Patterns per read, if storage chunks are not larger."""
-    return max(1, _READ_BYTES // pattern_bytes)

@@ -1,24 +1,23 @@
-"""Device and checkpoint folder of a run, and restoring the global state that Lightning changes."""
+"""The device of a run, and restoring the global state that Lightning changes."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import signal
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as L
 import torch
+from lightning_utilities.core.inheritance import get_all_subclasses
 from torch.utils.data import BatchSampler, DataLoader
 
 from ..errors import ArgumentError
 
-__all__ = ["check_accelerator", "checkpoint_folder", "protect_dataloader_setup", "restore_session_state"]
+__all__ = ["check_accelerator", "protect_dataloader_setup", "restore_session_state"]
 
 _SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGUSR1") if (number := getattr(signal, name, None))]
 
@@ -39,16 +38,6 @@ def check_accelerator(device: str) -> str:
             advice="Use device='cpu' or 'auto'.",
         )
     return device
-
-
-@contextlib.contextmanager
-def checkpoint_folder(output_dir: Path | None) -> Iterator[Path]:
-    """Checkpoint folder: in the output folder, or temporary."""
-    if output_dir is not None:
-        yield output_dir / "checkpoints"
-        return
-    with tempfile.TemporaryDirectory(prefix="latentstem-") as folder:
-        yield Path(folder)
 
 
 @contextlib.contextmanager
@@ -95,9 +84,8 @@ class _SilenceLightning:
             logger = logging.getLogger(name)
             undo(logger.setLevel, logger.level)
             logger.setLevel(logging.ERROR)
-        for message, module in (("", "pytorch_lightning|lightning"), (".*does not have many workers.*", "")):
-            warnings.filterwarnings("ignore", message, module=module)
-            undo(_remove_filter, warnings.filters[0])
+        warnings.filterwarnings("ignore", module="pytorch_lightning|lightning")
+        undo(_remove_filter, warnings.filters[0])
 
 
 _silence_lightning = _SilenceLightning()
@@ -118,30 +106,25 @@ def protect_dataloader_setup(trainer: L.Trainer) -> None:
 
 
 _setup_lock = threading.RLock()
-_PATCHED_METHODS = ("__init__", "__setattr__", "__delattr__")
 
 
 def _locked_setup(setup_data: Callable[[], None]) -> Callable[[], None]:
     def setup_under_lock() -> None:
+        classes = {
+            DataLoader,
+            BatchSampler,
+            *get_all_subclasses(DataLoader),
+            *get_all_subclasses(BatchSampler),
+        }
         with _setup_lock:
-            unpatched = {
-                cls: dict(vars(cls))
-                for cls in (*_with_subclasses(DataLoader), *_with_subclasses(BatchSampler))
-            }
+            unpatched = {cls: dict(vars(cls)) for cls in classes}
             try:
                 setup_data()
             finally:
                 for cls, attributes in unpatched.items():
-                    for name in (*_PATCHED_METHODS, *(f"__old{name}" for name in _PATCHED_METHODS)):
-                        if name in attributes:
-                            if vars(cls).get(name) is not attributes[name]:
-                                setattr(cls, name, attributes[name])
-                        elif name in vars(cls):
-                            delattr(cls, name)
+                    for name in vars(cls).keys() - attributes.keys():
+                        delattr(cls, name)
+                    for name in attributes.keys() & {"__init__", "__setattr__", "__delattr__"}:
+                        setattr(cls, name, attributes[name])
 
     return setup_under_lock
-
-
-def _with_subclasses(cls: type) -> list[type]:
-    subclasses: list[type] = cls.__subclasses__()
-    return [cls, *(descendant for subclass in subclasses for descendant in _with_subclasses(subclass))]

@@ -21,25 +21,13 @@ _LAUNCH_ARGUMENTS = {"devices", "strategy", "num_nodes"}
 
 @dataclass(frozen=True)
 class StartCheckpoint:
-    """A checkpoint to start from.
-
-    Parameters
-    ----------
-    path : Path
-        Path of the checkpoint.
-    autoencoder : Autoencoder
-        Autoencoder of the checkpoint.
-    resumed : bool
-        True: resume the run. False: fine-tune from its weights.
-    epochs, steps : int
-        Number of finished epochs (the last may be shortened) and steps of the run.
-    """
+    """A checkpoint to start from."""
 
     path: Path
     autoencoder: Autoencoder
-    resumed: bool
-    epochs: int = 0
-    steps: int = 0
+    resumed: bool  # True: resume the run. False: fine-tune from its weights.
+    epochs: int = 0  # finished ones of the run; the last may be shortened
+    steps: int = 0  # of the run
 
     @classmethod
     def read(cls, init_from: str | Path | None, resume_from: str | Path | None) -> StartCheckpoint | None:
@@ -91,22 +79,17 @@ class StartCheckpoint:
         return cls(Path(resume_from), autoencoder, True, epochs, content["global_step"])
 
     def check(self, scan: Scan) -> None:
-        """Check that the scan is that of the run to resume, and that its patterns fit the weights.
-
-        Raises
-        ------
-        ModelMismatchError
-            If shapes differ.
-        """
+        """Raise a ModelMismatchError unless the scan is that of the run to resume, and its patterns fit the weights."""
         shape = self.autoencoder.preprocessing.detector.pattern_shape
-        training_scan = self.autoencoder.hyper_parameters["scan"]
-        if self.resumed and list(scan.scan_shape) + list(scan.pattern_shape) != (
-            training_scan["scan_shape"] + training_scan["pattern_shape"]
-        ):
+        trained_on = self.autoencoder.hyper_parameters["scan"]
+        expected = (*trained_on["scan_shape"], *trained_on["pattern_shape"]) if self.resumed else None
+        received = (*scan.scan_shape, *scan.pattern_shape)
+        if expected is not None and received != expected:
+            describe = "a {} x {} scan of {} x {} pixels".format
             raise ModelMismatchError(
                 "the scan differs from the one of the run to resume",
-                expected=_describe_shape(training_scan["scan_shape"], training_scan["pattern_shape"]),
-                received=_describe_shape(scan.scan_shape, scan.pattern_shape),
+                expected=describe(*expected),
+                received=describe(*received),
                 advice=ArgumentText(
                     "Give the data of that run, or use {init_from} to start afresh from the weights.",
                     init_from=None,
@@ -120,10 +103,6 @@ class StartCheckpoint:
                 advice="Crop the data to that shape, or train from scratch, or use network='resnet', which takes "
                 "any pattern shape.",
             )
-
-
-def _describe_shape(scan_shape: Any, pattern_shape: Any) -> str:
-    return "a {} x {} scan of {} x {} pixels".format(*scan_shape, *pattern_shape)
 
 
 def merge_config(

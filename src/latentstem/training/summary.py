@@ -1,4 +1,4 @@
-"""Summary of a training run: figures, success criteria, advice."""
+"""Judgement of a finished run: whether it has diverged, and its summary of figures, success criteria and advice."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..config import TrainingConfig
+from ..errors import TrainingError
+from ..nn.autoencoder import Autoencoder
+from ..nn.batches import PatternBatch
+from ..scan.quality import Quality
 
-__all__ = ["Summary", "summarise"]
+__all__ = ["Summary", "check_not_diverged", "summarise"]
 
 MIN_PSNR = 20.0  # dB
 MIN_SSIM = 0.7
+_MAX_RELATIVE_MEAN_ERROR = 10.0  # error of the mean, relative to the scale of the data, of a diverged run
+_RANGE_FRACTION = 0.01  # of the data's range added to its scale, for data with rare large values
 
 
 @dataclass(frozen=True)
@@ -48,22 +55,29 @@ class Summary:
         return {name: getattr(self, name) for name in ("figures", "verdicts", "advice", "choices")}
 
 
+@torch.no_grad()
+def check_not_diverged(
+    autoencoder: Autoencoder, batch: PatternBatch, quality: Quality, config: TrainingConfig
+) -> None:
+    """Raise a TrainingError if training has diverged: the mean of the reconstructions is far from that of the data."""
+    values = autoencoder.values(batch.patterns).double()
+    mean = float(values.mean())
+    reconstructed_mean = float(autoencoder.decode(autoencoder.encode_batch(batch)).double().mean())
+    scale = abs(mean) + float(values.std()) + _RANGE_FRACTION * (quality.maximum - quality.minimum)
+    if not abs(reconstructed_mean - mean) <= _MAX_RELATIVE_MEAN_ERROR * scale:
+        raise TrainingError(
+            "training has diverged",
+            expected=f"held-out reconstructions whose mean is near that of the data, {mean:.3g}",
+            received=f"a mean of {reconstructed_mean:.3g}",
+            advice=f"Lower learning_rate (it is {config.learning_rate:g}; try a tenth) or weight_decay (it is "
+            f"{config.weight_decay:g}).",
+        )
+
+
 def summarise(
     history: dict[str, list[float]], config: TrainingConfig, latents: np.ndarray, choices: list[str]
 ) -> Summary:
-    """Judge a run by its history.
-
-    Parameters
-    ----------
-    history : dict
-        See `LatentModel.history`.
-    config : TrainingConfig
-        Configuration of the run.
-    latents : ndarray, shape (n, k)
-        Latents of held-out patterns.
-    choices : list of str
-        What ``auto`` chose.
-    """
+    """Judge a run by its history and by the latents (n, k) of held-out patterns; `choices` are what ``auto`` chose."""
     train, val = history.get("train/loss", []), history.get("val/loss", [])
     psnr, ssim = (history.get(f"final/{name}_preprocessed", [float("nan")])[-1] for name in ("psnr", "ssim"))
     figures = {"patterns seen": history.get("patterns_seen", [0])[-1]}

@@ -5,7 +5,7 @@ import pytest
 
 import latentstem
 from latentstem.errors import ArgumentError
-from latentstem.training.latent_dim_search import CANDIDATES, choose_latent_dim
+from latentstem.training.resolve import CANDIDATES, choose_latent_dim
 
 
 def losses(level, seed=0):
