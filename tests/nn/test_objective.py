@@ -189,7 +189,7 @@ def train(request, patterns):
             model = autoencoder(shape=SHAPE, network=request.param, **weights)
             network = model.network
             with torch.no_grad():
-                network.initialise(patterns, None)
+                network.initialise(patterns, torch.zeros(64, 6), None)
             encode, seen = network.encode, patterns
             if network.n_components:  # each pixel as one component
                 scores = (patterns - patterns.mean(0)).flatten(1) / patterns.std()

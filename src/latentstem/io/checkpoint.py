@@ -17,7 +17,7 @@ from ..util.whole_file import atomic_write
 __all__ = ["FORMAT_VERSION", "corrupt_checkpoint_error", "read_checkpoint", "write_checkpoint"]
 
 #: version of the checkpoint format; a newer one is refused
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _ADVICE = (
     "Give a file written by LatentModel.save or by training: ae.ckpt, checkpoints/best.ckpt or last.ckpt."
 )

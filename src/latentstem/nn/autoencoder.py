@@ -26,6 +26,8 @@ from .thinning import thin_counts
 
 __all__ = ["Autoencoder"]
 
+_ENCODE_BATCH = 128  # patterns that are encoded together
+
 
 class Autoencoder(nn.Module):
     """Autoencoder of diffraction patterns.
@@ -245,7 +247,9 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def initialise(self, neighbour_means: Tensor) -> None:
         """Initialise the network from neighbour means of detector values (n, h, w)."""
-        self.network.initialise(self.likelihood.output(neighbour_means), self.likelihood.electron_value())
+        latents = torch.cat([self.encode(part) for part in neighbour_means.split(_ENCODE_BATCH)])
+        mean_patterns = self.likelihood.output(neighbour_means)
+        self.network.initialise(mean_patterns, latents, self.likelihood.electron_value())
 
     def rotate_latents(self, centre: Tensor, axes: Tensor) -> None:
         """Change the latent basis after training; see `Network.rotate_latents`.

@@ -29,7 +29,8 @@ def network(name, shape=(16, 20), latent_dim=4, initialise=True, **arguments):
         net = build_network(name, shape, latent_dim, **arguments)
         if initialise:
             with torch.no_grad():
-                net.initialise(torch.rand(2 * latent_dim + 20, *shape), None)
+                n = 2 * latent_dim + 20
+                net.initialise(torch.rand(n, *shape), torch.randn(n, latent_dim), None)
         return net
 
 
@@ -126,7 +127,8 @@ def test_compact_starts_from_the_mean_pattern(counts):
     intensity = torch.from_numpy(0.4 + 4 * strength * spot).float()
     net = network("compact", initialise=False, counts=counts).eval()
     with torch.no_grad():
-        net.initialise(intensity.sqrt() if counts else intensity, torch.tensor(2.0) if counts else None)
+        z = torch.zeros(300, 4)  # no shift is linear in these
+        net.initialise(intensity.sqrt() if counts else intensity, z, torch.tensor(2.0) if counts else None)
         net.head.weight.zero_()
         got = net.decode(torch.zeros(1, 4))[0]
     mean, median = intensity.mean(0), intensity.median(0).values
@@ -196,7 +198,7 @@ def test_latents_add_capacity():
     for k in (4, 16, 48):
         net = network("compact", (8, 8), k, initialise=False)
         with torch.no_grad():
-            net.initialise(torch.rand(512, 8, 8, generator=generator), None)
+            net.initialise(torch.rand(512, 8, 8, generator=generator), torch.zeros(512, k), None)
         optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
         for _ in range(300):
             x = torch.rand(128, 8, 8, generator=generator)

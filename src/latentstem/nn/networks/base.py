@@ -44,7 +44,7 @@ class Network(nn.Module):
         *,
         context: int = 0,
         counts: bool = False,
-        format_version: int = 2,
+        format_version: int = 3,
     ) -> None:
         super().__init__()
         self.shape, self.latent_dim = shape, latent_dim
@@ -61,13 +61,15 @@ class Network(nn.Module):
         """Latents (B, k) to patterns (B, h, w) in the network's output space."""
         raise NotImplementedError
 
-    def initialise(self, mean_patterns: Tensor, electron_value: Tensor | None) -> None:
+    def initialise(self, mean_patterns: Tensor, latents: Tensor, electron_value: Tensor | None) -> None:
         """Initialise weights from a sample of patterns.
 
         Parameters
         ----------
         mean_patterns : Tensor, shape (n, h, w)
             Neighbour means, in the decoder's output space.
+        latents : Tensor, shape (n, k)
+            Their latents before training.
         electron_value : Tensor or None
             Value of one electron in the decoder's output space, if known.
         """

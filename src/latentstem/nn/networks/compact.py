@@ -11,6 +11,7 @@ from scipy.interpolate import BSpline
 from torch import Tensor, nn
 
 from ..batches import ScoreBatch
+from ..motion import Motion
 from ..neighbourhood import RingMeans
 from ..stored_names import keep_stored_names
 from .base import Network
@@ -120,7 +121,7 @@ class CompactAutoencoder(Network):
         *,
         context: int = 0,
         counts: bool = False,
-        format_version: int = 2,
+        format_version: int = 3,
     ) -> None:
         super().__init__(shape, latent_dim)
         self.counts = counts
@@ -141,6 +142,7 @@ class CompactAutoencoder(Network):
         self.background_mlp = _mlp([latent_dim, width // 2, _N_CONTROL_POINTS**2], self.activation)
         self.level = nn.Parameter(torch.zeros(shape))
         self.background = nn.Parameter(torch.zeros(shape))
+        self.motion = Motion(latent_dim, shape) if format_version > 2 else None
         for layer in (self.second, self.encoder_mlp[-1], self.background_mlp[-1]):
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
@@ -171,6 +173,10 @@ class CompactAutoencoder(Network):
         x = self.decoder_mlp(z).unflatten(1, (*self.grid, _N_FEATURE_MAPS)).permute(0, 3, 1, 2)
         x = x + self.second(self.activation(self.first(self.activation(x))))
         x = _pixel_shuffle(self.head(self.activation(x)))[:, : self.shape[0], : self.shape[1]]
+        output = self._with_background(x, z)
+        return output if self.motion is None else self.motion(output, z)
+
+    def _with_background(self, x: Tensor, z: Tensor) -> Tensor:
         if not self.counts:
             return self.unit * (self.background + self.level + x)
         control = (
@@ -182,9 +188,12 @@ class CompactAutoencoder(Network):
         output: Tensor = _AddInQuadrature.apply(x, self.level, self.background, log_factor, self.unit)
         return output
 
-    def initialise(self, mean_patterns: Tensor, electron_value: Tensor | None) -> None:
-        """Initialise the background with the median pattern, and the level with the mean above it."""
+    def initialise(self, mean_patterns: Tensor, latents: Tensor, electron_value: Tensor | None) -> None:
+        """Initialise the background with the median pattern, the level with the mean above it, and the shifts."""
         self.unit.copy_(mean_patterns.std().clamp_min(1e-6) if electron_value is None else electron_value)
+        if self.motion is not None:
+            self.motion.initialise(mean_patterns, latents)
+            mean_patterns = self.motion.undo(mean_patterns, latents)
         patterns = mean_patterns / self.unit
         background, mean = patterns.median(0).values, patterns.mean(0)
         if self.counts:
@@ -205,7 +214,8 @@ class CompactAutoencoder(Network):
         for layer in (self.linear, last_layer):
             layer.weight.copy_(axes.T @ layer.weight.double())
         last_layer.bias.copy_(axes.T @ (last_layer.bias.double() - centre))
-        for first_layer in (cast(nn.Linear, self.decoder_mlp[0]), cast(nn.Linear, self.background_mlp[0])):
+        first_layers = [cast(nn.Linear, self.decoder_mlp[0]), cast(nn.Linear, self.background_mlp[0])]
+        for first_layer in first_layers if self.motion is None else [*first_layers, self.motion.linear]:
             weight = first_layer.weight.double()
             first_layer.bias.copy_(first_layer.bias.double() + weight @ centre)
             first_layer.weight.copy_(weight @ inverse_axes)

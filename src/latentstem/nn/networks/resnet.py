@@ -86,7 +86,7 @@ class ResNetAutoencoder(Network):
             x = block(F.interpolate(x, size, mode="bilinear", align_corners=False))
         return self.head(x)[:, 0]
 
-    def initialise(self, mean_patterns: Tensor, electron_value: Tensor | None) -> None:
+    def initialise(self, mean_patterns: Tensor, latents: Tensor, electron_value: Tensor | None) -> None:
         """Initialise the output bias with the mean value, and the latent bias above 0, against dead ReLUs."""
         with torch.no_grad():
             nn.init.constant_(self.head.bias, mean_patterns.mean().item())  # type: ignore[arg-type]
