@@ -21,6 +21,10 @@ SCANS: dict[str, dict[str, Any]] = {
     "beam stop, hot pixels, vacuum, descan, 500 e": {
         "seed": 106, "dose": 500, "beam_stop": True, "hot_pixels": 5, "vacuum": 0.2, "descan": 1.0,
     },
+    "descan, polycrystal, 500 e": {"seed": 107, "dose": 500, "defects": 20, "descan": 2.0},
+    "descan, single crystal, 1000 e": {
+        "seed": 108, "dose": 1000, "defects": 20, "structure": "single crystal", "descan": 1.5,
+    },
 }  # fmt: skip
 #: the scan that parts take which need one only
 TYPICAL = "polycrystal, 500 e"
