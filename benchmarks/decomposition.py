@@ -13,7 +13,7 @@ from latentstem.config import TrainingConfig
 from latentstem.inference.smoothing import smooth_maps
 from latentstem.simulation.simulate import SimulatedScan
 
-from .scores import efficiency, latent_scores, psnr
+from .scores import brightest_bias, efficiency, latent_scores, psnr
 
 #: arguments of ``decomposition`` by name
 METHODS: dict[str, dict[str, Any]] = {
@@ -32,11 +32,12 @@ def best_of(method: str, scan: SimulatedScan, quick: bool = False) -> dict[str, 
     sizes = [n for n in SIZES[METHODS[method]["algorithm"]] if n < min(40, scan.scan_mask.size)]
     sizes = sizes[::4] if quick else list(SIZES[METHODS[method]["algorithm"]])
     found: dict[int, tuple[float, np.ndarray, np.ndarray, float]] = {}
-    best = sizes[0]
+    best, best_psnr = sizes[0], -np.inf
     for size, shares, factors, seconds in _decomposed(method, scan, sizes):
         reconstructed = _patterns(shares, factors, scan)
         value = efficiency(reconstructed, scan)["all"]
         found[size] = (value, shares, factors, seconds)
+        best_psnr = max(best_psnr, psnr(reconstructed, scan))
         best = max(found, key=lambda n: found[n][0])
     _, shares, factors, seconds = found[best]
     reconstructed = _patterns(shares, factors, scan)
@@ -48,7 +49,8 @@ def best_of(method: str, scan: SimulatedScan, quick: bool = False) -> dict[str, 
         "size": best,
         "seconds": seconds,
         "efficiency": efficiency(reconstructed, scan),
-        "psnr": psnr(reconstructed, scan),
+        "psnr": best_psnr,
+        "brightest": brightest_bias(reconstructed, scan),
         **_best_scores(maps, scan),
         "also": {"maps smoothed": _best_scores([smooth_maps(each, SMOOTH) for each in maps], scan)},
         "by_size": {n: of[0] for n, of in found.items()},

@@ -63,6 +63,15 @@ def psnr(reconstructed: np.ndarray, scan: SimulatedScan) -> float:
     return float(10 * np.log10(peak**2 / max(total / count, 1e-30)))
 
 
+def brightest_bias(reconstructed: np.ndarray, scan: SimulatedScan) -> float:
+    """Sum of the brightest percent of all values over that of the clean expectation, less 1."""
+    included, used = ~scan.scan_mask, ~scan.pattern_mask
+    clean = scan.expectation[included][:, used]
+    bright = clean > np.percentile(clean, 99)
+    found = reconstructed[included][:, used][bright]
+    return float(found.sum(dtype=np.float64) / clean[bright].sum(dtype=np.float64) - 1)
+
+
 def grain_ari(
     latents: np.ndarray, labels: np.ndarray, included: np.ndarray, *, standardise: bool = True
 ) -> float | None:
@@ -164,6 +173,7 @@ def all_scores(reconstructed: np.ndarray, latents: np.ndarray, scan: SimulatedSc
     return {
         "efficiency": efficiency(reconstructed, scan),
         "psnr": psnr(reconstructed, scan),
+        "brightest": brightest_bias(reconstructed, scan),
         **latent_scores(latents, scan),
     }
 

@@ -34,13 +34,15 @@ def _quality(values: dict[str, Any]) -> str:
         "is the limit without neighbouring positions. HyperSpy's `decomposition` has the number of "
         "components that is best by the true efficiency, and for ARI and R2 the best of three numbers; NMF "
         "with Poisson weights is more than most users try. `x` is the efficiency over that of the best of "
-        "the four. Grains are found in standardised latents, and in latents as they are. Latent maps of the "
-        "autoencoder are smoothed where neighbours are alike, as `embed` does by default (`smooth=0`: not); for "
+        "the four. PSNR of a decomposition is the best of all numbers of components. `brightest`: by how many "
+        "percent the brightest percent of all values is too bright. Grains are found in standardised latents, and "
+        "in latents as they are. Latent maps of the autoencoder are smoothed where neighbours are alike, as "
+        "`embed` does by default (`smooth=0`: not); for "
         "the decompositions, maps that are smoothed by the same function are shown, too.\n"
     )
     headings = (
-        "method", "size", "efficiency", "x", "interior", "boundaries", "defects", "PSNR / dB", "grain ARI",
-        "as they are", "R2 strain", "R2 thickness", "seconds",
+        "method", "size", "efficiency", "x", "interior", "boundaries", "defects", "PSNR / dB",
+        "brightest / %", "grain ARI", "as they are", "R2 strain", "R2 thickness", "seconds",
     )  # fmt: skip
     for name, rows in values.items():
         best = best_baseline(rows)
@@ -50,10 +52,10 @@ def _quality(values: dict[str, Any]) -> str:
             lines.append((
                 method, of["size"], _short(efficiency["all"]), f"{efficiency['all'] / best:.2f}",
                 *(_short(efficiency.get(part)) for part in ("interior", "boundary", "defect")),
-                f"{of['psnr']:.1f}", *_of_latents(of), f"{of['seconds']:.1f}",
+                f"{of['psnr']:.1f}", f"{100 * of['brightest']:+.1f}", *_of_latents(of), f"{of['seconds']:.1f}",
             ))  # fmt: skip
             lines += [
-                (f"{method}, {how}", of["size"], *[""] * 6, *_of_latents(other), "")
+                (f"{method}, {how}", of["size"], *[""] * 7, *_of_latents(other), "")
                 for how, other in of.get("also", {}).items()
             ]
         text += f"\n### {name}\n\n" + _table(headings, lines)
