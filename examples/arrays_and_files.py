@@ -29,7 +29,7 @@ model = latentstem.train_autoencoder(
     "scan.npy",
     pattern_mask=simulated.pattern_mask,
     latent_dim=8,
-    max_patterns=10_000,
+    max_patterns=5_000,
     output_dir="outputs",  # curves for TensorBoard, and checkpoints to resume from
     progress=False,
 )
@@ -69,6 +69,6 @@ print(sorted(path.name for path in Path().iterdir()))
 # %% [markdown]
 # From a command line, the same is:
 #
-#     latentstem train --data scan.npy --output_dir outputs --latent 8 --max_patterns 10000
+#     latentstem train --data scan.npy --output_dir outputs --latent 8 --max_patterns 5000
 #     latentstem embed --data scan.npy --model outputs/ae.ckpt --output latents.npz
 #     latentstem reconstruct --data scan.npy --model outputs/ae.ckpt --output denoised.npy

@@ -30,7 +30,7 @@ print(signal)
 # %%
 signal_mask = np.zeros(simulated.counts.shape[2:], dtype=bool)
 signal_mask[0, :] = True
-model = signal.train_autoencoder(latent_dim=8, max_patterns=10_000, signal_mask=signal_mask, progress=False)
+model = signal.train_autoencoder(latent_dim=8, max_patterns=5_000, signal_mask=signal_mask, progress=False)
 print(model.summary)
 
 # %% [markdown]

@@ -27,7 +27,7 @@ datacube.calibration.set_Q_pixel_units("A^-1")
 # chosen for the data, and `summary.choices` says why.
 
 # %%
-model = datacube.train_autoencoder(latent_dim=8, max_patterns=10_000, progress=False)
+model = datacube.train_autoencoder(latent_dim=8, max_patterns=5_000, progress=False)
 print(model.summary)
 print("\n".join(model.summary.choices))
 

@@ -136,7 +136,7 @@ def summary(folder):
 def test_commands_of_the_guide_run(workplace, monkeypatch, command):
     monkeypatch.chdir(workplace)
     _, *arguments = shlex.split(command)
-    result = ok(*arguments, "--max_time", "00:00:00:02")
+    result = ok(*arguments, "--max_time", "00:00:00:01")
     options = dict(itertools.pairwise(arguments))
     folder = workplace / options["--output_dir"]
     assert RESULTS <= {path.name for path in folder.iterdir()}

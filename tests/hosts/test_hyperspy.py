@@ -171,6 +171,49 @@ def test_three_dimensions_divided_otherwise(counts):
     assert latentstem.as_scan(signal.transpose(signal_axes=2), (7, 5)).scan_shape == (7, 5)
 
 
+def test_spectra_and_profiles_are_told_as_such(counts, tmp_path):
+    signal = hs.signals.Signal1D(counts[:, :, 0])
+    signal.save(tmp_path / "spectra.hspy")
+    for data in (signal, signal.as_lazy(), tmp_path / "spectra.hspy"):
+        with pytest.raises(ScanDimensionError, match="2 navigation and 1 signal axes") as caught:
+            latentstem.as_scan(data)
+        assert "spectra or profiles, not diffraction patterns" in caught.value.advice
+        assert "transpose" not in caught.value.advice
+
+
+def test_an_unfolded_signal_is_to_be_folded(signal):
+    expected = latentstem.as_scan(signal).read([3])
+    signal.unfold()
+    assert "signal.fold()" in refused(signal, "navigation").advice
+    signal.fold()
+    np.testing.assert_array_equal(latentstem.as_scan(signal).read([3]), expected)
+
+
+def test_units_that_say_that_scan_and_detector_are_swapped(tmp_path):
+    signal = calibrated(np.random.default_rng(0).poisson(3, (9, 10, 32, 24)))
+    swapped = signal.transpose()
+    swapped.save(tmp_path / "swapped.hspy")
+    for data in (swapped, swapped.as_lazy(), tmp_path / "swapped.hspy"):
+        with pytest.raises(ScanDimensionError, match="scan and detector are swapped") as caught:
+            latentstem.as_scan(data)
+        assert "scan axes in 1/angstrom, diffraction axes in nm" in caught.value.received
+        assert "signal.transpose()" in caught.value.advice
+    np.testing.assert_array_equal(
+        latentstem.as_scan(swapped.transpose()).read([3]), latentstem.as_scan(signal).read([3])
+    )
+
+
+@pytest.mark.parametrize(
+    ("scan", "pattern"), [("nm", "mrad"), ("", "1/nm"), ("1/nm", "1/nm"), ("", "um"), ("um", ""), ("deg", "")]
+)
+def test_units_that_are_no_evidence(signal, scan, pattern):
+    for axis in signal.axes_manager.navigation_axes:
+        axis.units = scan
+    for axis in signal.axes_manager.signal_axes:
+        axis.units = pattern
+    assert latentstem.as_scan(signal).scan_shape == (7, 5)
+
+
 def test_a_series_of_series(counts):
     signal = hs.signals.Signal2D(np.stack([np.stack([counts, counts + 1])] * 2))
     error = refused(signal, "4 navigation and 2 signal axes")
@@ -192,14 +235,18 @@ def test_navigation_axes_that_are_not_first_in_the_array(signal):
         latentstem.as_scan(aligned)
 
 
-def test_complex_and_ragged_signals(counts):
+def test_complex_and_ragged_signals(counts, tmp_path):
     with pytest.raises(DataTypeError, match=r"complex128\. Patterns are intensities"):
         latentstem.as_scan(hs.signals.ComplexSignal2D(counts.astype(complex)))
     ragged = np.empty((7, 5), dtype=object)
     for i in np.ndindex(7, 5):
         ragged[i] = np.zeros(3 + i[0])
-    with pytest.raises(UnsupportedDataError, match="ragged signal"):
-        latentstem.as_scan(hs.signals.BaseSignal(ragged, ragged=True))
+    signal = hs.signals.BaseSignal(ragged, ragged=True)
+    for suffix in (".hspy", ".zspy"):
+        signal.save(tmp_path / f"peaks{suffix}")
+    for data in (signal, tmp_path / "peaks.hspy", tmp_path / "peaks.zspy"):
+        with pytest.raises(UnsupportedDataError, match="ragged signal: a list of peaks or vectors"):
+            latentstem.as_scan(data)
 
 
 def test_non_uniform_axis(signal):

@@ -147,6 +147,75 @@ def test_hot_and_dead_pixels(dose):
     assert clean.maximum < 1000
 
 
+def cross(shape=(32, 24)):
+    """Gaps between the four modules of a detector."""
+    gaps = np.zeros(shape, bool)
+    gaps[15:17] = gaps[:, 11] = True
+    return gaps
+
+
+def dead_module(shape=(32, 24)):
+    module = np.zeros(shape, bool)
+    module[:16, :12] = True
+    return module
+
+
+@pytest.mark.parametrize(
+    "gaps", [cross(), dead_module(), cross() | dead_module()], ids=["gaps", "module", "both"]
+)
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        (np.uint16, 2**16 - 1), (np.uint32, 2**32 - 1), (np.int32, -1), (np.float32, 2**32 - 1), (np.uint16, 0),
+        (np.uint32, 2**16 - 1),
+    ],
+)  # fmt: skip
+def test_gaps_are_found_and_left_out(gaps, dtype, value):
+    clean = counts((12, 10)).astype(dtype)
+    data = clean.copy()
+    data[..., gaps] = value
+    quality = measure_quality(as_scan(data))
+    np.testing.assert_array_equal(quality.gaps, gaps)
+    np.testing.assert_array_equal(quality.suggested_pattern_mask(), gaps)
+    assert quality.counts
+    assert quality.dose == pytest.approx(clean[..., ~gaps].sum((2,)).mean(), rel=1e-6)
+    assert not quality.saturated
+    (line,) = [line for line in quality.lines() if "without a measurement" in line]
+    assert line.startswith(f"{gaps.sum()} detector pixels")
+    assert line.endswith("excluded.")
+    masked = as_scan(data, pattern_mask=gaps)
+    assert not measure_quality(masked).gaps.any()
+
+
+def test_no_gap_is_found_over_real_pixels():
+    data = counts((12, 10), dose=0.003)  # whole lines are zero by chance
+    data[..., 20:, :] = 0
+    assert (data.sum((0, 1)) == 0).all(1).any()
+    assert not measure_quality(as_scan(data)).gaps.any()
+    saturated = counts((12, 10)).astype(np.uint16)
+    saturated[..., 14:18, 10:14] = 2**16 - 1  # the direct beam
+    assert not measure_quality(as_scan(saturated)).gaps.any()
+    simulated = latentstem.simulate((12, 10), (64, 66), dose=50, seed=5, beam_stop=True)
+    assert not measure_quality(as_scan(simulated)).gaps[:, 40:].any()
+
+
+def test_beam_pixels_beside_a_gap_of_zeros_are_not_hot():
+    y, x = np.mgrid[:32, :24]
+    beam = 200 * np.exp(-((y - 14) ** 2 + (x - 12) ** 2) / 2)
+    data = np.random.default_rng(0).poisson(0.5 + beam, (12, 10, 32, 24))
+    data[..., cross()] = 0
+    assert not measure_quality(as_scan(data)).hot.any()
+
+
+def test_training_leaves_gaps_out():
+    data = counts((8, 7)).astype(np.uint16)
+    data[..., cross()] = 2**16 - 1
+    model = latentstem.train_autoencoder(data, latent_dim=2, epochs=1, progress=False)
+    masked = latentstem.train_autoencoder(data, latent_dim=2, epochs=1, progress=False, pattern_mask=cross())
+    np.testing.assert_allclose(model.embed(data).maps, masked.embed(data).maps, rtol=1e-4, atol=1e-5)
+    assert not model.reconstruct(data)[..., cross()].any()
+
+
 @pytest.mark.parametrize("offset", [0, 500])
 def test_hot_pixels_on_a_camera_with_offset(offset):
     data = counts((12, 10), dose=5).astype(np.float32) * 1.7 + offset

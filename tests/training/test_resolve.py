@@ -5,6 +5,7 @@ import pytest
 
 import latentstem
 from latentstem.errors import ArgumentError
+from latentstem.training import run
 from latentstem.training.resolve import CANDIDATES, choose_latent_dim
 
 
@@ -41,7 +42,8 @@ def test_slow_networks_are_not_tried():
         latentstem.TrainingConfig.from_arguments("reference", latent_dim="auto")
 
 
-def test_auto_states_its_choice_and_trains_with_it(capsys):
+def test_auto_states_its_choice_and_trains_with_it(capsys, monkeypatch):
+    monkeypatch.setattr(run, "_TRIAL_STEPS", 30)
     scan = latentstem.simulate((12, 12), (16, 16), structure="linear", dose=300, seed=1)
     arguments = {"latent_dim": "auto", "max_patterns": 500, "seed": 3}
     model = latentstem.train_autoencoder(scan.counts, **arguments)

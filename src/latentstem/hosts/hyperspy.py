@@ -189,7 +189,7 @@ def _open_result(path: Path, template: Any) -> Any:
     if host is not None and host.library == "hyperspy":
         from hyperspy.io import load
 
-        return load(str(path), lazy=True)
+        return load(str(path), lazy=True, escape_square_brackets=True)  # else the name is a glob pattern
     signal = template._deepcopy_with_new_data(lazy_patterns(path).reshape(template.data.shape))
     return signal if signal._lazy else signal.as_lazy()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import h5py
+import numpy as np
 
 from ..errors import FileError
 from ..io.files import SUPPORTED_FORMATS
@@ -96,28 +97,31 @@ def _hyperspy_load_arguments(path: Path, load: Any) -> tuple[Path, dict[str, Any
 
 @contextmanager
 def create_pattern_file(path: Path, scan: Scan, template: Any, chunk: tuple[int, int]) -> Iterator[Any]:
-    """Let HyperSpy write a file without data, and yield its dataset."""
+    """Let HyperSpy write a file with a single value, replace its dataset by one of full size, and yield the dataset."""
     is_signal = hasattr(template, "axes_manager")
     shape = template.data.shape if is_signal else (*scan.scan_shape, *scan.pattern_shape)
-    data = da.zeros(shape, dtype=PATTERN_DTYPE, chunks=-1)
-    signal = template._deepcopy_with_new_data(data) if is_signal else _make_signal(data, scan)
-    signal = signal if signal._lazy else signal.as_lazy()
+    signal = template if is_signal else _make_signal(da.zeros(shape, dtype=PATTERN_DTYPE, chunks=-1), scan)
+    signal = signal._deepcopy_with_new_data(
+        np.zeros((1,) * len(shape), PATTERN_DTYPE)
+    )  # axes keep their sizes
     chunks = (chunk[0] * chunk[1], *shape[1:]) if len(shape) == 3 else (*chunk, *shape[2:])
     options = {"shape": shape, "dtype": PATTERN_DTYPE, "chunks": chunks}
     if path.suffix.lower() == ".zspy":
         import numcodecs
         import zarr
 
-        signal.save(path, write_dataset=False, consolidate=False)
+        signal.save(path)
         root = zarr.open_group(str(path), "a")
         ((_, group),) = root["Experiments"].groups()
+        del group["data"]
         compressor = numcodecs.Blosc("zstd", 1)  # as HyperSpy compresses
         yield group.create_dataset("data", compressor=compressor, dimension_separator="/", **options)
         zarr.consolidate_metadata(root.store)
         return
-    signal.save(path, write_dataset=False, mode="a")
+    signal.save(path)
     with h5py.File(path, "a") as file:
         (group,) = file["Experiments"].values()
+        del group["data"]
         yield group.create_dataset("data", compression="gzip", shuffle=True, **options)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import ScanDimensionError, UnsupportedDataError
 from ..io.arrays import as_pattern_source
-from ..io.navigation_axes import EXPECTED_AXES, axes_error, describe_axes
+from ..io.navigation_axes import EXPECTED_AXES, axes_error, describe_axes, ragged_error
 from ..io.units import normalise_units
 from ..scan.scan import Axis, Scan, default_axes
 from ..scan.series import Series, located_errors, make_series
@@ -40,14 +40,10 @@ def scan_from_signal(signal: Any, scan_shape: tuple[int, int] | None = None) -> 
     if is_series_signal(signal):
         return _series_of_signal(signal)
     if signal.ragged:
-        raise UnsupportedDataError(
-            "ragged signal",
-            expected="a signal whose diffraction patterns all have one shape",
-            received=repr(signal),
-            advice="Stack patterns of one shape into a signals.Signal2D.",
-        )
+        raise ragged_error(repr(signal))
     if dimensions not in (((2, 2), (1, 2)) if scan_shape else ((2, 2),)):
-        raise axes_error(*dimensions, repr(signal))
+        is_unfolded = bool(signal.metadata.get_item("_HyperSpy.Folding.unfolded", False))
+        raise axes_error(*dimensions, repr(signal), is_unfolded=is_unfolded)
     if not manager.axes_are_aligned_with_data:
         raise ScanDimensionError(
             "the navigation axes are not the first axes of the data array",

@@ -11,6 +11,7 @@ from ..errors import FileError, LatentSTEMError, format_exception
 from ..scan.scan import Scan
 from ..util.paths import local_path
 from .array_files import NPY, NPZ, TORCH, ZARR, is_zarr_store
+from .empad import EMPAD
 from .file_format import ScanShape, not_installed_error
 from .hdf5 import HDF5
 from .host_table import HOSTS
@@ -18,13 +19,13 @@ from .host_table import HOSTS
 __all__ = ["FORMATS", "SUPPORTED_FORMATS", "scan_from_file"]
 
 #: formats that are read without a host; other files are offered to the hosts
-FORMATS = (HDF5, NPY, NPZ, TORCH, ZARR)
+FORMATS = (HDF5, NPY, NPZ, TORCH, ZARR, EMPAD)
 
 _ARCHIVE_SUFFIXES = {".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz"}
 #: the formats that can be read, in words for messages
 SUPPORTED_FORMATS = (
     ".npy, .npz, .pt, .hspy, .zspy, .h5 and .emd (py4DSTEM, EMD, DECTRIS, plain HDF5), or what HyperSpy or "
-    "py4DSTEM read (.mib, .blo, .dm4, .mrc, .ser, EMPAD .xml ...)"
+    "py4DSTEM read (.mib, .blo, .dm4, .mrc, .ser, EMPAD .xml and .raw ...)"
 )
 
 

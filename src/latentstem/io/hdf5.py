@@ -23,7 +23,7 @@ from .arrays import as_pattern_source
 from .dectris import is_dectris, scan_from_dectris
 from .file_format import FileFormat
 from .integrity import check_external_links
-from .navigation_axes import axes_error
+from .navigation_axes import axes_error, ragged_error
 from .series import is_series_array, series_from_array
 from .units import normalise_units
 
@@ -80,6 +80,8 @@ def scan_from_hyperspy_group(experiments: Any, path: Path, scan_shape: tuple[int
             advice="Load it with hyperspy.api.load, and give one of the signals.",
         )
     group, dataset = experiments[candidates[0]], signals[candidates[0]]
+    if dataset.dtype.kind == "O":
+        raise ragged_error(f"{path} with ragged data of shape {dataset.shape}")
     axes = [dict(group[f"axis-{n}"].attrs) for n in range(dataset.ndim) if f"axis-{n}" in group]
     non_uniform = [
         str(axis.get("name", n)) for n, axis in enumerate(axes) if not {"scale", "offset"} <= axis.keys()

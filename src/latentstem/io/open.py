@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import UnsupportedDataError
 from ..scan.scan import Scan
 from ..scan.series import Series, located_errors, make_series, one_value_per_scan
-from ..scan.validation import find_layout
+from ..scan.validation import check_axis_units, find_layout
 from ..util.argument_checks import reject_unknown_kwargs
 from .files import scan_from_file
 from .hdf5 import scan_from_dataset
@@ -62,7 +62,14 @@ def as_scan(
 
 
 def open_scan(data: Any, scan_shape: tuple[int, int] | None = None) -> Scan:
-    """View any supported data as a `Scan`; see `as_scan`.
+    """View any supported data as a `Scan`, and check its axes; see `as_scan`."""
+    scan = _open(data, scan_shape)
+    check_axis_units([axis.units for axis in scan.axes], scan.source.shape)
+    return scan
+
+
+def _open(data: Any, scan_shape: tuple[int, int] | None) -> Scan:
+    """View any supported data as a `Scan`.
 
     The type is recognised by the names of its classes and their modules, so no library is imported. For an object of
     another type, its method ``as_scan(scan_shape)`` is called, if it has one.

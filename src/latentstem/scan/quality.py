@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import DataValueError
-from .outliers import hot_and_dead_pixels, outlying_patterns
-from .passes import ScanPass, run_passes
+from .outliers import gap_pixels, hot_and_dead_pixels, outlying_patterns
+from .passes import ScanPass, read_blocks, run_passes
 from .scan import Scan
 from .validation import check_range
 
@@ -64,6 +64,9 @@ class Quality:
         too.
     hot, dead : ndarray, shape (H, W), bool
         Single detector pixels that are much brighter, or much darker, than their neighbours.
+    gaps : ndarray, shape (H, W), bool
+        Detector pixels without a measurement: gaps between modules and dead modules, with the same value in all patterns.
+        The measures above leave them out.
     saturated : int
         Number of values at the upper limit of the detector's range, without hot pixels.
     regions : tuple of Region
@@ -84,12 +87,17 @@ class Quality:
     outlying: np.ndarray
     hot: np.ndarray
     dead: np.ndarray
+    gaps: np.ndarray
     saturated: int
     regions: tuple[Region, ...] = ()
 
     def suggested_pattern_mask(self) -> np.ndarray:
-        """Pattern mask (H, W), bool, that excludes the hot and dead detector pixels."""
-        return self.hot | self.dead
+        """Pattern mask (H, W), bool, that excludes gaps, and hot and dead detector pixels."""
+        return self.gaps | self.hot | self.dead
+
+    def without_gaps(self, scan: Scan) -> Scan:
+        """The scan with the gaps excluded."""
+        return _with_pattern_mask(scan, self.gaps) if self.gaps.any() else scan
 
     def lines(self) -> list[str]:
         """The quality as text: first the data, then what may have to be excluded."""
@@ -103,6 +111,11 @@ class Quality:
             f"{scan} of {height} x {width} patterns, {self.dtype} from {self.minimum:g} to "
             f"{self.maximum:g}: values {verb}, {self.dose:.4g} per pattern on average."
         ]
+        if self.gaps.any():
+            lines.append(
+                f"{int(self.gaps.sum())} detector pixels without a measurement (the same value in all patterns, in lines "
+                f"or blocks), at {_position_list(self.gaps)}: excluded."
+            )
         for attribute, (singular, plural, advice) in _TEXTS.items():
             mask = getattr(self, attribute)
             n_found = int(mask.sum())
@@ -179,6 +192,13 @@ class QualityPass(ScanPass):
         self.n_not_finite += int(not_finite.sum())
         return bool(not_finite.any())
 
+    def gaps(self) -> np.ndarray:
+        """Detector pixels without a measurement (H, W); see `gap_pixels`."""
+        shape, count = self.scan.pattern_shape, max(1, self.n_patterns)
+        is_constant = (self.pixel_minimum == self.pixel_maximum).reshape(shape)
+        mean = np.where(is_constant, self.pixel_minimum.reshape(shape), self.sum.reshape(shape) / count)
+        return gap_pixels(is_constant, mean, count)
+
     def result(self) -> Quality:
         """The quality of the scan; see `measure_quality`."""
         scan = self.scan
@@ -222,13 +242,14 @@ class QualityPass(ScanPass):
             outlying=outlying_patterns(np.where(empty, np.nan, total), counts),
             hot=hot,
             dead=dead,
+            gaps=np.zeros(scan.pattern_shape, bool),
             saturated=_count_saturated(self, hot),
             regions=scan.regions,
         )
 
 
 def measure_quality(scan: Scan) -> Quality:
-    """Measure the quality of a scan in one pass; masks are respected.
+    """Measure the quality of a scan in one pass; masks are respected. Where it has gaps, a second pass leaves them out.
 
     Parameters
     ----------
@@ -243,9 +264,20 @@ def measure_quality(scan: Scan) -> Quality:
     DataValueError
         If there are NaN or infinite values, if all values are equal, or if single precision cannot represent them.
     """
+    first = QualityPass(scan)
+    for positions, patterns in read_blocks(scan):
+        first.process(positions, patterns)
+    gaps = first.gaps()
+    if not gaps.any() or gaps.all():
+        return first.result()
+    masked = _with_pattern_mask(scan, gaps)
     quality: Quality
-    (quality,) = run_passes(scan, QualityPass(scan))
-    return quality
+    (quality,) = run_passes(masked, QualityPass(masked))
+    return replace(quality, gaps=gaps)
+
+
+def _with_pattern_mask(scan: Scan, pixels: np.ndarray) -> Scan:
+    return scan.with_masks(pattern_mask=pixels if scan.pattern_mask is None else pixels | scan.pattern_mask)
 
 
 def _count_saturated(statistics: QualityPass, hot: np.ndarray) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..errors import (
     ScanShapeError,
 )
 
-__all__ = ["MIN_PATTERN_SIZE", "Layout", "check_dtype", "check_range", "find_layout"]
+__all__ = ["MIN_PATTERN_SIZE", "Layout", "check_axis_units", "check_dtype", "check_range", "find_layout"]
 
 MIN_PATTERN_SIZE = 8  # detector rows, and columns
 _MAX_POSITIONS, _MAX_PIXELS = 2**30, 2**28  # far beyond real data; damaged headers exceed them
@@ -25,6 +26,11 @@ _MIN_DETECTOR_SIZE = 32  # if the scan axes are this long and the patterns tiny,
 _MIN_MAGNITUDE, _MAX_MAGNITUDE = 1e-30, 1e30  # of the largest value: float32 must not overflow or underflow
 _MIN_RELATIVE_RANGE = 2**-17  # smallest accepted range relative to the largest magnitude: 64 float32 steps
 _GIVE_SCAN_SHAPE = "For a stack of patterns (N, H, W) give {scan_shape}."
+_SWAP_CALLS = (
+    "data.transpose(2, 3, 0, 1) (in HyperSpy: signal.transpose(); in py4DSTEM: "
+    "py4DSTEM.DataCube(datacube.data.transpose(2, 3, 0, 1)))"
+)
+_LENGTHS = ("pm", "angstrom", "nm", "um")
 _EXPECTED_AXES = "Expected axes are two scan axes, then two diffraction axes: (Ny, Nx, H, W)."
 
 
@@ -158,6 +164,26 @@ def find_layout(shape: tuple[int, ...], scan_shape: Any = None) -> Layout:
     return Layout((ny, nx, height, width), n_scan_axes, singleton)
 
 
+def check_axis_units(units: Sequence[str], shape: tuple[int, ...]) -> None:
+    """Raise `ScanDimensionError` if the units of the four axes of a scan show that scan and detector are swapped."""
+    scan, pattern = set(units[:2]), set(units[2:])
+    is_reciprocal_scan = all(unit.startswith("1/") for unit in scan)
+    is_reciprocal_pattern = all(unit.startswith("1/") or unit in ("mrad", "rad") for unit in pattern)
+    is_length_pattern = pattern <= {"pm", "angstrom", "nm"}  # a camera's pixels are micrometres
+    is_length_scan = bool(scan & set(_LENGTHS))
+    if not ((is_reciprocal_scan and not is_reciprocal_pattern) or (is_length_pattern and not is_length_scan)):
+        return
+    scan_units, pattern_units = (
+        " and ".join(sorted(u or "pixels" for u in part)) for part in (scan, pattern)
+    )
+    raise ScanDimensionError(
+        "the units of the axes say that scan and detector are swapped",
+        expected="scan axes with a length (nm), then diffraction axes with a reciprocal length or an angle (1/nm, mrad)",
+        received=f"scan axes in {scan_units}, diffraction axes in {pattern_units}, data of shape {shape}",
+        advice=f"Give {_SWAP_CALLS}; or correct the units, if the axes are right.",
+    )
+
+
 def _describe_shape(shape: tuple[int, ...]) -> str:
     return f"{len(shape)}-D data of shape {shape}"
 
@@ -176,7 +202,7 @@ def _check_pattern_shape(shape: tuple[int, int, int, int]) -> None:
     ny, nx, height, width = shape
     if min(height, width) >= MIN_PATTERN_SIZE:
         return
-    swap = "data.transpose(2, 3, 0, 1) (in HyperSpy: signal.transpose())"
+    swap = _SWAP_CALLS
     if min(ny, nx) >= _MIN_DETECTOR_SIZE and min(height, width) > 1:
         raise ScanDimensionError(
             "axes look swapped",

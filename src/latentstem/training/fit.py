@@ -118,7 +118,9 @@ def fit(
             with earlier_results:
                 result = run.fit(accelerator, start)
         del run, loaded_scan  # frees patterns in memory before `evaluate` reads the scan
-        return result, evaluate(result, scan) if evaluate and group.is_rank_zero else None
+        return result, evaluate(
+            result, quality.without_gaps(scan)
+        ) if evaluate and group.is_rank_zero else None
 
     if strategy == "none":
         return train_on_rank(ProcessGroup())

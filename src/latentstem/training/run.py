@@ -56,13 +56,13 @@ class TrainingResult(NamedTuple):
 def read_scan(group: ProcessGroup, scan: Scan) -> tuple[Scan, Quality, float]:
     """Load a scan into memory, if it fits, and measure its quality there, so that files are read once.
 
-    Returns the scan, its quality, and the seconds that reading took.
+    Returns the scan, without its gaps, its quality, and the seconds that reading took.
     """
     fits = group.broadcast(lambda: fits_in_memory(scan, group.world_size // group.nodes))
     start = time.perf_counter()
     scan = in_memory(scan) if fits else scan
     quality: Quality = group.broadcast(lambda: measure_quality(scan))
-    return scan, quality, time.perf_counter() - start
+    return quality.without_gaps(scan), quality, time.perf_counter() - start
 
 
 class TrainingRun:

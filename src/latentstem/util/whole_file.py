@@ -45,8 +45,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         with storage_errors(path, _DISK_FULL):
             yield temporary
         with storage_errors(path):
-            for file in temporary.rglob("*") if temporary.is_dir() else [temporary]:
-                _fsync(file)
+            _fsync_tree(temporary)
             if path.is_dir():  # a folder cannot be replaced in one step
                 _replace_folder(path, temporary)
             else:
@@ -120,6 +119,11 @@ def _remove(path: Path) -> None:
     else:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def _fsync_tree(path: Path) -> None:
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        _fsync(file)
 
 
 def _fsync(path: Path) -> None:
