@@ -19,7 +19,7 @@ from latentstem.errors import MaskError, ModelMismatchError
 @pytest.fixture(scope="module")
 def model(scan):
     # with seed 0, what is learnt from the other positions of so small a scan does not help those held out
-    return train(scan, epochs=100, context=1, seed=1)
+    return train(scan, epochs=50, context=1, seed=1)
 
 
 def test_embedding(model, scan):

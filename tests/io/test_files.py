@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pickle
 import re
-import shutil
 import subprocess
 import sys
 import warnings
 from dataclasses import replace
 
+import dask
 import h5py
 import numpy as np
 import pytest
 
+import latentstem
 from latentstem.errors import (
     DataTypeError,
     FileError,
@@ -450,6 +451,26 @@ def test_missing_library(tmp_path, monkeypatch, suffix):
 # Real files
 
 
+@pytest.mark.parametrize("scan_shape", [(1, 8), (4, 2), (8, 1)])
+def test_the_scan_shape_that_is_given_wins_over_the_header(shared_data, scan_shape):
+    path = shared_data / "formats" / "mib_merlin" / "001_4x2_6bit.mib"
+    scan, stack = latentstem.as_scan(path, scan_shape), latentstem.as_scan(path, (1, 8))
+    assert scan.scan_shape == scan_shape
+    np.testing.assert_array_equal(scan.read([5]), stack.read([5]))
+    with pytest.raises(ScanShapeError, match="does not fit the number of patterns"):
+        latentstem.as_scan(path, (3, 4))
+    with pytest.raises(ScanShapeError, match="two positive integers"):
+        latentstem.as_scan(path, 8)
+
+
+def test_a_lazy_reader_gives_whole_patterns(shared_data):
+    """Chunks that are cut along the detector would all be read, for each pattern."""
+    path = shared_data / "formats" / "mib_merlin" / "001_4x2_6bit.mib"
+    with dask.config.set({"array.chunk-size": "256 kiB"}):
+        scan = latentstem.as_scan(path)
+    assert scan.source.chunks == (2, 2)
+
+
 def test_every_shared_file_opens_or_says_why_not(shared_data):
     opened, errors = {}, []
     for path in sorted(path for path in shared_data.rglob("*") if path.is_file()):
@@ -500,13 +521,6 @@ def test_shared_scan_is_the_same_through_every_file(shared_data):
 def test_ebsd_scan_shape_comes_from_the_header(shared_data):
     with h5py.File(shared_data / "formats/ebsd_nickel/nickel_3x3x60x60_kikuchipy.h5") as file:
         assert open_scan(file["Scan 1/EBSD/Data/patterns"]).scan_shape == (3, 3)
-
-
-def test_empad_without_its_header_is_left_to_py4dstem(shared_data, tmp_path):
-    pytest.importorskip("py4DSTEM")
-    shutil.copy(shared_data / "formats/empad/scan_x4_y4.raw", tmp_path / "other.raw")
-    with_header = open_scan(shared_data / "formats/empad/scan_x4_y4.raw")
-    assert_reads(open_scan(tmp_path / "other.raw"), with_header.read(np.arange(16)).reshape(4, 4, 128, 128))
 
 
 def test_suffixes_of_py4dstem_are_its_own():

@@ -38,6 +38,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 @pytest.fixture
+def qtbot(qtbot: Any) -> Any:
+    """pytest-qt's, with more time: on a busy machine, what is waited for may take longer than five seconds."""
+    wait_until = qtbot.waitUntil
+    qtbot.waitUntil = lambda callback, *, timeout=30_000: wait_until(callback, timeout=timeout)
+    return qtbot
+
+
+@pytest.fixture
 def counts() -> np.ndarray:
     """Counts (7, 5, 32, 24)."""
     return latentstem.simulate((7, 5), (32, 24), dose=400, n_grains=2).counts

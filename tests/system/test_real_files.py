@@ -66,7 +66,7 @@ def three_doors(shared_data):
 
 def test_the_same_latents_through_all_doors(three_doors, shared_data):
     signal, datacube, array = three_doors
-    quick = {**QUICK, "epochs": None, "max_patterns": 512}
+    quick = {**QUICK, "epochs": None, "max_patterns": 256, "bin": 2}
     wanted = latentstem.embed(array, latentstem.train_autoencoder(array, **quick)).maps
     maps = signal.embed(signal.train_autoencoder(**quick))
     np.testing.assert_array_equal(np.moveaxis(maps.data, 0, -1), wanted)

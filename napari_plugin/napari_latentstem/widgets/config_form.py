@@ -39,7 +39,7 @@ _ADVANCED = {
     "weight_decay": "Weight decay",
     "gradient_clip": "Gradient clipping",
     "lambda_act": "L1 weight",
-    "lambda_sim": "Contrastive weight",
+    "lambda_sim": "Similarity weight",
     "lambda_div": "Divergence weight",
     "validation_fraction": "Validation fraction",
     "patience": "Patience",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from ..errors import FileError
 from ..io.files import SUPPORTED_FORMATS
 from ..io.pattern_files import PATTERN_DTYPE
 from ..scan.scan import Scan
+from ..scan.validation import check_scan_shape
 from .hyperspy_signals import scan_from_signal
 
 if TYPE_CHECKING:
@@ -51,9 +53,12 @@ def scan_from_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan:
     from rsciio import IO_PLUGINS
 
     path, options = _hyperspy_load_arguments(path, hs.load)
-    readers = {
-        plugin["name"] for plugin in IO_PLUGINS if path.suffix[1:].lower() in plugin["file_extensions"]
+    apis = {
+        plugin["name"]: plugin["api"]
+        for plugin in IO_PLUGINS
+        if path.suffix[1:].lower() in plugin["file_extensions"]
     }
+    readers = set(apis)
     if not readers:
         raise OSError(f"files with the suffix {path.suffix!r} are not known")
     if not options and not readers <= _SAFE_HYPERSPY_READERS:
@@ -63,23 +68,42 @@ def scan_from_file(path: Path, scan_shape: tuple[int, int] | None) -> Scan:
             received=f"{path}, which HyperSpy opens as {', '.join(sorted(readers))}",
             advice="If you trust its source, load it with hyperspy.api.load and give the signal.",
         )
-    options = {**options, "escape_square_brackets": True}
-    try:
-        result = hs.load(str(path), lazy=True, **options)
-    except NotImplementedError:  # the reader cannot read lazily
-        result = hs.load(str(path), **options)
-    signals = result if isinstance(result, list) else [result]
-    candidates = (
-        [s for s in signals if s.data.ndim == 4] or [s for s in signals if s.data.ndim == 3] or signals
-    )
+    if scan_shape is not None and readers == {"QuantumDetector"}:  # else the header's scan shape wins
+        options["navigation_shape"] = check_scan_shape(scan_shape)[::-1]
+    signals, candidates = _load_signals(path, options)
     if len(candidates) == 1:
-        return scan_from_signal(candidates[0], scan_shape)
+        signal = candidates[0]
+        chunks = signal.data.chunks[-2:] if signal._lazy else ()
+        splits_patterns = any(len(sizes) > 1 for sizes in chunks)
+        if splits_patterns and len(readers) == 1 and _takes_chunks(*apis.values()):
+            options["chunks"] = ("auto",) * (signal.data.ndim - 2) + (-1, -1)
+            (signal,) = _load_signals(path, options)[1]
+        return scan_from_signal(signal, scan_shape)
     raise FileError(
         "file holds several signals",
         expected="one scan",
         received=f"{path} with {', '.join(map(repr, signals[:6]))}",
         advice="Load it with hyperspy.api.load, and give one of the signals.",
     )
+
+
+def _load_signals(path: Path, options: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """All signals in a file, lazy if the reader can, and those that may be scans."""
+    import hyperspy.api as hs
+
+    options = {**options, "escape_square_brackets": True}
+    try:
+        result = hs.load(str(path), lazy=True, **options)
+    except NotImplementedError:  # the reader cannot read lazily
+        result = hs.load(str(path), **options)
+    signals = result if isinstance(result, list) else [result]
+    return signals, next(
+        (found for n in (4, 3) if (found := [s for s in signals if s.data.ndim == n])), signals
+    )
+
+
+def _takes_chunks(api: str) -> bool:
+    return "chunks" in signature(import_module(api).file_reader).parameters
 
 
 def _hyperspy_load_arguments(path: Path, load: Any) -> tuple[Path, dict[str, Any]]:

@@ -262,8 +262,8 @@ class Autoencoder(nn.Module):
         k = self.network.latent_dim
         shapes_match = centre.shape == (k,) and axes.shape == (k, k)
         is_double = centre.dtype == axes.dtype == torch.float64
-        is_finite = shapes_match and is_double and torch.isfinite(centre).all()
-        if not (is_finite and torch.isfinite(torch.linalg.inv(axes)).all()):
+        is_finite = shapes_match and is_double and torch.isfinite(centre).all() and torch.isfinite(axes).all()
+        if not is_finite or torch.linalg.inv_ex(axes).info or not torch.linalg.inv(axes).isfinite().all():
             raise ValueError(
                 f"expected a finite, invertible ({k}, {k}) matrix, got shape {tuple(axes.shape)}"
             )

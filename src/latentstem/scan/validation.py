@@ -18,7 +18,15 @@ from ..errors import (
     ScanShapeError,
 )
 
-__all__ = ["MIN_PATTERN_SIZE", "Layout", "check_axis_units", "check_dtype", "check_range", "find_layout"]
+__all__ = [
+    "MIN_PATTERN_SIZE",
+    "Layout",
+    "check_axis_units",
+    "check_dtype",
+    "check_range",
+    "check_scan_shape",
+    "find_layout",
+]
 
 MIN_PATTERN_SIZE = 8  # detector rows, and columns
 _MAX_POSITIONS, _MAX_PIXELS = 2**30, 2**28  # far beyond real data; damaged headers exceed them
@@ -80,7 +88,7 @@ def check_range(minimum: float, maximum: float) -> None:
         )
 
 
-def _check_scan_shape(scan_shape: Any) -> tuple[int, int]:
+def check_scan_shape(scan_shape: Any) -> tuple[int, int]:
     """The scan shape as two Python integers; a `ScanShapeError` if it is not two positive integers."""
     try:
         ny, nx = (operator.index(n) for n in scan_shape)
@@ -117,7 +125,7 @@ def find_layout(shape: tuple[int, ...], scan_shape: Any = None) -> Layout:
         Patterns below 8 x 8 pixels.
     """
     shape = tuple(int(n) for n in shape)
-    requested_shape = None if scan_shape is None else _check_scan_shape(scan_shape)
+    requested_shape = None if scan_shape is None else check_scan_shape(scan_shape)
     singleton = len(shape) == 5 and shape[2] == 1
     if len(shape) == 4 and shape[1] == 1:  # a single pattern is refused below
         singleton = requested_shape != shape[:2] and (requested_shape is not None or shape[0] != 1)

@@ -11,7 +11,7 @@ __all__ = ["CosineSimilarityPenalty"]
 
 
 class CosineSimilarityPenalty(Penalty):
-    r"""Mean cosine similarity of the latents of two patterns: the contrastive term, which makes latents diverse.
+    r"""Mean cosine similarity of the latents of two patterns: low values make latents diverse.
 
     .. math:: L_{sim} = \frac{1}{B(B-1)} \sum_{i \ne j} \frac{a_i \cdot a_j}{|a_i| |a_j|}
               = \frac{|\sum_i \hat a_i|^2 - B}{B(B-1)}
