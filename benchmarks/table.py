@@ -16,6 +16,9 @@ on them.
 """
 
 
+_EARLIER = " (measured on 2026-11-27, before the decoder moved patterns)"
+
+
 def written(results: dict[str, Any]) -> str:
     """The page of all parts that there are results of."""
     sections = [_INTRODUCTION]
@@ -52,13 +55,15 @@ def _quality(values: dict[str, Any]) -> str:
             lines.append((
                 method, of["size"], _short(efficiency["all"]), f"{efficiency['all'] / best:.2f}",
                 *(_short(efficiency.get(part)) for part in ("interior", "boundary", "defect")),
-                f"{of['psnr']:.1f}", f"{100 * of['brightest']:+.1f}", *_of_latents(of), f"{of['seconds']:.1f}",
+                f"{of['psnr']:.1f}", f"{100 * of['brightest']:+.1f}" if "brightest" in of else "",
+                *_of_latents(of), f"{of['seconds']:.1f}",
             ))  # fmt: skip
             lines += [
                 (f"{method}, {how}", of["size"], *[""] * 7, *_of_latents(other), "")
                 for how, other in of.get("also", {}).items()
             ]
-        text += f"\n### {name}\n\n" + _table(headings, lines)
+        is_earlier = not all("brightest" in of for of in rows.values())
+        text += f"\n### {name}{_EARLIER if is_earlier else ''}\n\n" + _table(headings, lines)
     return text
 
 
