@@ -457,7 +457,7 @@ def test_the_scan_shape_that_is_given_wins_over_the_header(shared_data, scan_sha
     scan, stack = latentstem.as_scan(path, scan_shape), latentstem.as_scan(path, (1, 8))
     assert scan.scan_shape == scan_shape
     np.testing.assert_array_equal(scan.read([5]), stack.read([5]))
-    with pytest.raises(ScanShapeError, match="does not fit the number of patterns"):
+    with pytest.raises(ScanShapeError, match=r"scan_shape contradicts the data: expected \(2, 4\)"):
         latentstem.as_scan(path, (3, 4))
     with pytest.raises(ScanShapeError, match="two positive integers"):
         latentstem.as_scan(path, 8)
