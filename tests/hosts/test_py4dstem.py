@@ -23,6 +23,7 @@ from latentstem.errors import (
     ArgumentError,
     MaskError,
     ModelMismatchError,
+    ScanDimensionError,
     ScanShapeError,
     UnsupportedDataError,
 )
@@ -123,6 +124,18 @@ def test_one_row_of_patterns_with_scan_shape(counts):
     np.testing.assert_array_equal(scan.read([33]), counts[6:, 3])
     with pytest.raises(ScanShapeError, match="expected 7 x 6 = 42 patterns; received 35"):
         latentstem.as_scan(cube, (7, 6))
+
+
+def test_units_that_say_that_scan_and_detector_are_swapped():
+    patterns = np.random.default_rng(0).poisson(3, (9, 10, 32, 24)).astype(np.uint16)
+    datacube = py4DSTEM.DataCube(patterns.transpose(2, 3, 0, 1))
+    datacube.calibration.set_R_pixel_units("A^-1")
+    with pytest.raises(ScanDimensionError, match="scan and detector are swapped") as caught:
+        latentstem.as_scan(datacube)
+    call = "py4DSTEM.DataCube(datacube.data.transpose(2, 3, 0, 1))"
+    assert call in caught.value.advice
+    turned = latentstem.as_scan(eval(call))
+    np.testing.assert_array_equal(turned.read([3]), patterns[:1, 3])
 
 
 def test_other_objects_of_py4dstem_are_refused(cube):

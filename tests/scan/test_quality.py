@@ -187,11 +187,25 @@ def test_gaps_are_found_and_left_out(gaps, dtype, value):
     assert not measure_quality(masked).gaps.any()
 
 
-def test_no_gap_is_found_over_real_pixels():
+@pytest.mark.parametrize("unit", [1.0, 1e4, 1e-6])
+def test_no_gap_is_found_over_real_pixels_whatever_the_unit(unit):
     data = counts((12, 10), dose=0.003)  # whole lines are zero by chance
     data[..., 20:, :] = 0
     assert (data.sum((0, 1)) == 0).all(1).any()
-    assert not measure_quality(as_scan(data)).gaps.any()
+    assert not measure_quality(as_scan((data * unit).astype(np.float32))).gaps.any()
+    bright = (counts((12, 10)) * unit).astype(np.float32)
+    bright[..., cross()] = 0
+    np.testing.assert_array_equal(measure_quality(as_scan(bright)).gaps, cross())
+
+
+def test_a_gap_goes_on_under_a_mask():
+    data, mask = counts((12, 10)), np.zeros((32, 24), bool)
+    data[..., cross()] = 2**16 - 1
+    mask[10:20, 8:14] = True  # over the direct beam and the middle of the cross
+    np.testing.assert_array_equal(measure_quality(as_scan(data, pattern_mask=mask)).gaps, cross() & ~mask)
+
+
+def test_no_gap_is_found_over_a_saturated_beam_or_a_beam_stop():
     saturated = counts((12, 10)).astype(np.uint16)
     saturated[..., 14:18, 10:14] = 2**16 - 1  # the direct beam
     assert not measure_quality(as_scan(saturated)).gaps.any()

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from ..errors import FileError
+from ..io.empad import empad_headers
 from ..io.files import SUPPORTED_FORMATS
 from ..io.pattern_files import PATTERN_DTYPE
 from ..scan.scan import Scan
@@ -109,8 +110,8 @@ def _takes_chunks(api: str) -> bool:
 def _hyperspy_load_arguments(path: Path, load: Any) -> tuple[Path, dict[str, Any]]:
     """Path and arguments for HyperSpy's ``load``; they name the reader if the suffix is ambiguous."""
     suffix = path.suffix.lower()
-    if suffix == ".raw":  # EMPAD keeps its header in a separate .xml file
-        headers = [file for file in path.parent.glob("*.xml") if path.name in file.read_text(errors="ignore")]
+    if suffix == ".raw":
+        headers = empad_headers(path)
         path, suffix = (headers[0], ".xml") if len(headers) == 1 else (path, suffix)
     if suffix == ".xml":
         return path, {"file_format" if "file_format" in signature(load).parameters else "reader": "EMPAD"}
@@ -125,9 +126,8 @@ def create_pattern_file(path: Path, scan: Scan, template: Any, chunk: tuple[int,
     is_signal = hasattr(template, "axes_manager")
     shape = template.data.shape if is_signal else (*scan.scan_shape, *scan.pattern_shape)
     signal = template if is_signal else _make_signal(da.zeros(shape, dtype=PATTERN_DTYPE, chunks=-1), scan)
-    signal = signal._deepcopy_with_new_data(
-        np.zeros((1,) * len(shape), PATTERN_DTYPE)
-    )  # axes keep their sizes
+    # the axes keep their sizes
+    signal = signal._deepcopy_with_new_data(np.zeros((1,) * len(shape), PATTERN_DTYPE))
     chunks = (chunk[0] * chunk[1], *shape[1:]) if len(shape) == 3 else (*chunk, *shape[2:])
     options = {"shape": shape, "dtype": PATTERN_DTYPE, "chunks": chunks}
     if path.suffix.lower() == ".zspy":

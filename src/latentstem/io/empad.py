@@ -11,7 +11,7 @@ from ..scan.scan import Scan
 from .file_format import FileFormat, ScanShape
 from .series import scan_from_array
 
-__all__ = ["EMPAD"]
+__all__ = ["EMPAD", "empad_headers"]
 
 _FRAME_SHAPE = (130, 128)  # 128 rows of pixels, then two rows of metadata
 _PIXEL_ROWS = 128
@@ -22,7 +22,7 @@ _SCAN_IN_NAME = re.compile(r"x(\d+)_y(\d+)")  # as EMPAD's software names files:
 def _read_empad(path: Path, scan_shape: ScanShape) -> Scan | None:
     """The scan in a file; None if it is not of whole frames, or has a header that HyperSpy reads."""
     n_frames, rest = divmod(path.stat().st_size, _FRAME_BYTES)
-    if rest or path.with_suffix(".rpl").exists() or _has_header(path):
+    if rest or path.with_suffix(".rpl").exists() or empad_headers(path):
         return None
     frames = np.memmap(path, "<f4", "r", shape=(n_frames, *_FRAME_SHAPE))[:, :_PIXEL_ROWS]
     match = _SCAN_IN_NAME.search(path.stem)
@@ -32,8 +32,9 @@ def _read_empad(path: Path, scan_shape: ScanShape) -> Scan | None:
     return scan_from_array(frames, scan_shape)
 
 
-def _has_header(path: Path) -> bool:
-    return any(path.name in header.read_text(errors="ignore") for header in path.parent.glob("*.xml"))
+def empad_headers(path: Path) -> list[Path]:
+    """The ``.xml`` headers beside a ``.raw`` file that name it."""
+    return [file for file in path.parent.glob("*.xml") if path.name in file.read_text(errors="ignore")]
 
 
 EMPAD = FileFormat((".raw",), _read_empad)

@@ -18,8 +18,8 @@ class Motion(nn.Module):
 
     .. math:: p + M(z) \, p + t(z),
 
-    with M and t linear in the latents z and zero at the start. Interpolation is bilinear: bicubic interpolation is
-    three times as slow, and no better on held-out patterns, as the decoder learns to draw sharper.
+    with M and t linear in the latents z and zero at the start. Interpolation is bilinear, since the decoder learns to
+    draw sharper by as much.
 
     Parameters
     ----------

@@ -12,10 +12,9 @@ _PIXEL_SIGMA = 6.0  # standard errors by which a hot or dead pixel has to differ
 _HOT_RATIO, _DEAD_RATIO = 4.0, 0.1  # times the brighter, or the darker, of the neighbouring pixels
 _MAX_HOT_FRACTION = 0.01  # of the pixels; if more look hot, they are sharp diffraction spots
 _SMALL_DETECTOR = 16  # rows or columns; on a smaller detector a diffraction spot may be one pixel
-_LARGEST_VALUES = tuple(
-    2.0**bits - 1 for bits in (16, 31, 32, 63, 64)
-)  # what detectors write for no measurement
-_MIN_BESIDE_GAP = 100  # counts beside a line of zeros, so that it cannot be zero by chance
+# what detectors write where there is no measurement
+_LARGEST_VALUES = tuple(2.0**bits - 1 for bits in (16, 31, 32, 63, 64))
+_MIN_EVENTS_BESIDE_GAP = 100  # beside a line of zeros, so that it cannot be zero by chance
 _BLOCK_FILL = 0.98  # fraction of its bounding box that a block of pixels fills
 _MAD_TO_STD = 1.4826  # median absolute deviation to standard deviation
 
@@ -61,38 +60,48 @@ def hot_and_dead_pixels(
     return hot, dead
 
 
-def gap_pixels(constant: np.ndarray, mean: np.ndarray, n_patterns: int) -> np.ndarray:
+def gap_pixels(
+    value: np.ndarray, used: np.ndarray, sums: np.ndarray, sums_of_squares: np.ndarray
+) -> np.ndarray:
     """Pixels without a measurement, (H, W) bool: the gaps between modules of a detector, and dead modules.
 
-    They have the same value in all patterns (`constant`): zero, -1 or the largest of an integer type; and they form whole
-    lines of the detector, or blocks at its edge. Single bright pixels and a saturated direct beam do neither. Lines of
-    zeros count only if the pixels beside them, whose means are in `mean` (H, W), are not empty: with few electrons, whole
-    lines are zero by chance.
+    They have the same value in all patterns: zero, -1 or the largest of an integer type; and they form whole lines of the
+    detector, or blocks at its edge. Single bright pixels and a saturated direct beam do neither. Zeros count only if
+    there are many events beside them: with few electrons, whole lines are zero by chance.
+
+    Parameters
+    ----------
+    value : ndarray, shape (H, W)
+        The value of a pixel that is the same in all patterns, else NaN.
+    used : ndarray, shape (H, W), bool
+        Pixels that are not excluded; lines go on under those that are.
+    sums, sums_of_squares : ndarray, shape (H, W)
+        Sums over the patterns. (sum)^2 / (sum of squares) is about the number of events, whatever the unit of the values.
     """
-    values = np.where(constant, mean, np.nan)
-    is_largest = np.isclose(values[..., None], _LARGEST_VALUES, rtol=1e-6).any(-1)  # also as float32
-    gaps = _lines_and_blocks(is_largest | (values == -1))
-    zeros = _lines_and_blocks((values == 0) & ~gaps)
-    labels, n_parts = ndimage.label(zeros, np.ones((3, 3)))
-    for part in range(1, n_parts + 1):
-        beside = ndimage.binary_dilation(labels == part, np.ones((3, 3))) & ~zeros & ~gaps
-        if np.maximum(mean[beside], 0).sum() * n_patterns > _MIN_BESIDE_GAP:
-            gaps |= labels == part
+    is_largest = np.isclose(value[..., None], _LARGEST_VALUES, rtol=1e-6).any(-1)  # also as float32
+    gaps = _lines_and_blocks(is_largest | (value == -1), used)
+    zeros = _lines_and_blocks((value == 0) & ~gaps, used)
+    labels, _ = ndimage.label(zeros, np.ones((3, 3)))
+    for part, box in enumerate(ndimage.find_objects(labels), 1):
+        around = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
+        inside = labels[around] == part
+        beside = ndimage.binary_dilation(inside, np.ones((3, 3))) & ~zeros[around] & ~gaps[around]
+        total, squares = sums[around][beside].sum(), sums_of_squares[around][beside].sum()
+        if total > 0 and total**2 > _MIN_EVENTS_BESIDE_GAP * squares:
+            gaps[around] |= inside
     return gaps
 
 
-def _lines_and_blocks(pixels: np.ndarray) -> np.ndarray:
+def _lines_and_blocks(pixels: np.ndarray, used: np.ndarray) -> np.ndarray:
     """Those of the pixels that form whole rows or columns, or filled rectangles at the edge."""
-    lines = pixels & (pixels.all(axis=1, keepdims=True) | pixels.all(axis=0, keepdims=True))
+    along = pixels | ~used
+    lines = pixels & (along.all(axis=1, keepdims=True) | along.all(axis=0, keepdims=True))
     labels, _ = ndimage.label(pixels & ~lines)
     found = lines.copy()
     for part, box in enumerate(ndimage.find_objects(labels), 1):
-        sides = [
-            (s.start == 0 or s.stop == n, s.stop - s.start) for s, n in zip(box, pixels.shape, strict=True)
-        ]
-        at_edge, is_wide = any(edge for edge, _ in sides), min(length for _, length in sides) > 1
+        is_at_edge = any(side.start == 0 or side.stop == n for side, n in zip(box, pixels.shape, strict=True))
         block = labels[box] == part
-        if at_edge and is_wide and block.mean() > _BLOCK_FILL:
+        if is_at_edge and min(block.shape) > 1 and block.mean() > _BLOCK_FILL:
             found[box] |= block
     return found
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DataValueError
 from .outliers import gap_pixels, hot_and_dead_pixels, outlying_patterns
-from .passes import ScanPass, read_blocks, run_passes
+from .passes import ScanPass, iterate_passes, run_passes
 from .scan import Scan
 from .validation import check_range
 
@@ -194,10 +194,11 @@ class QualityPass(ScanPass):
 
     def gaps(self) -> np.ndarray:
         """Detector pixels without a measurement (H, W); see `gap_pixels`."""
-        shape, count = self.scan.pattern_shape, max(1, self.n_patterns)
-        is_constant = (self.pixel_minimum == self.pixel_maximum).reshape(shape)
-        mean = np.where(is_constant, self.pixel_minimum.reshape(shape), self.sum.reshape(shape) / count)
-        return gap_pixels(is_constant, mean, count)
+        shape = self.scan.pattern_shape
+        is_constant = self.pixel_minimum == self.pixel_maximum
+        value = np.where(is_constant, self.pixel_minimum, np.nan).reshape(shape)
+        used = np.ones(shape, bool) if self.scan.pattern_mask is None else ~self.scan.pattern_mask
+        return gap_pixels(value, used, self.sum.reshape(shape), self.sum_of_squares.reshape(shape))
 
     def result(self) -> Quality:
         """The quality of the scan; see `measure_quality`."""
@@ -265,8 +266,8 @@ def measure_quality(scan: Scan) -> Quality:
         If there are NaN or infinite values, if all values are equal, or if single precision cannot represent them.
     """
     first = QualityPass(scan)
-    for positions, patterns in read_blocks(scan):
-        first.process(positions, patterns)
+    for _ in iterate_passes(scan, [first]):
+        pass
     gaps = first.gaps()
     if not gaps.any() or gaps.all():
         return first.result()

@@ -177,7 +177,7 @@ def check_axis_units(units: Sequence[str], shape: tuple[int, ...]) -> None:
     scan, pattern = set(units[:2]), set(units[2:])
     is_reciprocal_scan = all(unit.startswith("1/") for unit in scan)
     is_reciprocal_pattern = all(unit.startswith("1/") or unit in ("mrad", "rad") for unit in pattern)
-    is_length_pattern = pattern <= {"pm", "angstrom", "nm"}  # a camera's pixels are micrometres
+    is_length_pattern = pattern <= set(_LENGTHS) - {"um"}  # a camera's pixels are micrometres
     is_length_scan = bool(scan & set(_LENGTHS))
     if not ((is_reciprocal_scan and not is_reciprocal_pattern) or (is_length_pattern and not is_length_scan)):
         return
